@@ -1,0 +1,14 @@
+//! The contracts of this workspace as Rust: one module for each protobuf package, and [`DESCRIPTORS`] for reflection.
+//!
+//! ```
+//! let request = proto::helloworld::HelloRequest { name: "world".into() };
+//! assert_eq!(request.name, "world");
+//! ```
+
+/// `helloworld`: gRPC's own quick-start service.
+pub mod helloworld {
+    tonic::include_proto!("helloworld");
+}
+
+/// The encoded `google.protobuf.FileDescriptorSet` of every contract, for gRPC server reflection.
+pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

@@ -1,0 +1,1 @@
+//! A cluster: an etcd cluster holds the instances under leases.

@@ -1,0 +1,1 @@
+//! A list given beforehand, read-only.

@@ -1,0 +1,105 @@
+//! What can go wrong with a store; each variant names the step that failed.
+
+use std::error::Error;
+
+use crate::{InstanceId, ServiceName};
+
+/// The cause of a [`StoreError`], of whatever type the backend's own parts have.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// A step with a store that failed. Nothing is retried inside a store: [`Registration`](crate::Registration) and
+/// [`Reflector`](crate::Reflector) do that.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The instances of a service could not be listed.
+    #[error("cannot list the instances of {service}")]
+    ListFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// A watch could not be started, or broke.
+    #[error("cannot watch the instances of {service}")]
+    WatchFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// The names of the services could not be listed.
+    #[error("cannot list the services")]
+    ServicesFailed {
+        /// Why.
+        source: Cause,
+    },
+    /// An instance could not be put into the store.
+    #[error("cannot register {id} as {service}")]
+    HoldFailed {
+        /// The service.
+        service: ServiceName,
+        /// The instance.
+        id: InstanceId,
+        /// Why.
+        source: Cause,
+    },
+    /// A held instance could not be changed.
+    #[error("cannot update the registration of {id} as {service}")]
+    UpdateFailed {
+        /// The service.
+        service: ServiceName,
+        /// The instance.
+        id: InstanceId,
+        /// Why.
+        source: Cause,
+    },
+    /// A held instance could not be taken out of the store.
+    #[error("cannot remove the registration of {id} as {service}")]
+    ReleaseFailed {
+        /// The service.
+        service: ServiceName,
+        /// The instance.
+        id: InstanceId,
+        /// Why.
+        source: Cause,
+    },
+    /// The instance is held by a process that was started later.
+    #[error("{id} of {service} is held by a later process ({holder})")]
+    Superseded {
+        /// The service.
+        service: ServiceName,
+        /// The instance.
+        id: InstanceId,
+        /// Who holds it, as far as the store tells.
+        holder: String,
+    },
+    /// The store can be read only.
+    #[error("{registry} is read-only: nothing can be registered in it")]
+    ReadOnly {
+        /// The registry's URL.
+        registry: String,
+    },
+}
+
+/// The whole chain of causes in one line, as a log or a status message shows it.
+///
+/// ```
+/// use std::io;
+/// let error = io::Error::other("no route");
+/// assert_eq!(registry::one_line(&error), "no route");
+/// ```
+pub fn one_line(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many errors print their source themselves.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}

@@ -1,0 +1,245 @@
+//! One running copy of a service, validated once in the constructors of its parts and never again.
+
+mod address;
+mod name;
+
+use std::{collections::BTreeMap, fmt, num::NonZeroU64, sync::Arc};
+
+pub use address::Address;
+pub use name::{InstanceId, ServiceName, Zone};
+
+/// Why a name, an id, an address or a weight was refused. The text names the value and says what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {value:?} {problem}; {allowed}")]
+pub struct InvalidInstance {
+    what: &'static str,
+    value: String,
+    problem: String,
+    allowed: &'static str,
+}
+
+impl InvalidInstance {
+    fn new(
+        what: &'static str,
+        value: &str,
+        problem: impl Into<String>,
+        allowed: &'static str,
+    ) -> Self {
+        // A hostile value may be megabytes long; an error is read by a person.
+        let value = if value.chars().count() > 80 {
+            value.chars().take(77).chain("...".chars()).collect()
+        } else {
+            value.to_owned()
+        };
+        Self {
+            what,
+            value,
+            problem: problem.into(),
+            allowed,
+        }
+    }
+}
+
+/// What an instance says of itself, or an operator of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Status {
+    /// Takes calls.
+    #[default]
+    Serving,
+    /// Alive, and cannot answer for now.
+    NotServing,
+    /// Alive, finishing what it has, to be given nothing new.
+    Draining,
+}
+
+impl Status {
+    /// The word that is written into registries: `serving`, `not_serving` or `draining`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::NotServing => "not_serving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The share of calls an instance should get, relative to the others: 1 to 1,000,000, by default 1.
+///
+/// ```
+/// use registry::Weight;
+/// assert_eq!(Weight::new(5)?.get(), 5);
+/// assert!(Weight::new(0).is_err());
+/// # Ok::<(), registry::InvalidInstance>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+impl Weight {
+    const MAX: u32 = 1_000_000;
+
+    /// A weight of `weight`, or the reason why there is none.
+    pub fn new(weight: u32) -> Result<Self, InvalidInstance> {
+        if (1..=Self::MAX).contains(&weight) {
+            Ok(Self(weight))
+        } else {
+            let allowed = "a weight is a whole number from 1 to 1000000";
+            Err(InvalidInstance::new(
+                "weight",
+                &weight.to_string(),
+                "is out of range",
+                allowed,
+            ))
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+/// One start of one process: two starts of the same instance differ in it.
+///
+/// It is drawn at random and only ever compared for equality, so no clock is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Incarnation(NonZeroU64);
+
+impl Incarnation {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(NonZeroU64::new(fastrand::u64(1..)).expect("the range starts at 1"))
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes: 1 to 16 hexadecimal digits, not all zero.
+    pub fn parse(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16)
+            .ok()
+            .and_then(NonZeroU64::new)
+            .map(Self)
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One running copy of a service.
+///
+/// ```
+/// use registry::{Address, Instance, ServiceName, Weight};
+///
+/// let greeter = Instance::new(ServiceName::new("greeter")?, Address::new("10.0.0.7:50051")?)
+///     .with_weight(Weight::new(3)?)
+///     .with_label("tier", "gold");
+/// assert_eq!(greeter.id.as_str(), "10.0.0.7:50051");
+/// # Ok::<(), registry::InvalidInstance>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Instance {
+    /// The service that it is a copy of.
+    pub service: ServiceName,
+    /// What tells it from the service's other instances; by default its address.
+    pub id: InstanceId,
+    /// Where it answers, the preferred address first; never empty.
+    pub addresses: Arc<[Address]>,
+    /// Its share of the calls.
+    pub weight: Weight,
+    /// Where it runs, in whatever names the operator uses for that.
+    pub zone: Option<Zone>,
+    /// Which version of the service it is.
+    pub version: Option<Arc<str>>,
+    /// Whatever else callers may select by.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Whether it takes calls.
+    pub status: Status,
+    /// Which start of the process it is; `None` when whoever registered it does not say.
+    pub incarnation: Option<Incarnation>,
+    /// What software other than ours attached to it, word for word.
+    pub foreign_metadata: Option<Arc<str>>,
+}
+
+impl Instance {
+    /// An instance of `service` that answers at `address`, with its address for an id and the defaults for the rest.
+    pub fn new(service: ServiceName, address: Address) -> Self {
+        Self {
+            service,
+            id: InstanceId::from(&address),
+            addresses: Arc::new([address]),
+            weight: Weight::default(),
+            zone: None,
+            version: None,
+            labels: BTreeMap::new(),
+            status: Status::default(),
+            incarnation: None,
+            foreign_metadata: None,
+        }
+    }
+
+    /// The address to try first.
+    pub fn address(&self) -> &Address {
+        &self.addresses[0]
+    }
+
+    /// The same instance under another id.
+    pub fn with_id(mut self, id: InstanceId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The same instance with further addresses to try when the first does not answer.
+    pub fn with_more_addresses(mut self, more: impl IntoIterator<Item = Address>) -> Self {
+        self.addresses = self.addresses.iter().cloned().chain(more).collect();
+        self
+    }
+
+    /// The same instance with another weight.
+    pub fn with_weight(mut self, weight: Weight) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// The same instance in a zone.
+    pub fn with_zone(mut self, zone: Zone) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    /// The same instance with a version.
+    pub fn with_version(mut self, version: impl Into<Arc<str>>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// The same instance with one more label.
+    pub fn with_label(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same instance with another status.
+    pub fn with_status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same instance as one certain start of its process.
+    pub fn with_incarnation(mut self, incarnation: Incarnation) -> Self {
+        self.incarnation = Some(incarnation);
+        self
+    }
+}

@@ -1,0 +1,147 @@
+//! The persisted form of an instance: JSON, apart from the domain type, so that each can change without the other.
+//!
+//! Every field but `v` is present only when it differs from its default, and a field that is not known is ignored, so
+//! that a later version can be read. The etcd dialect carries it as the text of `Metadata`; the file backend as a file.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Address, Incarnation, Instance, InstanceId, InvalidInstance, ServiceName, Status, Weight, Zone,
+};
+
+const VERSION: u32 = 1;
+
+/// An instance as it is written down, less its service, which is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    v: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<Arc<str>, Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<Arc<str>>,
+}
+
+/// What keeps a record from being an instance.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidRecord {
+    #[error("it has no address")]
+    NoAddress,
+    #[error("its status is {0:?}; a status is serving, not_serving or draining")]
+    Status(String),
+    #[error("its incarnation is {0:?}; an incarnation is 1 to 16 hexadecimal digits")]
+    Incarnation(String),
+    #[error(transparent)]
+    Part(#[from] InvalidInstance),
+}
+
+impl Record {
+    /// The record of an instance, complete: its addresses are always there.
+    pub(crate) fn new(instance: &Instance) -> Self {
+        Self {
+            v: VERSION,
+            id: (instance.id.as_str() != instance.address().as_str())
+                .then(|| instance.id.to_string()),
+            weight: (instance.weight != Weight::default()).then(|| instance.weight.get()),
+            zone: instance.zone.as_ref().map(ToString::to_string),
+            version: instance.version.clone(),
+            status: (instance.status != Status::default()).then(|| instance.status.to_string()),
+            labels: instance.labels.clone(),
+            addresses: instance.addresses.iter().map(ToString::to_string).collect(),
+            incarnation: instance.incarnation.map(|i| i.to_string()),
+            metadata: instance.foreign_metadata.clone(),
+        }
+    }
+
+    /// The record less what whoever carries it says already: `address` alone is the default.
+    pub(crate) fn without_address(mut self, address: &Address) -> Self {
+        if self.addresses.iter().eq([address.as_str()]) {
+            self.addresses.clear();
+        }
+        self
+    }
+
+    /// Whether it says nothing but its version.
+    pub(crate) fn is_default(&self) -> bool {
+        *self
+            == Self {
+                v: self.v,
+                id: None,
+                weight: None,
+                zone: None,
+                version: None,
+                status: None,
+                labels: BTreeMap::new(),
+                addresses: Vec::new(),
+                incarnation: None,
+                metadata: None,
+            }
+    }
+
+    /// The record in `text`, or `None` when the text is not one.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
+    /// The record as one line of JSON.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a record is made of strings and numbers")
+    }
+
+    /// The instance of `service` that it describes; `address` where the record itself has none.
+    pub(crate) fn into_instance(
+        self,
+        service: ServiceName,
+        address: Option<Address>,
+    ) -> Result<Instance, InvalidRecord> {
+        let mut addresses = self
+            .addresses
+            .iter()
+            .map(|a| Address::new(a))
+            .collect::<Result<Vec<_>, _>>()?;
+        if addresses.is_empty() {
+            addresses.push(address.ok_or(InvalidRecord::NoAddress)?);
+        }
+        let status = match self.status {
+            None => Status::default(),
+            Some(text) => [Status::Serving, Status::NotServing, Status::Draining]
+                .into_iter()
+                .find(|status| status.as_str() == text)
+                .ok_or(InvalidRecord::Status(text))?,
+        };
+        let incarnation = match self.incarnation {
+            None => None,
+            Some(text) => Some(Incarnation::parse(&text).ok_or(InvalidRecord::Incarnation(text))?),
+        };
+        Ok(Instance {
+            service,
+            id: match self.id {
+                Some(id) => InstanceId::new(&id)?,
+                None => InstanceId::from(&addresses[0]),
+            },
+            addresses: addresses.into(),
+            weight: self.weight.map_or(Ok(Weight::default()), Weight::new)?,
+            zone: self.zone.as_deref().map(Zone::new).transpose()?,
+            version: self.version,
+            labels: self.labels,
+            status,
+            incarnation,
+            foreign_metadata: self.metadata,
+        })
+    }
+}

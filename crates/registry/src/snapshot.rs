@@ -1,0 +1,125 @@
+//! All instances of one service at one revision, and the pure step from one such value to the next.
+
+use std::{fmt, sync::Arc};
+
+use imbl::{OrdMap, ordmap::DiffItem};
+
+use crate::{Instance, InstanceId, ServiceName};
+
+/// Where in a store's history something stands; grows with every change that the store counts.
+///
+/// Comparable only between values that one store gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happened to the instances of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// These are all there are; whoever is not among them is gone.
+    Reset(Vec<Arc<Instance>>),
+    /// This instance is there now, new or changed.
+    Upsert(Arc<Instance>),
+    /// The instance of this id is gone.
+    Remove(InstanceId),
+}
+
+/// What happened in one step of a store's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The revision after the step.
+    pub revision: Revision,
+    /// What happened, in order.
+    pub updates: Vec<Update>,
+}
+
+/// All instances of one service at one revision.
+///
+/// A persistent map: a clone costs nothing, and a new version costs what changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    service: ServiceName,
+    revision: Revision,
+    instances: OrdMap<InstanceId, Arc<Instance>>,
+}
+
+impl Snapshot {
+    /// The snapshot of a service nobody has registered for.
+    pub fn empty(service: ServiceName) -> Self {
+        Self {
+            service,
+            revision: Revision::default(),
+            instances: OrdMap::new(),
+        }
+    }
+
+    /// The service whose instances these are.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The revision that it stands at.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The instances, in the order of their ids.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.values()
+    }
+
+    /// The instance of that id.
+    pub fn get(&self, id: &InstanceId) -> Option<&Arc<Instance>> {
+        self.instances.get(id)
+    }
+
+    /// How many instances there are.
+    pub fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
+    /// The snapshot after `change`.
+    #[must_use]
+    pub fn apply(mut self, change: Change) -> Self {
+        self.revision = change.revision;
+        for update in change.updates {
+            match update {
+                Update::Reset(all) => {
+                    self.instances = all.into_iter().map(|i| (i.id.clone(), i)).collect();
+                }
+                Update::Upsert(instance) => {
+                    self.instances.insert(instance.id.clone(), instance);
+                }
+                Update::Remove(id) => {
+                    self.instances.remove(&id);
+                }
+            }
+        }
+        self
+    }
+
+    /// What leads from `before` to this snapshot; costs about what changed.
+    pub fn changes_since(&self, before: &Self) -> Vec<Update> {
+        before
+            .instances
+            .diff(&self.instances)
+            .map(|item| match item {
+                DiffItem::Add(_, instance)
+                | DiffItem::Update {
+                    new: (_, instance), ..
+                } => Update::Upsert(Arc::clone(instance)),
+                DiffItem::Remove(id, _) => Update::Remove(id.clone()),
+            })
+            .collect();
+    }
+}

@@ -1,0 +1,74 @@
+//! What a backend implements. Everything above it ([`Registration`](crate::Registration),
+//! [`Reflector`](crate::Reflector)) is written once, over this.
+
+use std::{fmt, time::Duration};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+
+use crate::{Change, Instance, ServiceName, Snapshot, StoreError};
+
+/// A place where instances are kept.
+///
+/// Every future returned here ends within a bound that the store sets itself, and can be dropped at any time; what a
+/// dropped `hold` had written goes with its lease. A store does not retry: the caller does.
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// The store's URL without secrets, for logs and messages.
+    fn url(&self) -> &str;
+
+    /// Puts an instance into the store and keeps it there until the [`Hold`] is lost, released or dropped.
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>>;
+
+    /// All instances of a service, as they are now; empty when nobody has registered.
+    fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>>;
+
+    /// Follows a service. The first item is a [`Reset`](crate::Update::Reset) to all instances as they are now; what
+    /// follows leaves no gap to it. The stream ends with an error, after which the caller starts another.
+    fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>>;
+
+    /// The names of all services that have an instance, in order.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>>;
+}
+
+/// What is to be held, and how.
+#[derive(Debug, Clone)]
+pub struct HoldRequest {
+    /// The instance; its [`incarnation`](Instance::incarnation) says who holds.
+    pub instance: Instance,
+    /// How long the store keeps the instance when its process is not heard of any more. Backends that see a process
+    /// die by other means need no lease and ignore it.
+    pub ttl: Duration,
+    /// Whether to take the key from whoever has it.
+    pub claim: Claim,
+}
+
+/// Two processes may hold one key after another, never in turns: the one that was started later wins, whatever any
+/// clock says. A first claim is made once in a process's life, so whoever finds somebody else at its key when it comes
+/// back is the earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// This process's first: take the key over.
+    First,
+    /// The hold was lost: take the key again, unless another incarnation has it ([`StoreError::Superseded`]).
+    Again,
+}
+
+/// An instance's place in a store. Dropping it gives the place up as well as that can be done without waiting.
+pub trait Hold: Send {
+    /// Waits until the place is lost. Cancellation safe; called again after a loss it tells the same.
+    fn lost(&mut self) -> BoxFuture<'_, Loss>;
+
+    /// Puts another value in place, without a moment of absence. `instance` has the same service and id.
+    fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Gives the place up, if it is still ours: never removes what a later process has put there.
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>>;
+}
+
+/// Why a place was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// It is gone (expired, deleted, the store wiped or out of reach) and is to be held again; the text says how.
+    Gone(String),
+    /// A later process holds it now; the text says who, as far as the store tells.
+    Superseded(String),
+}
