@@ -120,6 +120,6 @@ impl Snapshot {
                 } => Update::Upsert(Arc::clone(instance)),
                 DiffItem::Remove(id, _) => Update::Remove(id.clone()),
             })
-            .collect();
+            .collect()
     }
 }
