@@ -7,6 +7,7 @@ mod instance;
 mod record;
 mod snapshot;
 mod store;
+mod undecodable;
 
 pub use backoff::{Backoff, BackoffPolicy};
 pub use error::{Cause, StoreError, one_line};
@@ -15,3 +16,4 @@ pub use instance::{
 };
 pub use snapshot::{Change, Revision, Snapshot, Update};
 pub use store::{Claim, Hold, HoldRequest, Loss, Store};
+pub use undecodable::Undecodable;

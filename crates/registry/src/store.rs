@@ -27,6 +27,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// The names of all services that have an instance, in order.
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>>;
+
+    /// How many values this store has skipped because they are no instances; each was logged once
+    /// ([`Undecodable`](crate::Undecodable)).
+    fn undecodable(&self) -> u64 {
+        0
+    }
 }
 
 /// What is to be held, and how.
