@@ -1,6 +1,6 @@
 //! All instances of one service at one revision, and the pure step from one such value to the next.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 
@@ -94,9 +94,7 @@ impl Snapshot {
         self.revision = change.revision;
         for update in change.updates {
             match update {
-                Update::Reset(all) => {
-                    self.instances = all.into_iter().map(|i| (i.id.clone(), i)).collect();
-                }
+                Update::Reset(all) => self.reset(all),
                 Update::Upsert(instance) => {
                     self.instances.insert(instance.id.clone(), instance);
                 }
@@ -106,6 +104,25 @@ impl Snapshot {
             }
         }
         self
+    }
+
+    /// Keeps what is the same, so that what follows sees only the differences.
+    fn reset(&mut self, all: Vec<Arc<Instance>>) {
+        let ids: HashSet<&InstanceId> = all.iter().map(|instance| &instance.id).collect();
+        let gone: Vec<_> = self
+            .instances
+            .keys()
+            .filter(|id| !ids.contains(id))
+            .cloned()
+            .collect();
+        for id in gone {
+            self.instances.remove(&id);
+        }
+        for instance in all {
+            if self.instances.get(&instance.id) != Some(&instance) {
+                self.instances.insert(instance.id.clone(), instance);
+            }
+        }
     }
 
     /// What leads from `before` to this snapshot; costs about what changed.

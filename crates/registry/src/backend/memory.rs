@@ -1,1 +1,262 @@
-//! One process: for tests and embedding.
+//! One process: instances live as long as the store, for tests and for embedding.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+    stream::{self, BoxStream},
+};
+use tokio::sync::watch;
+
+use crate::{
+    Change, Claim, Hold, HoldRequest, Instance, InstanceId, Loss, Revision, ServiceName, Snapshot,
+    Store, StoreError, Update,
+};
+
+/// A registry inside one process. Clones share what is in it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    services: Mutex<HashMap<ServiceName, watch::Sender<Service>>>,
+    /// Counts both revisions and holders: each step of the store's history is one of a kind.
+    steps: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Service {
+    snapshot: Snapshot,
+    holders: HashMap<InstanceId, u64>,
+}
+
+impl MemoryStore {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Shared {
+    fn step(&self) -> u64 {
+        self.steps.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn service<T>(
+        &self,
+        service: &ServiceName,
+        with: impl FnOnce(&watch::Sender<Service>) -> T,
+    ) -> T {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = services.entry(service.clone()).or_insert_with(|| {
+            watch::Sender::new(Service {
+                snapshot: Snapshot::empty(service.clone()),
+                holders: HashMap::new(),
+            })
+        });
+        with(entry)
+    }
+
+    /// Applies `update` where `holder` still holds `id`, and says whether it does.
+    fn change(&self, service: &ServiceName, id: &InstanceId, holder: u64, update: Update) -> bool {
+        self.service(service, |sender| {
+            sender.send_if_modified(|state| {
+                let ours = state.holders.get(id) == Some(&holder);
+                if ours {
+                    if matches!(update, Update::Remove(_)) {
+                        state.holders.remove(id);
+                    }
+                    state.apply(self.step(), update);
+                }
+                ours
+            })
+        })
+    }
+}
+
+impl Service {
+    fn apply(&mut self, step: u64, update: Update) {
+        let change = Change {
+            revision: Revision(step),
+            updates: vec![update],
+        };
+        self.snapshot = self.snapshot.clone().apply(change);
+    }
+}
+
+impl Store for MemoryStore {
+    fn url(&self) -> &'static str {
+        "memory:"
+    }
+
+    fn hold(
+        &self,
+        HoldRequest {
+            instance, claim, ..
+        }: HoldRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
+        let (service, id) = (instance.service.clone(), instance.id.clone());
+        let holder = self.shared.step();
+        let held = self.shared.service(&service, |sender| {
+            let taken = claim == Claim::Again && sender.borrow().holders.contains_key(&id);
+            if taken {
+                return Err(StoreError::Superseded {
+                    service: service.clone(),
+                    id: id.clone(),
+                    holder: holder_of(&sender.borrow(), &id),
+                });
+            }
+            sender.send_modify(|state| {
+                state.holders.insert(id.clone(), holder);
+                state.apply(self.shared.step(), Update::Upsert(Arc::new(instance)));
+            });
+            Ok(sender.subscribe())
+        });
+        let shared = Arc::clone(&self.shared);
+        ready(held.map(|state| {
+            Box::new(MemoryHold {
+                shared,
+                service,
+                id,
+                holder,
+                state,
+            }) as Box<dyn Hold>
+        }))
+        .boxed()
+    }
+
+    fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+        ready(Ok(self
+            .shared
+            .service(service, |sender| sender.borrow().snapshot.clone())))
+        .boxed()
+    }
+
+    fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
+        let follower = Follower {
+            state: self.shared.service(service, watch::Sender::subscribe),
+            seen: None,
+            _shared: Arc::clone(&self.shared),
+        };
+        stream::unfold(follower, |mut follower| async {
+            Some((Ok(follower.next().await), follower))
+        })
+        .boxed()
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        let services = self
+            .shared
+            .services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = services
+            .iter()
+            .filter(|(_, s)| !s.borrow().snapshot.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        names.sort();
+        ready(Ok(names)).boxed()
+    }
+}
+
+/// One watch: what it has told, and where it reads on.
+struct Follower {
+    state: watch::Receiver<Service>,
+    seen: Option<Snapshot>,
+    /// Keeps the sender, so that `state` never ends.
+    _shared: Arc<Shared>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Change {
+        if self.seen.is_some() {
+            self.state
+                .changed()
+                .await
+                .expect("the store outlives its watches");
+        }
+        let now = self.state.borrow_and_update().snapshot.clone();
+        let updates = match &self.seen {
+            None => vec![Update::Reset(now.instances().cloned().collect())],
+            Some(before) => now.changes_since(before),
+        };
+        let revision = now.revision();
+        self.seen = Some(now);
+        Change { revision, updates }
+    }
+}
+
+fn holder_of(state: &Service, id: &InstanceId) -> String {
+    match state
+        .snapshot
+        .get(id)
+        .and_then(|instance| instance.incarnation)
+    {
+        Some(incarnation) => format!("incarnation {incarnation}"),
+        None => "an unnamed incarnation".into(),
+    }
+}
+
+struct MemoryHold {
+    shared: Arc<Shared>,
+    service: ServiceName,
+    id: InstanceId,
+    holder: u64,
+    state: watch::Receiver<Service>,
+}
+
+impl Hold for MemoryHold {
+    fn lost(&mut self) -> BoxFuture<'_, Loss> {
+        async {
+            let ours = self.holder;
+            let state = self
+                .state
+                .wait_for(|state| state.holders.get(&self.id) != Some(&ours))
+                .await;
+            let state = state.expect("the store outlives its holds");
+            if state.holders.contains_key(&self.id) {
+                Loss::Superseded(holder_of(&state, &self.id))
+            } else {
+                Loss::Gone("it was removed".into())
+            }
+        }
+        .boxed()
+    }
+
+    fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
+        // A hold that is lost says so in `lost`; there is nothing left to update.
+        self.shared.change(
+            &self.service,
+            &self.id,
+            self.holder,
+            Update::Upsert(Arc::new(instance)),
+        );
+        ready(Ok(())).boxed()
+    }
+
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        drop(self);
+        ready(Ok(())).boxed()
+    }
+}
+
+impl Drop for MemoryHold {
+    fn drop(&mut self) {
+        self.shared.change(
+            &self.service,
+            &self.id,
+            self.holder,
+            Update::Remove(self.id.clone()),
+        );
+    }
+}

@@ -5,7 +5,6 @@ use std::{fmt, str::FromStr, sync::Arc};
 use super::{Address, InvalidInstance};
 
 const MAX_BYTES: usize = 253;
-const SEGMENT: &str = "a segment is made of the letters A-Z and a-z, digits, '.', '_' and '-', is not '.' or '..' and does not start with '_'";
 const SERVICE: &str = "a service name is at most 253 bytes of segments joined by '/'; a segment is made of A-Z, a-z, 0-9, '.', '_' and '-', is not empty, '.' or '..' and does not start with '_'";
 const ID: &str = "an instance id is at most 253 bytes: either host:port, or A-Z, a-z, 0-9, '.', '_' and '-', not '.' or '..' and not starting with '_'";
 const ZONE: &str = "a zone is at most 253 bytes of A-Z, a-z, 0-9, '.', '_' and '-', is not '.' or '..' and does not start with '_'";
@@ -135,5 +134,3 @@ impl Zone {
 pub(super) fn host_problem(host: &str) -> Option<String> {
     size_problem(host).or_else(|| segment_problem(host))
 }
-
-pub(super) const HOST: &str = SEGMENT;
