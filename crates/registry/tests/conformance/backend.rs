@@ -1,0 +1,3 @@
+//! The backends that the suite runs over.
+
+pub(crate) mod memory;

@@ -1,0 +1,5 @@
+//! What every backend does, each behaviour one function.
+
+pub(crate) mod claims;
+pub(crate) mod holding;
+pub(crate) mod watching;

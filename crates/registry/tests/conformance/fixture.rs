@@ -1,0 +1,64 @@
+//! What a backend brings to the suite, and the instances that the behaviours hold.
+
+use std::{sync::Arc, time::Duration};
+
+use registry::{
+    Address, Claim, Hold, HoldRequest, Incarnation, Instance, InstanceId, ServiceName, Store,
+};
+
+/// How long a behaviour waits for what must come; far more than any backend needs on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One registry, empty at first, that ends with the value.
+pub(crate) trait Fixture: Sized {
+    /// A new registry that shares nothing with any other fixture's.
+    async fn start() -> Self;
+
+    /// A handle on this registry as another process has it: nothing is shared with other handles but the registry.
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+pub(crate) fn service(name: &str) -> ServiceName {
+    ServiceName::new(name).expect("a service name")
+}
+
+pub(crate) fn id(id: &str) -> InstanceId {
+    InstanceId::new(id).expect("an instance id")
+}
+
+/// An instance of `service` of a new incarnation, at 10.0.0.1 and `port`.
+pub(crate) fn instance(service_name: &str, port: u16) -> Instance {
+    let address = Address::new(&format!("10.0.0.1:{port}")).expect("an address");
+    Instance::new(service(service_name), address).with_incarnation(Incarnation::random())
+}
+
+pub(crate) fn request(instance: &Instance, claim: Claim) -> HoldRequest {
+    HoldRequest {
+        instance: instance.clone(),
+        ttl: Duration::from_secs(10),
+        claim,
+    }
+}
+
+/// Holds `instance` as a process does that has just started.
+pub(crate) async fn hold(store: &dyn Store, instance: &Instance) -> Box<dyn Hold> {
+    store
+        .hold(request(instance, Claim::First))
+        .await
+        .expect("a first claim succeeds")
+}
+
+/// What `future` gives, within the suite's patience.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// The ids that `store` lists for a service, in order.
+pub(crate) async fn listed(store: &dyn Store, service_name: &str) -> Vec<String> {
+    let service = service(service_name);
+    let snapshot = store.list(&service).await.expect("a list");
+    assert_eq!(snapshot.service(), &service);
+    snapshot.instances().map(|i| i.id.to_string()).collect()
+}

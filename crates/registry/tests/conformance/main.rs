@@ -1,0 +1,47 @@
+//! One suite of behaviours over every backend. To add a backend: a [`Fixture`](fixture::Fixture) in `backend/`, and
+//! one `conformance!` line here.
+
+mod backend;
+mod behaviour;
+mod fixture;
+mod follower;
+
+/// Makes each behaviour a test of its own for a backend: `BACKEND::BEHAVIOUR`.
+macro_rules! conformance {
+    ($backend:ident: $fixture:ty) => {
+        conformance! { @tests $backend: $fixture;
+            holding: a_held_instance_is_listed_and_watched,
+            holding: every_field_of_an_instance_survives,
+            holding: ids_of_every_form_survive,
+            holding: an_update_is_one_upsert_and_no_absence,
+            holding: release_removes_at_once,
+            holding: dropping_a_hold_removes_the_instance,
+            holding: lost_can_be_cancelled_and_asked_again,
+            watching: the_first_item_of_a_watch_is_a_reset,
+            watching: a_watch_of_an_unknown_service_sees_its_first_instance,
+            watching: no_gap_between_list_and_watch,
+            watching: names_with_a_common_prefix_are_apart,
+            watching: services_are_exactly_those_with_instances,
+            watching: revisions_never_go_back,
+            claims: a_first_claim_takes_over_and_the_earlier_holder_is_told,
+            claims: a_superseded_release_leaves_the_later_instance,
+            claims: a_superseded_drop_leaves_the_later_instance,
+            claims: a_superseded_update_leaves_the_later_instance,
+            claims: claiming_again_is_refused_while_another_holds,
+            claims: claiming_again_succeeds_when_the_key_is_gone,
+        }
+    };
+    (@tests $backend:ident: $fixture:ty; $($module:ident: $behaviour:ident,)*) => {
+        mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    let fixture = <$fixture as crate::fixture::Fixture>::start().await;
+                    crate::behaviour::$module::$behaviour(&fixture).await;
+                }
+            )*
+        }
+    };
+}
+
+conformance!(memory: crate::backend::memory::Memory);
