@@ -1,1 +1,25 @@
-//! placeholder
+//! What tests, the demo and the benchmarks run against: real processes and real etcd clusters on this machine.
+//!
+//! It depends on no other crate of the workspace: it starts binaries by path and speaks their command lines, so that no
+//! circle of dev-dependencies compiles a type twice. Everything it starts ends with its owner, and with this process.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use testkit::etcd::Cluster;
+//!
+//! let mut cluster = Cluster::start(3).await?;
+//! println!("{}", cluster.url("shop"));
+//! let leader = cluster.leader().await?;
+//! cluster.kill(leader).await?;
+//! # Ok(()) }
+//! ```
+
+pub mod etcd;
+mod eventually;
+mod output;
+mod ports;
+pub mod process;
+
+pub use eventually::{eventually, until};
+pub use nix::sys::signal::Signal;
+pub use ports::free_port;

@@ -1,0 +1,282 @@
+//! Real etcd clusters on loopback: started, broken and mended at will. etcd 3.4 and 3.5 both work.
+
+mod http;
+mod member;
+
+use std::{
+    collections::HashSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::select_all;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{Signal, etcd::member::Member, free_port, process::on_path, until};
+
+/// A cluster that has not answered in this time will not; it takes one to three seconds.
+const HEALTHY: Duration = Duration::from_mins(1);
+/// How long a member may take to end by itself after SIGTERM, which it uses to hand leadership on.
+const STOPPED: Duration = Duration::from_secs(20);
+/// How long one `etcdctl` command may take.
+const COMMAND: Duration = Duration::from_secs(30);
+/// How often a start is tried again with other ports when another process has taken one.
+const STARTS: usize = 5;
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterOptions {
+    /// The members' client ports, one for each member; each member's peer port is the one above.
+    pub client_ports: Vec<u16>,
+    /// Where the members keep their data. What is there is continued with; `None` is a directory that goes with the
+    /// cluster.
+    pub data: Option<PathBuf>,
+}
+
+/// A running cluster. Dropped, its members are killed and their data is removed.
+///
+/// Members are counted from 0. It belongs to no runtime.
+#[derive(Debug)]
+pub struct Cluster {
+    members: Vec<Member>,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Data {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(directory) => directory.path(),
+            Self::Kept(path) => path,
+        }
+    }
+}
+
+impl Cluster {
+    /// A cluster of `members` on free ports, healthy when this returns.
+    pub async fn start(members: usize) -> Result<Self> {
+        let mut start = 1;
+        loop {
+            let client_ports = (0..members).map(|_| free_pair()).collect::<Result<_>>()?;
+            let data = None;
+            match Self::start_with(ClusterOptions { client_ports, data }).await {
+                Err(error) if start < STARTS && is_port_clash(&error) => start += 1,
+                started => return started,
+            }
+        }
+    }
+
+    /// A cluster of one member, which is what starts fastest.
+    pub async fn start_one() -> Result<Self> {
+        Self::start(1).await
+    }
+
+    /// A cluster of the ports and the place given, healthy when this returns.
+    pub async fn start_with(options: ClusterOptions) -> Result<Self> {
+        let ports = &options.client_ports;
+        ensure!(
+            !ports.is_empty(),
+            "an etcd cluster needs at least one member"
+        );
+        let all: HashSet<_> = ports
+            .iter()
+            .flat_map(|port| [*port, port.saturating_add(1)])
+            .collect();
+        ensure!(
+            all.len() == 2 * ports.len(),
+            "the ports {ports:?} clash: each member takes its own and the one above it"
+        );
+        let data = match options.data {
+            Some(path) => {
+                fs::create_dir_all(&path)
+                    .with_context(|| format!("cannot create {}", path.display()))?;
+                Data::Kept(path)
+            }
+            None => Data::Temporary(tempfile::Builder::new().prefix("etcd-").tempdir()?),
+        };
+        let members = Member::all(ports, data.path());
+        let mut cluster = Self { members, data };
+        cluster.start_all().await?;
+        Ok(cluster)
+    }
+
+    /// How many members it has, running or not.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Never: a cluster has members.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Where the members' data is.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// `host:port` of each member, for clients.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(Member::endpoint).collect()
+    }
+
+    /// The registry URL of this cluster with that namespace; none when it is empty.
+    pub fn url(&self, namespace: &str) -> String {
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        format!("etcd://{}{slash}{namespace}", self.endpoints().join(","))
+    }
+
+    /// Kills a member (SIGKILL). Nothing to do when it is not running.
+    pub async fn kill(&mut self, member: usize) -> Result<()> {
+        self.members[member].kill().await
+    }
+
+    /// Stops a member (SIGTERM): a leader hands leadership on. Nothing to do when it is not running.
+    pub async fn stop(&mut self, member: usize) -> Result<()> {
+        self.members[member].stop(STOPPED).await
+    }
+
+    /// Starts a member that was killed or stopped, with the data it had, and waits until it is healthy.
+    pub async fn restart(&mut self, member: usize) -> Result<()> {
+        self.members[member].kill().await?;
+        self.members[member].start()?;
+        self.members[member].healthy(HEALTHY).await
+    }
+
+    /// Makes a member hang (SIGSTOP): its sockets stay open and nothing answers.
+    pub fn pause(&self, member: usize) -> Result<()> {
+        self.members[member].signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a member that hangs go on (SIGCONT).
+    pub fn resume(&self, member: usize) -> Result<()> {
+        self.members[member].signal(Signal::SIGCONT)
+    }
+
+    /// Kills all members at once.
+    pub async fn stop_all(&mut self) -> Result<()> {
+        for member in &mut self.members {
+            member.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts all members that are not running, with the data they had, and waits until all are healthy.
+    pub async fn start_all(&mut self) -> Result<()> {
+        for member in &mut self.members {
+            member.start()?;
+        }
+        for member in &self.members {
+            member.healthy(HEALTHY).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills all members, removes their data, and starts them as a new cluster on the same ports. Cluster and member
+    /// ids are the same as before, as they are when an operator does this.
+    pub async fn wipe(&mut self) -> Result<()> {
+        self.stop_all().await?;
+        for member in &self.members {
+            member.remove_data()?;
+        }
+        self.start_all().await
+    }
+
+    /// The member that leads; waits for an election to end.
+    pub async fn leader(&self) -> Result<usize> {
+        until(HEALTHY, "a leader", async || {
+            for (number, member) in self.members.iter().enumerate() {
+                if member.is_leader().await.unwrap_or(false) {
+                    return Ok(number);
+                }
+            }
+            bail!("no member says that it leads")
+        })
+        .await
+    }
+
+    /// Waits until a member has ended by itself and returns that as an error.
+    pub async fn ended(&self) -> Result<()> {
+        let members = self.members.iter().map(|member| Box::pin(member.ended()));
+        select_all(members).await.0
+    }
+
+    /// Runs `etcdctl` against all members and returns what it prints, parsed: `--write-out=json` is given to it.
+    pub async fn etcdctl(&self, arguments: &[&str]) -> Result<Value> {
+        let arguments: Vec<_> = ["--write-out=json"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
+        let printed = self.etcdctl_text(&arguments).await?;
+        if printed.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&printed).with_context(|| format!("etcdctl printed {printed:?}"))
+    }
+
+    /// Runs `etcdctl` against all members and returns what it prints, as it is.
+    pub async fn etcdctl_text(&self, arguments: &[&str]) -> Result<String> {
+        let command = format!("etcdctl {}", arguments.join(" "));
+        let run = Command::new(program("etcdctl", "etcd-client")?)
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.endpoints().join(",")))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(COMMAND, run)
+            .await
+            .with_context(|| format!("{command} has not ended in {COMMAND:?}"))??;
+        ensure!(
+            output.status.success(),
+            "{command} failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        String::from_utf8(output.stdout).with_context(|| format!("{command} printed no text"))
+    }
+}
+
+/// A program of etcd's: in `$ETCD_BIN_DIR` when that is set, else on the PATH.
+fn program(name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(directory) = env::var_os("ETCD_BIN_DIR") {
+        let path = Path::new(&directory).join(name);
+        ensure!(
+            path.is_file(),
+            "there is no {} (ETCD_BIN_DIR says so)",
+            path.display()
+        );
+        return Ok(path);
+    }
+    on_path(name).with_context(|| {
+        format!(
+            "{name} is not installed: install the Debian package {package} (apt-get install {package}), or set \
+             ETCD_BIN_DIR to the directory that has it"
+        )
+    })
+}
+
+/// A free port whose next one is free too.
+fn free_pair() -> Result<u16> {
+    for _ in 0..100 {
+        let port = free_port()?;
+        if std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no two free ports in a row on 127.0.0.1")
+}
+
+fn is_port_clash(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("address already in use")
+}

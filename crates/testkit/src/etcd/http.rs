@@ -1,0 +1,49 @@
+//! The few requests to etcd's JSON gateway that a start waits for; everything else goes through `etcdctl`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// A member that hangs accepts connections and answers nothing.
+const ANSWER: Duration = Duration::from_secs(2);
+const LONGEST: u64 = 1024 * 1024;
+
+pub(super) async fn get(port: u16, path: &str) -> Result<Value> {
+    request(port, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
+}
+
+pub(super) async fn post(port: u16, path: &str, body: &str) -> Result<Value> {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+    request(port, &format!("{head}{body}")).await
+}
+
+async fn request(port: u16, text: &str) -> Result<Value> {
+    let answer = timeout(ANSWER, exchange(port, text))
+        .await
+        .with_context(|| format!("port {port} has not answered in {ANSWER:?}"))??;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the answer has no body")?;
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(
+        status.contains(" 200 "),
+        "port {port} answers {status}: {}",
+        body.trim()
+    );
+    serde_json::from_str(body).with_context(|| format!("port {port} answers {body:?}"))
+}
+
+async fn exchange(port: u16, text: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(text.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(LONGEST).read_to_string(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,157 @@
+//! One member of a cluster, running or not.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{http, program};
+use crate::{Signal, process::Process, until};
+
+#[derive(Debug)]
+pub(super) struct Member {
+    name: String,
+    client_port: u16,
+    data: PathBuf,
+    /// `name=peer-url` of every member, as etcd's `--initial-cluster` wants it.
+    cluster: String,
+    process: Option<Process>,
+}
+
+impl Member {
+    /// The members with these client ports, not running.
+    pub(super) fn all(client_ports: &[u16], data: &Path) -> Vec<Self> {
+        let name = |number: usize| format!("etcd-{number}");
+        let cluster: Vec<_> = client_ports
+            .iter()
+            .enumerate()
+            .map(|(number, port)| format!("{}={}", name(number), peer_url(*port)))
+            .collect();
+        client_ports
+            .iter()
+            .enumerate()
+            .map(|(number, port)| Self {
+                name: name(number),
+                client_port: *port,
+                data: data.join(name(number)),
+                cluster: cluster.join(","),
+                process: None,
+            })
+            .collect()
+    }
+
+    pub(super) fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Starts it unless it is running.
+    pub(super) fn start(&mut self) -> Result<()> {
+        if self
+            .process
+            .as_ref()
+            .is_some_and(|p| p.try_wait().is_none())
+        {
+            return Ok(());
+        }
+        let client = format!("http://{}", self.endpoint());
+        let peer = peer_url(self.client_port);
+        let mut command = Command::new(program("etcd", "etcd-server")?);
+        command
+            .args(["--name", &self.name, "--data-dir"])
+            .arg(&self.data)
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args([
+                "--initial-cluster",
+                &self.cluster,
+                "--initial-cluster-state",
+                "new",
+            ])
+            .args(["--logger", "zap", "--log-level", "warn"]);
+        // etcd reads its flags from the environment too, and refuses to start when both are given.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ETCD_") {
+                command.env_remove(name);
+            }
+        }
+        self.process = Some(Process::spawn(&self.name, command)?);
+        Ok(())
+    }
+
+    /// Waits until it says that it is healthy: it has a leader and answers linearizable reads.
+    pub(super) async fn healthy(&self, bound: Duration) -> Result<()> {
+        let process = self.process()?;
+        let what = format!("{} to be healthy", self.name);
+        let healthy = until(bound, &what, async || {
+            let answer = http::get(self.client_port, "/health").await?;
+            ensure!(answer["health"] == "true", "{} says {answer}", self.name);
+            Ok(())
+        });
+        tokio::select! {
+            ended = self.ended() => ended,
+            healthy = healthy => healthy.with_context(|| process.complaint("is not healthy")),
+        }
+    }
+
+    /// Waits until it has ended by itself and returns that as an error.
+    pub(super) async fn ended(&self) -> Result<()> {
+        let process = self.process()?;
+        let status = process.ended().await?;
+        Err(process.complaint(&format!("has ended with {status}")))
+    }
+
+    /// Whether it says that it leads the cluster.
+    pub(super) async fn is_leader(&self) -> Result<bool> {
+        let status = http::post(self.client_port, "/v3/maintenance/status", "{}").await?;
+        let leader = &status["leader"];
+        Ok(leader.is_string() && *leader == status["header"]["member_id"])
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+        self.process()?.signal(signal)
+    }
+
+    pub(super) async fn kill(&mut self) -> Result<()> {
+        if let Some(process) = self.process.take() {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stop(&mut self, bound: Duration) -> Result<()> {
+        if let Some(process) = self.process.take() {
+            process.terminate(bound).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_data(&self) -> Result<()> {
+        fs::remove_dir_all(&self.data)
+            .with_context(|| format!("cannot remove {}", self.data.display()))
+    }
+
+    fn process(&self) -> Result<&Process> {
+        match &self.process {
+            Some(process) => Ok(process),
+            None => bail!("{} is not running", self.name),
+        }
+    }
+}
+
+fn peer_url(client_port: u16) -> String {
+    format!("http://127.0.0.1:{}", client_port + 1)
+}

@@ -1,0 +1,118 @@
+//! Processes are read, signalled, and end with their owner.
+
+use std::{process::Command, time::Duration};
+
+use testkit::{
+    Signal, eventually,
+    process::{Process, binary},
+};
+
+const BOUND: Duration = Duration::from_secs(10);
+
+fn shell(script: &str) -> Process {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    Process::spawn("script", command).expect("sh starts")
+}
+
+fn exists(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[tokio::test]
+async fn a_line_is_waited_for_on_either_stream() {
+    let process = shell("echo one; echo two >&2; exec sleep 60");
+    assert_eq!(
+        process.wait_for_line("tw", BOUND).await.expect("it comes"),
+        "two"
+    );
+    assert_eq!(
+        process
+            .wait_for_line("one", BOUND)
+            .await
+            .expect("it came before"),
+        "one"
+    );
+}
+
+#[tokio::test]
+async fn a_process_that_ends_without_the_line_is_an_error_that_shows_what_it_printed() {
+    let process = shell("echo no such thing; exit 3");
+    let error = process
+        .wait_for_line("ready", BOUND)
+        .await
+        .expect_err("it has ended");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("no such thing") && error.contains("\"ready\""),
+        "{error}"
+    );
+    assert_eq!(
+        process.wait(BOUND).await.expect("it has ended").code(),
+        Some(3)
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_process_is_gone_and_reaped() {
+    let process = shell("exec sleep 60");
+    let pid = process.pid();
+    assert!(exists(pid));
+    drop(process);
+    assert!(!exists(pid));
+}
+
+#[tokio::test]
+async fn a_process_is_asked_to_end_before_it_is_killed() {
+    let process = shell("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.01; done");
+    process.wait_for_line("up", BOUND).await.expect("it is up");
+    let status = process.terminate(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(7));
+    assert!(
+        process.signal(Signal::SIGTERM).is_err(),
+        "nobody is there any more"
+    );
+}
+
+#[tokio::test]
+async fn a_process_dies_with_a_parent_that_was_killed() {
+    // This test, started again as the parent to be killed.
+    if let Ok(file) = std::env::var("TESTKIT_CHILD_PID_FILE") {
+        let child = shell("exec sleep 60");
+        std::fs::write(&file, child.pid().to_string()).expect("the file is written");
+        child.wait(Duration::from_mins(1)).await.expect("it sleeps");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("pid");
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command
+        .args(["--exact", "a_process_dies_with_a_parent_that_was_killed"])
+        .env("TESTKIT_CHILD_PID_FILE", &file);
+    let parent = Process::spawn("parent", command).expect("it starts");
+    let pid: u32 = testkit::until(BOUND, "the child's pid", async || {
+        Ok(std::fs::read_to_string(&file)?.parse()?)
+    })
+    .await
+    .expect("it is written");
+    assert!(exists(pid));
+    parent.kill().await.expect("it is killed");
+    eventually(BOUND, "the child's end", async || !exists(pid)).await;
+}
+
+#[test]
+fn a_binary_that_was_not_built_is_an_error_that_says_how_to_build_it() {
+    let error = binary("no-such-binary")
+        .expect_err("there is none")
+        .to_string();
+    assert!(error.contains("cargo build -p no-such-binary"), "{error}");
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_an_error_that_names_it() {
+    let error =
+        Process::spawn("ghost", Command::new("/no/such/program")).expect_err("there is none");
+    assert!(
+        format!("{error:#}").contains("/no/such/program"),
+        "{error:#}"
+    );
+}
