@@ -1,0 +1,123 @@
+# The manual is `just --list`. On a machine that lacks something, `./justw RECIPE` installs it first.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+compose := "docker compose"
+target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+venv := justfile_directory() / "target/interop"
+
+[private]
+default:
+    @just --list --unsorted
+
+# --- see it work ------------------------------------------------------------------------------------------------------
+
+# The main job under load and faults, on the file registry; `demo etcd` on a local three-member etcd cluster
+[group('see it work')]
+demo kind="file":
+    cargo build --workspace --bins
+    cargo run --quiet --package testkit --bin demo -- {{ kind }}
+
+# A local three-member etcd cluster on loopback, until Ctrl-C; says how to reach it
+[group('see it work')]
+etcd *args:
+    cargo run --quiet --package testkit --bin testkit-etcd -- {{ args }}
+
+# The benchmarks of crates/bench; `bench --help` names them
+[group('see it work')]
+bench *args:
+    cargo run --release --package bench -- {{ args }}
+
+# --- check it ---------------------------------------------------------------------------------------------------------
+
+# Every test: units, doc tests, integration on real etcd processes, the binaries as processes, and Python's gRPC
+[group('check it')]
+test *args: _compile _venv
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo test --workspace {{ args }}
+    just python-test
+    echo "the tests took $SECONDS s, compilation not counted"
+
+# What is compiled is not counted as testing: everything that the tests run is here before the first of them starts
+_compile:
+    cargo build --workspace --bins
+    cargo test --workspace --no-run
+
+# A gRPC client in another language on a real greeter-server: all calls, health and reflection
+[group('check it')]
+python-test: _venv
+    cargo build --quiet --package greeter-server
+    {{ venv }}/bin/python crates/greeter-server/tests/python/interop.py {{ target }}/debug/greeter-server proto
+
+_venv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    wanted=crates/greeter-server/tests/python/requirements.txt
+    cmp --silent "$wanted" {{ venv }}/installed.txt && exit
+    command -v python3 >/dev/null || { echo "please install python3 with its venv module (python3-venv)" >&2; exit 1; }
+    python3 -m venv --clear {{ venv }} || { echo "please install python3-venv" >&2; exit 1; }
+    {{ venv }}/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$wanted"
+    cp "$wanted" {{ venv }}/installed.txt
+
+# Format, clippy, documentation, and the licences, bans and sources of dependencies
+[group('check it')]
+lint:
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    cargo deny --all-features check bans licenses sources
+
+# Known vulnerabilities in dependencies; needs the advisory database, which is not everywhere reachable
+[group('check it')]
+advisories:
+    cargo deny --all-features check advisories
+
+# The containers, end to end: three greeters found, five, one killed, one left, and no failed call
+[group('check it')]
+compose-test:
+    deploy/compose-test
+
+# What a change has to pass besides `test`: lint and the containers
+[group('check it')]
+ci: lint compose-test
+
+# --- run it in containers ---------------------------------------------------------------------------------------------
+
+# Build the images and start etcd, greeters and a client
+[group('run it in containers')]
+up *args:
+    {{ compose }} up --build --detach --wait {{ args }}
+
+# Run that many copies of a service: `just scale greeter=3`
+[group('run it in containers')]
+scale +counts:
+    {{ compose }} up --detach --no-recreate {{ prepend("--scale ", counts) }}
+
+# Follow the logs, of all services or of those named
+[group('run it in containers')]
+logs *services:
+    {{ compose }} logs --follow --tail 100 {{ services }}
+
+# What is running, and how it is doing
+[group('run it in containers')]
+ps:
+    {{ compose }} ps
+
+# Stop and remove the containers; `down --volumes` also removes etcd's data
+[group('run it in containers')]
+down *args:
+    {{ compose }} down {{ args }}
+
+# Build the base images from Debian packages, where no container registry can be reached
+[group('run it in containers')]
+airgap *mirror:
+    deploy/airgap/build {{ mirror }}
+
+# --- tidy up ----------------------------------------------------------------------------------------------------------
+
+# Remove all that was built: target/, and the containers with their images; etcd's data stays
+[group('tidy up')]
+clean:
+    cargo clean
+    ! docker info >/dev/null 2>&1 || {{ compose }} down --rmi local
