@@ -1,0 +1,70 @@
+//! What each path answers.
+
+use std::{fmt::Write, sync::Arc};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{Html, IntoResponse},
+};
+use serde_json::{Map, Value};
+
+use super::Admin;
+
+const PAGES: [(&str, &str); 4] = [
+    ("/metrics", "the metrics, in Prometheus' text format"),
+    ("/healthz", "whether the process lives"),
+    ("/readyz", "whether it is ready, and why not"),
+    (
+        "/debug/channels",
+        "each channel's endpoints, and why each is, or is not, being picked (JSON)",
+    ),
+];
+
+pub(super) async fn index() -> Html<String> {
+    let mut page = String::from("<!doctype html><title>admin</title><h1>Admin</h1><ul>");
+    for (path, what) in PAGES {
+        write!(page, "<li><a href=\"{path}\">{path}</a>: {what}</li>").expect("a String takes all");
+    }
+    page.push_str("</ul>");
+    Html(page)
+}
+
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    match admin.telemetry.render() {
+        Ok(text) => {
+            let kind = [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)];
+            (StatusCode::OK, kind, text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
+    }
+}
+
+pub(super) async fn healthz() -> &'static str {
+    "alive\n"
+}
+
+pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
+    let problems: Vec<_> = admin
+        .ready
+        .iter()
+        .filter_map(|ready| ready().err())
+        .collect();
+    if problems.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", problems.join("; ")),
+        )
+    }
+}
+
+pub(super) async fn channels(State(admin): State<Arc<Admin>>) -> Json<Map<String, Value>> {
+    let explained = admin
+        .channels
+        .iter()
+        .map(|(name, explain)| (name.clone(), explain()));
+    Json(explained.collect())
+}

@@ -1,0 +1,94 @@
+//! Serde adapters: values that are text in a file, and are checked by their own constructors when they are read.
+
+use std::{fmt::Display, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+pub(super) fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    String::deserialize(from)?.parse().map_err(D::Error::custom)
+}
+
+/// The same for what may be left out: the empty text stands for nothing, so that each key can be shown and unset.
+pub(super) mod optional {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde calls it with a reference")]
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => to.collect_str(value),
+            None => to.serialize_str(""),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        match String::deserialize(from)?.as_str() {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(D::Error::custom),
+        }
+    }
+}
+
+/// A weight is a number in the file.
+pub(super) mod weight {
+    use registry::Weight;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    pub(crate) fn serialize<S: Serializer>(weight: &Weight, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(weight.get())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Weight, D::Error> {
+        Weight::new(u32::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// A time to live, within what every backend can keep.
+pub(super) mod ttl {
+    use std::{ops::RangeInclusive, time::Duration};
+
+    use serde::{Deserializer, Serializer, de::Error};
+
+    use crate::config::duration;
+
+    /// Below two seconds etcd's default election timeout does not let a lease live; beyond ten minutes a dead instance
+    /// would be called for longer than anyone wants.
+    const ALLOWED: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_mins(10);
+
+    pub(crate) fn serialize<S: Serializer>(ttl: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        duration::serialize(ttl, to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let ttl = duration::deserialize(from)?;
+        if ALLOWED.contains(&ttl) {
+            return Ok(ttl);
+        }
+        Err(D::Error::custom(format_args!(
+            "a ttl of {} is out of range; a ttl is from {} to {}",
+            humantime::format_duration(ttl),
+            humantime::format_duration(*ALLOWED.start()),
+            humantime::format_duration(*ALLOWED.end()),
+        )))
+    }
+}

@@ -1,0 +1,114 @@
+//! From the command line to the exit code: what every binary does before and after its own work.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::{ExitCode, Termination},
+};
+
+use anyhow::Context;
+
+use crate::{
+    admin,
+    args::KitArgs,
+    config::{self, Flags, Sections, Sources},
+    telemetry::Telemetry,
+};
+
+/// Runs a binary: reads its configuration, answers `--print-config` and `--health-check`, starts logs and metrics, and
+/// runs `program` on a runtime of its own. An error is one line on stderr and exit code 1.
+///
+/// `defaults` is the lowest layer of the configuration, `flags` what the binary's own arguments set in it.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use clap::Parser;
+/// use service_kit::{KitArgs, ServiceConfig, config::Flags};
+///
+/// /// Says where its registry is.
+/// #[derive(Parser)]
+/// #[command(version)]
+/// struct Args {
+///     #[command(flatten)]
+///     kit: KitArgs,
+/// }
+///
+/// fn main() -> ExitCode {
+///     let args = Args::parse();
+///     service_kit::run(&args.kit, ServiceConfig::named("greeter"), Flags::new(), async |config, _telemetry| {
+///         println!("{}", config.registry.connect()?.url());
+///         Ok(())
+///     })
+/// }
+/// ```
+pub fn run<C, E, T>(
+    args: &KitArgs,
+    defaults: Result<C, E>,
+    flags: Flags,
+    program: impl AsyncFnOnce(C, Telemetry) -> anyhow::Result<T>,
+) -> ExitCode
+where
+    C: Sections,
+    E: Error + Send + Sync + 'static,
+    T: Termination,
+{
+    let outcome = defaults
+        .map_err(anyhow::Error::from)
+        .and_then(|defaults| configured(args, &defaults, flags, program));
+    outcome.unwrap_or_else(|error| {
+        // Stderr may be closed; the exit code still tells.
+        let _ = writeln!(io::stderr(), "error: {}", in_one_line(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn configured<C: Sections, T: Termination>(
+    args: &KitArgs,
+    defaults: &C,
+    flags: Flags,
+    program: impl AsyncFnOnce(C, Telemetry) -> anyhow::Result<T>,
+) -> anyhow::Result<ExitCode> {
+    let sources = Sources::of_process(args.config.clone(), args.flags().and(flags))?;
+    let config = config::load(defaults, &sources)?;
+    if args.print_config {
+        return print(&config::to_toml(&config)?);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(async {
+        if args.health_check {
+            return print(&admin::check(config.admin().listen).await?);
+        }
+        let telemetry = Telemetry::start(config.log())?;
+        let outcome = program(config, telemetry.clone()).await;
+        telemetry.flush();
+        outcome.map(Termination::report)
+    });
+    // Whatever is left has been given its time already.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Writes to stdout; a reader that has seen enough is no failure.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The error and its causes in one line, whatever line breaks (a TOML parser's drawing, say) are in them.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let text = registry::one_line(error.as_ref());
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join(" ")
+}
