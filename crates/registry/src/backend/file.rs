@@ -1,1 +1,282 @@
 //! One machine, no server: a directory holds the instances and the kernel's file locks tell who lives.
+//!
+//! Each instance is one file, `<root>/<service, percent-encoded>/<id>.json`, and its owner keeps an exclusive
+//! `flock` on it for as long as it lives. A reader that is granted a shared lock knows that the owner is gone. When a
+//! process dies, even by SIGKILL, the kernel closes its files and drops its locks, and an inotify watch on the
+//! directory sees the close: a death is known in milliseconds, with no lease and no clock. The lock belongs to the
+//! open file: std opens files close-on-exec, so no child process keeps it, but a fork that does not exec does.
+//!
+//! # Who writes, and who cleans
+//! - A record is written beside its place, locked while nobody can see it, and then renamed: what can be seen is
+//!   whole, and is locked by its owner. An update does the same again, so there is no moment of absence.
+//! - Renames and unlinks happen under the lock of `.lock` in the service's directory. Readers do neither; they only
+//!   make the directory where it is missing, to watch it.
+//! - What a killed process leaves is removed by the next owner: one that registers under the same id replaces it, and
+//!   each store, at its first registration for a service, removes every record without an owner and every unfinished
+//!   one. So a file written by hand is a dead instance by the same rule: it is never listed, and it is removed.
+//! - An owner watches its file: deleted, it is [`Loss::Gone`](crate::Loss::Gone); replaced by a later process's, it is
+//!   [`Loss::Superseded`](crate::Loss::Superseded).
+//!
+//! # Limits
+//! The directory is on a local file system (Linux; NFS has locks of another kind). One registration costs one
+//! descriptor, a store one more. A file name has at most 255 bytes, so an instance whose id has more than 250, or whose
+//! service has more once each `/` is written `%2F`, cannot be registered.
+
+mod directory;
+mod hold;
+mod layout;
+mod notify;
+mod place;
+mod sight;
+mod watch;
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf, absolute},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use tokio::task::spawn_blocking;
+
+use self::{
+    directory::Directory,
+    hold::FileHold,
+    layout::{or_absent, service_of},
+    notify::Notifier,
+    sight::Sight,
+    watch::Watcher,
+};
+use crate::{
+    Change, Hold, HoldRequest, Revision, ServiceName, Snapshot, Store, StoreError, Undecodable,
+    Update,
+};
+
+/// How often everything is looked at without a reason, in case that word of a change was missed.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Why a directory cannot be a registry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be made, or looked at.
+    #[error("cannot use {path} as a registry directory")]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It belongs to somebody who could forge and remove instances in it.
+    #[error(
+        "the registry directory {path} belongs to user {owner}, and this process runs as user {user}: use a directory of your own, or have root own a shared one"
+    )]
+    ForeignOwner {
+        /// The directory.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+        /// The user id of this process.
+        user: u32,
+    },
+}
+
+/// A registry in a directory. Clones share descriptors, not registrations.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let temporary = tempfile::tempdir()?;
+/// # let root = temporary.path().join("discovery");
+/// use registry::{Address, Claim, HoldRequest, Instance, ServiceName, Store, backend::file::FileStore};
+///
+/// let store = FileStore::open(root)?;
+/// let greeter = ServiceName::new("greeter")?;
+/// let instance = Instance::new(greeter.clone(), Address::new("127.0.0.1:50051")?);
+/// let ttl = std::time::Duration::from_secs(10); // not needed here: the kernel tells who lives
+/// let hold = store.hold(HoldRequest { instance, ttl, claim: Claim::First }).await?;
+/// assert_eq!(store.list(&greeter).await?.len(), 1);
+/// hold.release().await?;
+/// assert_eq!(store.list(&greeter).await?.len(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    url: String,
+    undecodable: Undecodable,
+    /// Counts what this store has told; there is no revision that processes share.
+    revision: AtomicU64,
+    notifier: Mutex<Weak<Notifier>>,
+    cleaned: Mutex<HashSet<ServiceName>>,
+}
+
+impl FileStore {
+    /// The registry in the directory `root`, which is made with mode 0700 when it is missing.
+    ///
+    /// One that is there is refused unless this user or root owns it; its mode is the operator's own choice.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, FileError> {
+        let given = root.into();
+        let root = absolute(&given).map_err(|source| FileError::Unusable {
+            path: given,
+            source,
+        })?;
+        layout::prepare_root(&root)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                url: format!("file://{}", root.display()),
+                root,
+                undecodable: Undecodable::default(),
+                revision: AtomicU64::new(0),
+                notifier: Mutex::default(),
+                cleaned: Mutex::default(),
+            }),
+        })
+    }
+
+    /// The registry's directory.
+    pub fn root(&self) -> &Path {
+        &self.shared.root
+    }
+}
+
+impl Shared {
+    fn directory(&self, service: &ServiceName) -> Arc<Directory> {
+        Arc::new(Directory::new(&self.root, service.clone()))
+    }
+
+    fn sight(&self, service: &ServiceName) -> Sight {
+        Sight::new(self.directory(service), self.undecodable.clone())
+    }
+
+    /// The store's notifier, as long as anybody uses it; none when the kernel has none to give.
+    fn notifier(&self) -> Option<Arc<Notifier>> {
+        let mut current = lock(&self.notifier);
+        if let Some(notifier) = current.upgrade() {
+            return Some(notifier);
+        }
+        match Notifier::new() {
+            Ok(notifier) => {
+                let notifier = Arc::new(notifier);
+                *current = Arc::downgrade(&notifier);
+                Some(notifier)
+            }
+            Err(error) => {
+                tracing::warn!(root = %self.root.display(), %error, "cannot be told of changes; looking each second");
+                None
+            }
+        }
+    }
+
+    fn is_first_hold_of(&self, service: &ServiceName) -> bool {
+        lock(&self.cleaned).insert(service.clone())
+    }
+
+    fn change(&self, updates: Vec<Update>) -> Change {
+        let told = self.revision.fetch_add(1, Ordering::Relaxed) + 1;
+        Change {
+            revision: Revision(told),
+            updates,
+        }
+    }
+
+    fn list(&self, service: &ServiceName) -> io::Result<Snapshot> {
+        let mut sight = self.sight(service);
+        let updates = sight.look_at_all()?;
+        Ok(Snapshot::empty(service.clone()).apply(self.change(updates)))
+    }
+
+    fn services(&self) -> io::Result<Vec<ServiceName>> {
+        let mut services = Vec::new();
+        let Some(entries) = or_absent(fs::read_dir(&self.root))? else {
+            return Ok(services);
+        };
+        for entry in entries {
+            if let Some(service) = service_of(&entry?.file_name())
+                && self.sight(&service).is_any_live()?
+            {
+                services.push(service);
+            }
+        }
+        services.sort();
+        Ok(services)
+    }
+}
+
+impl Store for FileStore {
+    fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
+        async move {
+            let hold = FileHold::take(&self.shared, request).await?;
+            Ok(Box::new(hold) as Box<dyn Hold>)
+        }
+        .boxed()
+    }
+
+    fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+        let (shared, listed) = (Arc::clone(&self.shared), service.clone());
+        blocking(move || shared.list(&listed))
+            .map(|listed| {
+                listed.map_err(|error| StoreError::ListFailed {
+                    service: service.clone(),
+                    source: error.into(),
+                })
+            })
+            .boxed()
+    }
+
+    fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
+        let watcher = Watcher::new(Arc::clone(&self.shared), service.clone());
+        stream::unfold(Some(watcher), |watcher| async {
+            let mut watcher = watcher?;
+            let item = watcher.next().await;
+            let rest = item.is_ok().then_some(watcher);
+            Some((item, rest))
+        })
+        .boxed()
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.services())
+            .map(|services| {
+                services.map_err(|error| StoreError::ServicesFailed {
+                    source: error.into(),
+                })
+            })
+            .boxed()
+    }
+
+    fn undecodable(&self) -> u64 {
+        self.shared.undecodable.count()
+    }
+}
+
+/// Does what may wait for a disk, on a thread where nothing else waits for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,3 +1,4 @@
 //! The backends that the suite runs over.
 
+pub(crate) mod file;
 pub(crate) mod memory;

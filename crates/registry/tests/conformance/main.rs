@@ -45,3 +45,4 @@ macro_rules! conformance {
 }
 
 conformance!(memory: crate::backend::memory::Memory);
+conformance!(file: crate::backend::file::File);

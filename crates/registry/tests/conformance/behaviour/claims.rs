@@ -90,5 +90,5 @@ async fn is_exactly(registry: &impl Fixture, wanted: &Instance) {
     let reader = registry.open().await;
     let listed = reader.list(&wanted.service).await.expect("a list");
     let listed: Vec<_> = listed.instances().map(|i| (**i).clone()).collect();
-    assert_eq!(listed, [wanted.clone()]);
+    assert_eq!(listed, std::slice::from_ref(wanted));
 }

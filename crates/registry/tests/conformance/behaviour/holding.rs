@@ -1,7 +1,7 @@
 //! A hold puts an instance there, changes it and takes it away.
 
 use futures_util::FutureExt;
-use registry::{Address, Status, Update, Weight, Zone};
+use registry::{Address, InstanceId, Status, Update, Weight, Zone};
 
 use crate::{
     fixture::{Fixture, hold, id, instance, listed, soon},
@@ -44,7 +44,7 @@ pub(crate) async fn ids_of_every_form_survive(registry: &impl Fixture) {
         let instance = instance("greeter", port).with_id(id.clone());
         holds.push(hold(&*owner, &instance).await);
     }
-    let expected = ids.each_ref().map(|id| id.as_str());
+    let expected = ids.each_ref().map(InstanceId::as_str);
     assert_eq!(listed(&*reader, "greeter").await, expected);
     for hold in holds {
         hold.release().await.expect("it is ours");

@@ -1,0 +1,129 @@
+//! One service's directory, and the lock under which names in it change hands.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
+
+use super::{
+    blocking,
+    layout::{self, FileIdentity, or_absent},
+};
+use crate::{Backoff, BackoffPolicy, ServiceName};
+
+/// How long to wait for whoever holds the lock; it is held for a few system calls at a time.
+const LOCK_BOUND: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+    path: PathBuf,
+    service: ServiceName,
+}
+
+/// The right to rename and unlink in a directory; ends with the value.
+///
+/// The descriptor is closed on exec, as all that std opens: no child process inherits the lock.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    _file: File,
+}
+
+impl Directory {
+    pub(super) fn new(root: &Path, service: ServiceName) -> Self {
+        Self {
+            root: root.to_owned(),
+            path: layout::service_directory(root, &service),
+            service,
+        }
+    }
+
+    pub(super) fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes sure that the directory is there.
+    pub(super) fn create(&self) -> io::Result<()> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        layout::prepare_root(&self.root).map_err(io::Error::other)?;
+        DirBuilder::new().recursive(true).create(&self.path)
+    }
+
+    /// The names of all files in it; none when there is no directory.
+    pub(super) fn names(&self) -> io::Result<BTreeSet<OsString>> {
+        // A file that is replaced during a reading can be missing from it (tmpfs before Linux 6.6), but hardly from
+        // two in a row.
+        let mut names = self.read_names()?;
+        names.append(&mut self.read_names()?);
+        Ok(names)
+    }
+
+    fn read_names(&self) -> io::Result<BTreeSet<OsString>> {
+        match or_absent(fs::read_dir(&self.path))? {
+            Some(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub(super) fn try_lock(&self) -> io::Result<Option<DirectoryLock>> {
+        let path = self.path.join(layout::LOCK);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Whoever deletes the directory deletes the lock with it: what was locked may not be what others lock.
+        let current = FileIdentity::at(&path)? == Some(FileIdentity::of(&file.metadata()?));
+        Ok(current.then_some(DirectoryLock { _file: file }))
+    }
+
+    /// Takes the lock, after the directory was made where it is missing.
+    pub(super) async fn lock(self: &Arc<Self>) -> io::Result<DirectoryLock> {
+        let mut backoff = Backoff::new(BackoffPolicy {
+            initial: Duration::from_millis(1),
+            max: Duration::from_millis(20),
+            multiplier: 1.6,
+            jitter: 0.5,
+        });
+        let locked = async {
+            loop {
+                let directory = Arc::clone(self);
+                let attempt = blocking(move || {
+                    directory.create()?;
+                    directory.try_lock()
+                });
+                if let Some(lock) = attempt.await? {
+                    return Ok(lock);
+                }
+                sleep(backoff.next_delay()).await;
+            }
+        };
+        timeout(LOCK_BOUND, locked).await.unwrap_or_else(|_| {
+            let path = self.path.join(layout::LOCK);
+            let text = format!(
+                "another process holds {} for over {LOCK_BOUND:?}",
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+    }
+}

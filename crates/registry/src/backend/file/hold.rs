@@ -1,0 +1,147 @@
+//! An owner's hold on its file.
+
+use std::{ffi::OsString, io, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{select, time::sleep};
+
+use super::{
+    SWEEP, Shared, blocking,
+    directory::Directory,
+    layout,
+    notify::{Mailbox, Subscription},
+    place::{Place, Refused, clean},
+};
+use crate::{Claim, Hold, HoldRequest, Instance, InstanceId, Loss, ServiceName, StoreError};
+
+pub(super) struct FileHold {
+    directory: Arc<Directory>,
+    id: InstanceId,
+    place: Arc<Place>,
+    mailbox: Arc<Mailbox>,
+    _subscription: Subscription,
+    loss: Option<Loss>,
+}
+
+impl FileHold {
+    pub(super) async fn take(
+        shared: &Shared,
+        HoldRequest {
+            instance, claim, ..
+        }: HoldRequest,
+    ) -> Result<Self, StoreError> {
+        let (service, id) = (instance.service.clone(), instance.id.clone());
+        let directory = shared.directory(&service);
+        match Self::try_take(shared, &directory, instance, claim).await {
+            Ok(hold) => Ok(hold),
+            Err(Refused::Held(holder)) => Err(StoreError::Superseded {
+                service,
+                id,
+                holder,
+            }),
+            Err(Refused::Failed(error)) => Err(StoreError::HoldFailed {
+                service,
+                id,
+                source: error.into(),
+            }),
+        }
+    }
+
+    async fn try_take(
+        shared: &Shared,
+        directory: &Arc<Directory>,
+        instance: Instance,
+        claim: Claim,
+    ) -> Result<Self, Refused> {
+        let id = instance.id.clone();
+        let name = OsString::from(layout::record_name(&id));
+        let mailbox = Arc::new(Mailbox::new(Some(name)));
+        let mut subscription = Subscription::new(shared.notifier(), Arc::clone(&mailbox));
+        let must_clean = shared.is_first_hold_of(directory.service());
+        let undecodable = shared.undecodable.clone();
+
+        let lock = directory.lock().await?;
+        let ours = Arc::clone(directory);
+        let (place, subscription) = blocking(move || {
+            if must_clean {
+                clean(&lock, &ours, &undecodable);
+            }
+            let path = ours.path().to_owned();
+            let place = Place::take(&lock, ours, &instance, claim, undecodable);
+            if let Err(error) = subscription.follow(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot be told of changes; looking each second");
+            }
+            Ok((place, subscription))
+        })
+        .await?;
+        Ok(Self {
+            directory: Arc::clone(directory),
+            id,
+            place: Arc::new(place?),
+            mailbox,
+            _subscription: subscription,
+            loss: None,
+        })
+    }
+
+    async fn wait_for_loss(&mut self) -> Loss {
+        loop {
+            if let Some(loss) = self.loss.clone().or_else(|| self.place.loss()) {
+                self.loss = Some(loss.clone());
+                return loss;
+            }
+            select! {
+                _ = self.mailbox.receive() => {}
+                () = sleep(SWEEP) => {}
+            }
+        }
+    }
+
+    async fn replace(&mut self, instance: Instance) -> io::Result<()> {
+        let lock = self.directory.lock().await?;
+        let place = Arc::clone(&self.place);
+        blocking(move || place.replace(&lock, &instance)).await
+    }
+
+    async fn give_up(&self) -> io::Result<()> {
+        let lock = self.directory.lock().await?;
+        let place = Arc::clone(&self.place);
+        blocking(move || place.release(&lock)).await
+    }
+
+    fn key(&self) -> (ServiceName, InstanceId) {
+        (self.directory.service().clone(), self.id.clone())
+    }
+}
+
+impl Hold for FileHold {
+    fn lost(&mut self) -> BoxFuture<'_, Loss> {
+        self.wait_for_loss().boxed()
+    }
+
+    fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let (service, id) = self.key();
+            let replaced = self.replace(instance).await;
+            replaced.map_err(|error| StoreError::UpdateFailed {
+                service,
+                id,
+                source: error.into(),
+            })
+        }
+        .boxed()
+    }
+
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        async move {
+            let (service, id) = self.key();
+            let given_up = self.give_up().await;
+            given_up.map_err(|error| StoreError::ReleaseFailed {
+                service,
+                id,
+                source: error.into(),
+            })
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,177 @@
+//! Where in the registry's directory each thing lies, and whose the directory may be.
+//!
+//! ```text
+//! ROOT/                      created with mode 0700
+//!   shop%2Fbasket/           a service, percent-encoded
+//!     10.0.0.7:50051.json    an instance: a record, locked by its owner
+//!     .lock                  whoever renames or unlinks here holds it
+//!     .0123456789abcdef.tmp  a record that is being written, or that a crash left
+//! ```
+
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use super::FileError;
+use crate::{InstanceId, ServiceName};
+
+/// What cannot stand in a file's name, and the sign that announces it. All else that a name may have stays readable.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
+const RECORD: &str = ".json";
+const UNFINISHED: &str = ".tmp";
+pub(super) const LOCK: &str = ".lock";
+
+fn encode(name: &str) -> String {
+    utf8_percent_encode(name, ESCAPED).to_string()
+}
+
+pub(super) fn service_directory(root: &Path, service: &ServiceName) -> PathBuf {
+    root.join(encode(service.as_str()))
+}
+
+/// The service whose directory has that name; none when it is nobody's.
+pub(super) fn service_of(directory: &OsStr) -> Option<ServiceName> {
+    let directory = directory.to_str()?;
+    let name = percent_decode_str(directory).decode_utf8().ok()?;
+    let service = ServiceName::new(&name).ok()?;
+    // `%66oo` would be a second directory of `foo`.
+    (encode(service.as_str()) == directory).then_some(service)
+}
+
+pub(super) fn record_name(id: &InstanceId) -> String {
+    encode(id.as_str()) + RECORD
+}
+
+pub(super) fn is_record(file: &OsStr) -> bool {
+    file.to_str().is_some_and(|name| name.ends_with(RECORD))
+}
+
+/// The id of the instance whose record has that file name.
+pub(super) fn id_of(file: &OsStr) -> Option<InstanceId> {
+    InstanceId::new(file.to_str()?.strip_suffix(RECORD)?).ok()
+}
+
+/// A new name for a record that is being written.
+pub(super) fn unfinished_name() -> String {
+    format!(".{:016x}{UNFINISHED}", fastrand::u64(..))
+}
+
+pub(super) fn is_unfinished(file: &OsStr) -> bool {
+    file.to_str()
+        .is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED))
+}
+
+/// Makes sure that the registry's directory is there and may be trusted.
+pub(super) fn prepare_root(root: &Path) -> Result<(), FileError> {
+    let failed = |source| FileError::Unusable {
+        path: root.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(root)
+        .map_err(failed)?;
+    let user = nix::unistd::geteuid().as_raw();
+    // The link counts as much as what it leads to: whoever owns it can lead us elsewhere.
+    for metadata in [fs::symlink_metadata(root), fs::metadata(root)] {
+        check_owner(root, metadata.map_err(failed)?.uid(), user)?;
+    }
+    Ok(())
+}
+
+/// Root's directories are an operator's arrangement; anybody else's let them forge and remove instances.
+fn check_owner(path: &Path, owner: u32, user: u32) -> Result<(), FileError> {
+    if owner == user || owner == 0 {
+        return Ok(());
+    }
+    Err(FileError::ForeignOwner {
+        path: path.to_owned(),
+        owner,
+        user,
+    })
+}
+
+/// What makes one file itself, whatever its name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// Which file has that name now, if any has.
+    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+        or_absent(fs::symlink_metadata(path).map(|metadata| Self::of(&metadata)))
+    }
+}
+
+/// Absence is an answer, not an error.
+pub(super) fn or_absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, path::Path};
+
+    use super::{check_owner, id_of, record_name, service_directory, service_of};
+    use crate::{InstanceId, ServiceName};
+
+    #[test]
+    fn a_service_is_one_directory_and_is_read_back_from_its_name() {
+        let service = ServiceName::new("shop/basket").expect("a name");
+        let directory = service_directory(Path::new("/r"), &service);
+        assert_eq!(directory, Path::new("/r/shop%2Fbasket"));
+        assert_eq!(service_of(OsStr::new("shop%2Fbasket")), Some(service));
+    }
+
+    #[test]
+    fn a_directory_that_no_service_writes_is_no_service() {
+        for name in ["%66oo", "a%2", "_intent", "a b", "%2F", "a%2F..", ".."] {
+            assert_eq!(service_of(OsStr::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn ids_stay_readable_in_file_names() {
+        for id in ["[::1]:80", "a-b", ".lock", "host:1"] {
+            let id = InstanceId::new(id).expect("an id");
+            let name = record_name(&id);
+            assert_eq!(name, format!("{id}.json"));
+            assert_eq!(id_of(OsStr::new(&name)), Some(id));
+        }
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_refused_by_name_and_owner() {
+        let path = Path::new("/tmp/discovery-1000");
+        assert!(check_owner(path, 1000, 1000).is_ok(), "our own");
+        assert!(check_owner(path, 0, 1000).is_ok(), "an operator's");
+        let message = check_owner(path, 1001, 1000)
+            .expect_err("somebody else's")
+            .to_string();
+        assert!(
+            message.contains("/tmp/discovery-1000") && message.contains("1001"),
+            "{message}"
+        );
+        assert!(check_owner(path, 1001, 0).is_err(), "root trusts no user");
+    }
+}

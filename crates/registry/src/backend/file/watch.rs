@@ -1,0 +1,213 @@
+//! A reader's watch of one service: look at all files once, then at those that the kernel names, and each second at
+//! all of them again.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    io, mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    select,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{
+    SWEEP, Shared, blocking,
+    directory::Directory,
+    notify::{Mail, Mailbox, Subscription},
+    sight::Sight,
+};
+use crate::{Change, ServiceName, StoreError, Update};
+
+/// A watch. Holds no task: it lives in the stream that is made of it, and ends with that.
+pub(super) struct Watcher {
+    shared: Arc<Shared>,
+    service: ServiceName,
+    mailbox: Arc<Mailbox>,
+    view: Arc<Mutex<View>>,
+    sweep: Interval,
+    recheck: Recheck,
+    is_first: bool,
+}
+
+/// What a look needs; locked only while one is taken.
+struct View {
+    directory: Arc<Directory>,
+    subscription: Subscription,
+    sight: Sight,
+    has_complained: bool,
+}
+
+/// Which files to look at.
+enum Look {
+    All { resubscribe: bool },
+    At(BTreeSet<OsString>),
+}
+
+impl Watcher {
+    pub(super) fn new(shared: Arc<Shared>, service: ServiceName) -> Self {
+        let directory = shared.directory(&service);
+        let mailbox = Arc::new(Mailbox::new(None));
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sweep.reset();
+        let view = View {
+            subscription: Subscription::new(shared.notifier(), Arc::clone(&mailbox)),
+            sight: Sight::new(Arc::clone(&directory), shared.undecodable.clone()),
+            directory,
+            has_complained: false,
+        };
+        Self {
+            shared,
+            service,
+            mailbox,
+            view: Arc::new(Mutex::new(view)),
+            sweep,
+            recheck: Recheck::default(),
+            is_first: true,
+        }
+    }
+
+    /// The next change; the first is a reset.
+    pub(super) async fn next(&mut self) -> Result<Change, StoreError> {
+        loop {
+            let what = if self.is_first {
+                Look::All { resubscribe: true }
+            } else {
+                self.cause().await
+            };
+            let updates = self.look(what).await?;
+            if !updates.is_empty() {
+                return Ok(self.shared.change(updates));
+            }
+        }
+    }
+
+    /// Waits for a reason to look.
+    async fn cause(&mut self) -> Look {
+        select! {
+            mail = self.mailbox.receive() => self.read(mail),
+            _ = self.sweep.tick() => Look::All { resubscribe: false },
+            () = sleep_until(self.recheck.at), if !self.recheck.names.is_empty() => {
+                Look::At(self.recheck.names.clone())
+            }
+        }
+    }
+
+    fn read(&mut self, mail: Mail) -> Look {
+        self.recheck.start(mail.closed);
+        if mail.everything {
+            Look::All {
+                resubscribe: mail.unwatched,
+            }
+        } else {
+            Look::At(mail.names)
+        }
+    }
+
+    async fn look(&mut self, what: Look) -> Result<Vec<Update>, StoreError> {
+        let view = Arc::clone(&self.view);
+        let is_first = self.is_first;
+        let mut recheck = mem::take(&mut self.recheck);
+        let looked = blocking(move || {
+            let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut updates = view.look(what)?;
+            if is_first {
+                updates = vec![Update::Reset(view.sight.live().cloned().collect())];
+            }
+            recheck.go_on(&view.sight);
+            Ok((updates, recheck))
+        });
+        let (updates, recheck) =
+            looked
+                .await
+                .map_err(|error: io::Error| StoreError::WatchFailed {
+                    service: self.service.clone(),
+                    source: error.into(),
+                })?;
+        self.recheck = recheck;
+        self.is_first = false;
+        Ok(updates)
+    }
+}
+
+impl View {
+    fn look(&mut self, what: Look) -> io::Result<Vec<Update>> {
+        match what {
+            Look::At(names) => self.sight.look_at(&names),
+            Look::All { resubscribe } => {
+                if resubscribe {
+                    self.subscription.end();
+                }
+                self.follow();
+                self.sight.look_at_all()
+            }
+        }
+    }
+
+    /// Makes sure that the directory is there and that word comes from it. Where that cannot be had, the sweeps must do.
+    fn follow(&mut self) {
+        let path = self.directory.path();
+        let followed = self
+            .directory
+            .create()
+            .and_then(|()| self.subscription.follow(path));
+        match followed {
+            Ok(()) => self.has_complained = false,
+            Err(error) => {
+                if !mem::replace(&mut self.has_complained, true) {
+                    tracing::warn!(path = %path.display(), %error, "cannot be told of changes; looking each second");
+                }
+            }
+        }
+    }
+}
+
+/// Files that were closed and are locked all the same: the kernel tells of the close before it drops the lock, and
+/// tells no more. So they are looked at again for about a second, less and less often.
+struct Recheck {
+    names: BTreeSet<OsString>,
+    at: Instant,
+    delay: Duration,
+}
+
+impl Default for Recheck {
+    fn default() -> Self {
+        Self {
+            names: BTreeSet::new(),
+            at: Instant::now(),
+            delay: Self::FIRST,
+        }
+    }
+}
+
+impl Recheck {
+    const FIRST: Duration = Duration::from_millis(1);
+    /// 1 + 2 + 4 + … + 512 ms.
+    const LAST: Duration = Duration::from_millis(512);
+
+    fn start(&mut self, closed: BTreeSet<OsString>) {
+        if !closed.is_empty() {
+            self.names.extend(closed);
+            self.at = Instant::now();
+            self.delay = Self::FIRST;
+        }
+    }
+
+    /// Plans the next look after one was taken: at those that still seem to live.
+    fn go_on(&mut self, sight: &Sight) {
+        self.names.retain(|name| sight.is_live(name));
+        let now = Instant::now();
+        if self.names.is_empty() || now < self.at {
+            return;
+        }
+        if self.delay > Self::LAST {
+            self.names.clear();
+        }
+        self.at = now + self.delay;
+        self.delay *= 2;
+    }
+}
