@@ -16,6 +16,7 @@
 
 pub mod etcd;
 mod eventually;
+pub mod fleet;
 mod output;
 mod ports;
 pub mod process;

@@ -1,0 +1,284 @@
+//! Greeters and their callers as processes of this machine, found by their registry and nothing else.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    Signal, free_port,
+    process::{Process, binary},
+};
+
+/// How long a greeter may take until it says where it listens; a fraction of a second on a machine that is not busy.
+const STARTED: Duration = Duration::from_secs(30);
+/// How long a greeter may take to drain, and then some.
+const STOPPED: Duration = Duration::from_secs(40);
+/// How often a start is tried again when another process has taken the port.
+const STARTS: usize = 5;
+
+/// Running greeters of one registry. Dropped, they are killed.
+///
+/// ```no_run
+/// # async fn example() -> anyhow::Result<()> {
+/// use std::time::Duration;
+/// use testkit::fleet::Fleet;
+///
+/// let mut fleet = Fleet::new("file:///tmp/a-registry-of-its-own")?;
+/// let first = fleet.add().await?;
+/// fleet.add().await?;
+/// let client = fleet.client(&["--duration", "5s", "--concurrency", "8", "--output", "json"])?;
+/// fleet.kill(&first).await?;
+/// assert_eq!(client.figures(Duration::from_secs(30)).await?.failures, 0);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Fleet {
+    registry: String,
+    server: PathBuf,
+    client: PathBuf,
+    servers: Vec<Server>,
+}
+
+/// One running greeter.
+#[derive(Debug)]
+pub struct Server {
+    address: String,
+    process: Process,
+}
+
+impl Server {
+    /// Where it answers.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+impl Fleet {
+    /// An empty fleet of the registry at that URL, of the binaries beside this executable.
+    pub fn new(registry: impl Into<String>) -> Result<Self> {
+        Ok(Self {
+            registry: registry.into(),
+            server: binary("greeter-server")?,
+            client: binary("greeter-client")?,
+            servers: Vec::new(),
+        })
+    }
+
+    /// The running greeters, the oldest first.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Their addresses.
+    pub fn addresses(&self) -> Vec<String> {
+        self.servers
+            .iter()
+            .map(|server| server.address.clone())
+            .collect()
+    }
+
+    /// Starts one more greeter, which is listening when this returns, and gives its address.
+    pub async fn add(&mut self) -> Result<String> {
+        for _ in 1..STARTS {
+            let address = format!("127.0.0.1:{}", free_port()?);
+            let Err(error) = self.start(&address).await else {
+                return Ok(address);
+            };
+            if !format!("{error:#}").contains("in use") {
+                return Err(error);
+            }
+        }
+        let address = format!("127.0.0.1:{}", free_port()?);
+        self.start(&address).await?;
+        Ok(address)
+    }
+
+    /// Starts `count` greeters.
+    pub async fn add_many(&mut self, count: usize) -> Result<Vec<String>> {
+        let mut addresses = Vec::new();
+        for _ in 0..count {
+            addresses.push(self.add().await?);
+        }
+        Ok(addresses)
+    }
+
+    async fn start(&mut self, address: &str) -> Result<()> {
+        let mut command = Command::new(&self.server);
+        command.args(["--listen", address, "--registry", &self.registry]);
+        let process = Process::spawn(format!("greeter {address}"), command)?;
+        // Its first line says where it listens; one that says that it cannot begins otherwise.
+        let listens = |line: &str| line.contains(address) && !line.starts_with("error");
+        process
+            .wait_for("where it listens", listens, STARTED)
+            .await?;
+        let address = address.to_owned();
+        self.servers.push(Server { address, process });
+        Ok(())
+    }
+
+    /// Kills a greeter (SIGKILL), which is gone when this returns.
+    pub async fn kill(&mut self, address: &str) -> Result<()> {
+        self.take(address)?.process.kill().await?;
+        Ok(())
+    }
+
+    /// Stops a greeter (SIGTERM) and waits until it has drained. An error when it does not end well.
+    pub async fn stop(&mut self, address: &str) -> Result<()> {
+        let server = self.take(address)?;
+        let status = server.process.terminate(STOPPED).await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(server.process.complaint(&format!("ended with {status}")))
+    }
+
+    /// Stops a greeter and starts it again at its address.
+    pub async fn restart(&mut self, address: &str) -> Result<()> {
+        self.stop(address).await?;
+        self.start(address).await
+    }
+
+    fn take(&mut self, address: &str) -> Result<Server> {
+        let place = self
+            .servers
+            .iter()
+            .position(|server| server.address == address);
+        let place = place.with_context(|| format!("no greeter runs at {address}"))?;
+        Ok(self.servers.remove(place))
+    }
+
+    /// Starts a `greeter-client` that finds the greeters by name, with further arguments.
+    pub fn client(&self, arguments: &[&str]) -> Result<Client> {
+        let mut command = Command::new(&self.client);
+        command.args(["--registry", &self.registry]).args(arguments);
+        Ok(Client {
+            process: Process::spawn("greeter-client", command)?,
+        })
+    }
+}
+
+/// A running `greeter-client`. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Client {
+    process: Process,
+}
+
+impl Client {
+    /// Its process, to read what it prints and to wait for its end.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Asks it to finish its calls and to print its figures, as Ctrl-C does.
+    pub fn interrupt(&self) -> Result<()> {
+        self.process.signal(Signal::SIGINT)
+    }
+
+    /// Waits for its end, `bound` at most, and reads the one JSON object that `--output json` prints. Its exit code
+    /// must agree.
+    pub async fn figures(&self, bound: Duration) -> Result<Figures> {
+        let (status, printed) = self.end(bound).await?;
+        let [object] = printed.as_slice() else {
+            let problem = format!("printed {} lines on stdout, expected one", printed.len());
+            return Err(self.process.complaint(&problem));
+        };
+        let figures = Figures::parse(object)?;
+        ensure!(
+            status.success() == (figures.failures == 0),
+            "{} of the calls failed, and greeter-client ended with {status}",
+            figures.failures
+        );
+        Ok(figures)
+    }
+
+    /// Waits for its end, `bound` at most, and gives its exit status and the lines that it printed on stdout.
+    pub async fn end(&self, bound: Duration) -> Result<(ExitStatus, Vec<String>)> {
+        let status = self.process.wait(bound).await?;
+        let mut lines = self.process.lines();
+        let mut printed = Vec::new();
+        while let Some(line) = lines.next().await {
+            if !line.stderr {
+                printed.push(line.text.to_string());
+            }
+        }
+        Ok((status, printed))
+    }
+}
+
+/// What `greeter-client --output json` prints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figures {
+    /// How many calls were made.
+    pub calls: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// Calls by the status that they ended with.
+    pub statuses: BTreeMap<String, u64>,
+    /// Calls in a second.
+    pub rps: f64,
+    /// Latencies in microseconds by their names: `p50`, `p99`, `p999`, `max`.
+    pub latency_us: BTreeMap<String, u64>,
+    /// Calls by the address of the instance that answered.
+    pub instances: BTreeMap<String, u64>,
+}
+
+impl Figures {
+    /// Reads the JSON object; an error names what is missing.
+    ///
+    /// ```
+    /// use testkit::fleet::Figures;
+    /// let figures = Figures::parse(
+    ///     r#"{"calls":2,"failures":0,"statuses":{"OK":2},"rps":9.5,
+    ///         "latency_us":{"p50":90,"p99":95,"p999":95,"max":95},"instances":{"127.0.0.1:50051":2}}"#,
+    /// )?;
+    /// assert_eq!(figures.instances["127.0.0.1:50051"], 2);
+    /// assert!(Figures::parse("{}").is_err());
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self> {
+        let object: Value =
+            serde_json::from_str(text).with_context(|| format!("no JSON: {text:?}"))?;
+        let field = |name: &str| {
+            object
+                .get(name)
+                .with_context(|| format!("no {name:?} in {text}"))
+        };
+        let number = |name| {
+            field(name)?
+                .as_u64()
+                .with_context(|| format!("{name:?} is no count"))
+        };
+        Ok(Self {
+            calls: number("calls")?,
+            failures: number("failures")?,
+            statuses: counts(field("statuses")?)?,
+            rps: field("rps")?.as_f64().context("\"rps\" is no number")?,
+            latency_us: counts(field("latency_us")?)?,
+            instances: counts(field("instances")?)?,
+        })
+    }
+}
+
+fn counts(object: &Value) -> Result<BTreeMap<String, u64>> {
+    let Some(object) = object.as_object() else {
+        bail!("{object} is no object of counts");
+    };
+    let count = |(name, count): (&String, &Value)| {
+        let count = count
+            .as_u64()
+            .with_context(|| format!("{name:?} has the count {count}"))?;
+        Ok((name.clone(), count))
+    };
+    object.iter().map(count).collect()
+}
