@@ -1,1 +1,64 @@
-//! placeholder
+//! Which instance to call, and calling it: a gRPC channel to all instances of a service.
+//!
+//! A [`Channel`] follows a registry, keeps a connection to each instance, and gives each call to one of them. It is a
+//! [`tower::Service`], so that any tonic client runs over it as it is; nothing of tonic is in it.
+//!
+//! ```
+//! use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
+//! # use registry::{Registry, backend::memory::MemoryStore};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let registry = Registry::new(MemoryStore::new());
+//! let channel = balance::Channel::builder("greeter").registry(&registry).build()?;
+//! let mut greeter = GreeterClient::new(channel);
+//! let answer = greeter.say_hello(HelloRequest { name: "world".into() }).await;
+//! // Nobody has registered here, and the status says so.
+//! assert!(answer.unwrap_err().message().contains("no instance of greeter"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it meets
+//!
+//! ```text
+//! target ─ resolver ─▶ instances ─▶ driver ◀── subchannel states
+//!                                     │ publishes a picker
+//!                                     ▼
+//!                        call ─ pick ─ attempt on a connection ─▶ retry ─▶ response
+//! ```
+//!
+//! One task keeps the endpoints and publishes an immutable picker; a call picks, opens a stream and waits for its
+//! response on its caller's own task, and takes no lock of ours.
+//!
+//! # What callers can count on
+//!
+//! - A connection is used only after its peer has answered a PING, and leaves the picker when its socket dies.
+//! - A call waits while the channel is resolving or connecting. It fails only when no instance can be reached, with
+//!   `UNAVAILABLE` and the cause, and not even then when it [waits for ready](WaitForReady).
+//! - A call that never left goes to another instance, until its deadline; one that a server refused unseen, once; one
+//!   that failed, as the service config's retry policy says (gRFC A6).
+//! - An instance that the registry drops gets no new call and finishes those that it has. When the registry drops all,
+//!   those still connected serve on.
+//! - Dropping a call, or a response's body, cancels it on the server.
+
+mod channel;
+mod endpoint;
+mod options;
+mod policy;
+mod resolver;
+mod retry;
+mod service_config;
+mod status;
+mod subchannel;
+mod target;
+mod transport;
+
+pub use channel::{BuildError, Builder, Channel, EndpointExplanation, Explanation};
+pub use options::{ServedBy, WaitForReady};
+pub use resolver::Unresolvable;
+pub use service_config::InvalidServiceConfig;
+pub use status::Code;
+pub use subchannel::ConnectivityState;
+pub use target::{InvalidTarget, Target};
+pub use transport::ResponseBody;

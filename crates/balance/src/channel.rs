@@ -1,0 +1,134 @@
+//! Where all of it meets: the channel that callers hold, and the task that keeps its endpoints.
+
+mod builder;
+mod call;
+mod driver;
+mod explain;
+mod pick;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, uri::Authority};
+use http_body::Body;
+use registry::{Cause, Freshness};
+use tokio::sync::{Notify, watch};
+use tokio_util::task::AbortOnDropHandle;
+use tower::Service;
+
+pub use builder::{BuildError, Builder};
+pub use explain::{EndpointExplanation, Explanation};
+
+use crate::{
+    policy::Picker, service_config::ServiceConfig, subchannel::ConnectivityState, target::Target,
+    transport::ResponseBody,
+};
+use explain::EndpointStatus;
+
+/// A gRPC channel to all instances of a service: `GreeterClient::new(channel)` is all that a tonic user writes.
+///
+/// A [`tower::Service`] of `http::Request`s that is always ready and never fails: whatever ends a call is told by the
+/// response's gRPC status. Cheap to clone; the last clone to go ends its task and its idle connections, and calls in
+/// flight end by themselves.
+#[derive(Clone)]
+pub struct Channel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+/// What calls and the driver share.
+struct Shared {
+    target: Target,
+    authority: Authority,
+    user_agent: HeaderValue,
+    config: ServiceConfig,
+    published: ArcSwap<Published>,
+    /// Changes whenever something was published.
+    generation: watch::Sender<()>,
+    state: watch::Sender<ConnectivityState>,
+    /// A call is waiting.
+    called: Notify,
+}
+
+/// What the driver has made of the endpoints.
+struct Published {
+    picker: Arc<dyn Picker>,
+    endpoints: Vec<EndpointStatus>,
+    freshness: Freshness,
+}
+
+/// A promise to users: what a generated client asks of a channel.
+const _: fn() = || {
+    fn holds<T: Clone + Send + Sync + Service<http::Request<ResponseBody>>>() {}
+    holds::<Channel>();
+};
+
+impl Channel {
+    /// Begins a channel to `target`: `greeter`, `etcd:///greeter`, `static:///10.0.0.1:1,10.0.0.2:1`.
+    pub fn builder(target: impl Into<String>) -> Builder {
+        Builder::new(target.into())
+    }
+
+    /// What the channel goes to.
+    pub fn target(&self) -> &Target {
+        &self.inner.shared.target
+    }
+
+    /// The channel's connectivity state.
+    pub fn state(&self) -> ConnectivityState {
+        *self.inner.shared.state.borrow()
+    }
+
+    /// Waits until the state is another than `from`, and gives that. Cancellation safe.
+    pub async fn wait_for_state_change(&self, from: ConnectivityState) -> ConnectivityState {
+        let mut states = self.inner.shared.state.subscribe();
+        let changed = states.wait_for(|state| *state != from).await;
+        *changed.expect("this channel keeps the sender")
+    }
+
+    /// Each endpoint: its state, and why it is or is not being picked.
+    pub fn explain(&self) -> Explanation {
+        self.inner.shared.explain()
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = self.target().to_string();
+        f.debug_struct("Channel")
+            .field("target", &target)
+            .field("state", &self.state())
+            .finish()
+    }
+}
+
+impl<B> Service<http::Request<B>> for Channel
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Cause>,
+{
+    type Response = http::Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let channel = self.clone();
+        // The clone lives as long as the call: a caller may drop its channel while calls wait for an endpoint.
+        Box::pin(async move { Ok(channel.inner.shared.call(request).await) })
+    }
+}

@@ -1,0 +1,168 @@
+//! Which endpoint a call goes to.
+//!
+//! A [`Policy`] sees the endpoints with their states, says which are to be connected, and builds an immutable
+//! [`Picker`]; the picker chooses for one call, on the caller's own task, without a lock. Both are pure: they know
+//! counters and states, no clock and no socket.
+
+mod pick_first;
+mod round_robin;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::{
+    endpoint::{Endpoint, ReadyEndpoint},
+    status::Status,
+    subchannel::{ConnectivityState, SubchannelState},
+};
+
+/// What a picker answers for one call.
+pub(crate) enum Pick<'a> {
+    /// Use this endpoint.
+    Ready(&'a ReadyEndpoint),
+    /// Wait for the next picker.
+    Queue,
+    /// No endpoint can be had: fail with this, unless the call waits for ready.
+    Fail(&'a Status),
+}
+
+/// An immutable choice among endpoints.
+pub(crate) trait Picker: Send + Sync {
+    /// Chooses for one call.
+    fn pick(&self) -> Pick<'_>;
+
+    /// How many endpoints there are to choose from: no more picks in a row are worth while.
+    fn choices(&self) -> usize;
+}
+
+/// An endpoint as a policy sees it.
+pub(crate) struct Candidate {
+    /// Tells the endpoint from all others that the channel has ever had.
+    pub(crate) serial: u64,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) state: SubchannelState,
+}
+
+impl Candidate {
+    /// The endpoint with its connection, while it has one.
+    fn ready(&self) -> Option<ReadyEndpoint> {
+        match &self.state {
+            SubchannelState::Ready(connection) => Some(ReadyEndpoint {
+                endpoint: Arc::clone(&self.endpoint),
+                connection: Arc::clone(connection),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// What a policy makes of the endpoints as they are now.
+pub(crate) struct Plan {
+    /// The channel's state.
+    pub(crate) state: ConnectivityState,
+    pub(crate) picker: Arc<dyn Picker>,
+    /// The candidates, by place, that are idle and are to be connected.
+    pub(crate) connect: Vec<usize>,
+    /// The candidates, by place, whose connections are not needed any more.
+    pub(crate) rest: Vec<usize>,
+}
+
+/// Chooses which endpoints to connect, and how to choose among them.
+pub(crate) trait Policy: Send {
+    /// Looks at the endpoints; called whenever one comes, goes or changes its state. `called` says that a call is
+    /// waiting for an endpoint.
+    fn plan(&mut self, candidates: &[Candidate], called: bool) -> Plan;
+}
+
+/// A policy with its settings, as a service config or the builder names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PolicyConfig {
+    /// All calls to one endpoint, until it goes (gRFC A61, A62).
+    PickFirst { shuffle: bool },
+    /// Each call to the next endpoint.
+    RoundRobin,
+}
+
+impl PolicyConfig {
+    pub(crate) const NAMES: [&str; 2] = ["pick_first", "round_robin"];
+
+    /// The policy of that name with the settings `config`, `None` when there is none of the name, or what is wrong
+    /// with the settings.
+    pub(crate) fn parse(name: &str, config: Value) -> Result<Option<Self>, String> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct RoundRobin {}
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct PickFirst {
+            shuffle_address_list: Option<bool>,
+        }
+        let read = match name {
+            "round_robin" => serde_json::from_value(config).map(|RoundRobin {}| Self::RoundRobin),
+            // A registry lists its instances in the same order to everybody: unshuffled, all callers would sit on one.
+            "pick_first" => serde_json::from_value(config).map(|c: PickFirst| Self::PickFirst {
+                shuffle: c.shuffle_address_list.unwrap_or(true),
+            }),
+            _ => return Ok(None),
+        };
+        read.map(Some).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn build(self) -> Box<dyn Policy> {
+        match self {
+            Self::PickFirst { shuffle } => Box::new(pick_first::PickFirst::new(shuffle)),
+            Self::RoundRobin => Box::new(round_robin::RoundRobin::default()),
+        }
+    }
+}
+
+/// Makes calls wait for the next picker.
+pub(crate) struct Queueing;
+
+impl Picker for Queueing {
+    fn pick(&self) -> Pick<'_> {
+        Pick::Queue
+    }
+
+    fn choices(&self) -> usize {
+        0
+    }
+}
+
+/// Fails calls, all with the same status.
+pub(crate) struct Failing(pub(crate) Status);
+
+impl Picker for Failing {
+    fn pick(&self) -> Pick<'_> {
+        Pick::Fail(&self.0)
+    }
+
+    fn choices(&self) -> usize {
+        0
+    }
+}
+
+/// The picker of a channel none of whose endpoints can be reached.
+fn failing(candidates: &[Candidate]) -> Arc<dyn Picker> {
+    let causes: Vec<&str> = candidates
+        .iter()
+        .filter_map(|candidate| match &candidate.state {
+            SubchannelState::TransientFailure(cause) => Some(&**cause),
+            _ => None,
+        })
+        .collect();
+    let shown = causes
+        .iter()
+        .take(3)
+        .copied()
+        .collect::<Vec<_>>()
+        .join("; ");
+    let more = match causes.len().saturating_sub(3) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    Arc::new(Failing(Status::unavailable(format!(
+        "no instance can be reached: {shown}{more}"
+    ))))
+}

@@ -1,0 +1,181 @@
+//! When a call is tried again (gRFC A6), and after how long.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::{
+    service_config::RetryPolicy,
+    status::{Code, Status},
+};
+
+/// The server's word on retrying, in the trailers of a failure: milliseconds to wait, or a negative number for never.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Tells the server how many attempts there were before this one.
+pub(crate) const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+
+/// Counts a call's attempts.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    /// Attempts that may have reached an application.
+    failed: u32,
+    /// Whether the one transparent retry was made that a call gets which a server had seen and not processed.
+    transparent: bool,
+}
+
+impl Tries {
+    /// How many attempts there were that count.
+    pub(crate) fn previous(&self) -> u32 {
+        self.failed
+    }
+
+    /// Whether a call that a server refused before any application saw it may be tried again at once: the first time.
+    pub(crate) fn transparently(&mut self) -> bool {
+        !std::mem::replace(&mut self.transparent, true)
+    }
+
+    /// How long to wait before the next try of a call that failed, or `None` when that was the last.
+    pub(crate) fn after(
+        &mut self,
+        failure: &Failure,
+        policy: Option<&RetryPolicy>,
+    ) -> Option<Duration> {
+        let policy = policy?;
+        self.failed += 1;
+        if self.failed >= policy.max_attempts || !policy.retries(failure.status.code) {
+            return None;
+        }
+        match failure.pushback {
+            Some(Pushback::Never) => None,
+            Some(Pushback::After(wait)) => Some(wait),
+            None => Some(backoff(policy, self.failed)),
+        }
+    }
+}
+
+/// A6: at random between 0.8 and 1.2 times `initialBackoff × backoffMultiplier^(n-1)`, at most `maxBackoff`, before the
+/// n-th retry.
+fn backoff(policy: &RetryPolicy, retry: u32) -> Duration {
+    let exponent = i32::try_from(retry - 1).unwrap_or(i32::MAX);
+    let grown = policy.initial_backoff.as_secs_f64() * policy.backoff_multiplier.powi(exponent);
+    let base = grown.min(policy.max_backoff.as_secs_f64());
+    Duration::from_secs_f64(base * (0.8 + 0.4 * fastrand::f64()))
+}
+
+/// An attempt that failed before it was committed to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    pushback: Option<Pushback>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pushback {
+    Never,
+    After(Duration),
+}
+
+impl Failure {
+    /// The failure that a response tells which is trailers and nothing else.
+    pub(crate) fn in_trailers(code: Code, headers: &HeaderMap) -> Self {
+        let pushback = headers.get(PUSHBACK).map(|value| {
+            // A value that is no number means the same as a negative one (A6).
+            let wait = value
+                .to_str()
+                .ok()
+                .and_then(|text| text.parse::<u32>().ok());
+            wait.map_or(Pushback::Never, |ms| {
+                Pushback::After(Duration::from_millis(ms.into()))
+            })
+        });
+        Self {
+            status: Status::from_headers(code, headers),
+            pushback,
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self {
+            status,
+            pushback: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::{Code, Duration, Failure, HeaderMap, PUSHBACK, Status, Tries};
+    use crate::service_config::{RetryPolicy, ServiceConfig};
+
+    fn policy() -> RetryPolicy {
+        let json = r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"1s",
+            "maxBackoff":"1.5s","backoffMultiplier":10,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#;
+        let config = ServiceConfig::parse(json).expect(json);
+        config
+            .method("/a/b")
+            .and_then(|method| method.retry.clone())
+            .expect("a policy")
+    }
+
+    fn failure(code: Code, pushback: Option<&'static str>) -> Failure {
+        let headers = pushback.map(|p| {
+            (
+                PUSHBACK.parse().expect("a name"),
+                HeaderValue::from_static(p),
+            )
+        });
+        Failure::in_trailers(code, &HeaderMap::from_iter(headers))
+    }
+
+    #[test]
+    fn a_call_is_tried_as_often_as_its_policy_says_with_growing_waits() {
+        let (policy, mut tries) = (policy(), Tries::default());
+        let first = tries
+            .after(&failure(Code::Unavailable, None), Some(&policy))
+            .expect("a second try");
+        let second = tries
+            .after(&failure(Code::Unavailable, None), Some(&policy))
+            .expect("a third try");
+        assert!((0.8..=1.2).contains(&first.as_secs_f64()), "{first:?}");
+        assert!(
+            (1.2..=1.8).contains(&second.as_secs_f64()),
+            "at most maxBackoff, ± 20 %: {second:?}"
+        );
+        assert_eq!(
+            tries.after(&failure(Code::Unavailable, None), Some(&policy)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_code_that_is_not_named_is_not_tried_again_and_without_a_policy_none_is() {
+        assert_eq!(
+            Tries::default().after(&failure(Code::Internal, None), Some(&policy())),
+            None
+        );
+        assert_eq!(
+            Tries::default().after(&Failure::from(Status::unavailable("")), None),
+            None
+        );
+    }
+
+    #[test]
+    fn the_server_says_when_or_that_never() {
+        let after =
+            |text| Tries::default().after(&failure(Code::Unavailable, Some(text)), Some(&policy()));
+        assert_eq!(after("25"), Some(Duration::from_millis(25)));
+        assert_eq!(after("-1"), None);
+        assert_eq!(after("soon"), None);
+    }
+
+    #[test]
+    fn a_call_that_was_refused_is_tried_transparently_once() {
+        let mut tries = Tries::default();
+        assert!(tries.transparently());
+        assert!(!tries.transparently());
+    }
+}

@@ -1,0 +1,216 @@
+//! How an RPC ends when this channel ends it.
+//!
+//! Every failure of a call is an `Ok` response that carries only trailers (`grpc-status`, percent-encoded
+//! `grpc-message`), or a trailers frame in mid-stream: tonic turns any `Service::Error` into UNKNOWN. Faults of the
+//! control plane never leak as codes that an application gives a meaning of its own (gRFC A54).
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+
+pub(crate) const GRPC_STATUS: &str = "grpc-status";
+const GRPC_MESSAGE: &str = "grpc-message";
+
+/// What gRPC's HTTP/2 protocol has encoded in `grpc-message`: all but printable ASCII, and `%` itself.
+const MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
+
+/// gRPC's status codes (grpc/grpc `doc/statuscodes.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are gRPC's own")]
+pub enum Code {
+    Ok = 0,
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    const ALL: [(Self, &'static str); 17] = [
+        (Self::Ok, "OK"),
+        (Self::Cancelled, "CANCELLED"),
+        (Self::Unknown, "UNKNOWN"),
+        (Self::InvalidArgument, "INVALID_ARGUMENT"),
+        (Self::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        (Self::NotFound, "NOT_FOUND"),
+        (Self::AlreadyExists, "ALREADY_EXISTS"),
+        (Self::PermissionDenied, "PERMISSION_DENIED"),
+        (Self::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+        (Self::FailedPrecondition, "FAILED_PRECONDITION"),
+        (Self::Aborted, "ABORTED"),
+        (Self::OutOfRange, "OUT_OF_RANGE"),
+        (Self::Unimplemented, "UNIMPLEMENTED"),
+        (Self::Internal, "INTERNAL"),
+        (Self::Unavailable, "UNAVAILABLE"),
+        (Self::DataLoss, "DATA_LOSS"),
+        (Self::Unauthenticated, "UNAUTHENTICATED"),
+    ];
+
+    /// The code's number on the wire.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The code's name, as in `UNAVAILABLE`.
+    pub fn name(self) -> &'static str {
+        Self::ALL[usize::from(self.number())].1
+    }
+
+    /// The code of that number; a number that is none reads as UNKNOWN.
+    pub(crate) fn from_number(number: usize) -> Self {
+        Self::ALL
+            .get(number)
+            .map_or(Self::Unknown, |(code, _)| *code)
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(_, n)| n.eq_ignore_ascii_case(name))
+            .map(|(code, _)| *code)
+    }
+
+    /// What `grpc-status` says, where there is one.
+    pub(crate) fn in_headers(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(GRPC_STATUS)?;
+        Some(Self::from_number(
+            value
+                .to_str()
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(usize::MAX),
+        ))
+    }
+
+    /// What a peer that answered with HTTP alone means (grpc/grpc `doc/http-grpc-status-mapping.md`).
+    fn from_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::Internal,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::Unimplemented,
+            429 | 502..=504 => Self::Unavailable,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// What a stream's reset means (grpc/grpc `doc/PROTOCOL-HTTP2.md`, "Errors").
+    fn from_reset(reason: h2::Reason) -> Self {
+        match reason {
+            h2::Reason::REFUSED_STREAM => Self::Unavailable,
+            h2::Reason::CANCEL => Self::Cancelled,
+            h2::Reason::ENHANCE_YOUR_CALM => Self::ResourceExhausted,
+            h2::Reason::INADEQUATE_SECURITY => Self::PermissionDenied,
+            _ => Self::Internal,
+        }
+    }
+}
+
+/// A code, and the reason in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) code: Code,
+    pub(crate) message: Cow<'static, str>,
+}
+
+impl Status {
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unavailable, message)
+    }
+
+    /// What a broken stream or connection to `peer` means.
+    pub(crate) fn from_h2(peer: &str, error: &h2::Error) -> Self {
+        let code = match error.reason() {
+            // A connection that ends, whatever it says of why, leaves its calls unanswered.
+            _ if error.is_io() || error.is_go_away() => Code::Unavailable,
+            Some(reason) => Code::from_reset(reason),
+            None => Code::Internal,
+        };
+        Self::new(code, format!("{peer}: {}", registry::one_line(error)))
+    }
+
+    pub(crate) fn from_http(peer: &str, status: StatusCode) -> Self {
+        Self::new(
+            Code::from_http(status),
+            format!("{peer}: answered with HTTP status {status} instead of gRPC"),
+        )
+    }
+
+    /// What the headers of a trailers-only response say.
+    pub(crate) fn from_headers(code: Code, headers: &HeaderMap) -> Self {
+        let message = headers.get(GRPC_MESSAGE).map_or(Cow::Borrowed(""), |text| {
+            Cow::Owned(
+                percent_decode(text.as_bytes())
+                    .decode_utf8_lossy()
+                    .into_owned(),
+            )
+        });
+        Self { code, message }
+    }
+
+    /// The trailers that tell it.
+    pub(crate) fn to_trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::with_capacity(2);
+        trailers.insert(
+            GRPC_STATUS,
+            HeaderValue::from(u16::from(self.code.number())),
+        );
+        let encoded = utf8_percent_encode(&self.message, MESSAGE).to_string();
+        if let Ok(message) = HeaderValue::try_from(encoded) {
+            trailers.insert(GRPC_MESSAGE, message);
+        }
+        trailers
+    }
+
+    /// A response that tells it and nothing else.
+    pub(crate) fn to_response<B: Default>(&self) -> http::Response<B> {
+        let mut response = http::Response::new(B::default());
+        *response.headers_mut() = self.to_trailers();
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, GRPC_MESSAGE, Status};
+
+    #[test]
+    fn a_message_of_any_letters_survives_the_wire() {
+        let status = Status::unavailable("50 % of “greeter”\nare gone");
+        let trailers = status.to_trailers();
+        assert!(trailers[GRPC_MESSAGE].to_str().is_ok_and(str::is_ascii));
+        assert_eq!(Status::from_headers(Code::Unavailable, &trailers), status);
+    }
+
+    #[test]
+    fn every_code_has_its_own_place_in_the_table() {
+        for (place, (code, name)) in Code::ALL.iter().enumerate() {
+            assert_eq!(usize::from(code.number()), place);
+            assert_eq!(Code::from_name(name), Some(*code));
+        }
+        assert_eq!(Code::from_number(99), Code::Unknown);
+    }
+}

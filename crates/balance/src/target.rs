@@ -1,0 +1,199 @@
+//! What a caller names.
+
+use std::{fmt, str::FromStr};
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use registry::{Address, InvalidInstance, ServiceName};
+
+/// What a caller names: a service, or a list of addresses.
+///
+/// ```
+/// use balance::Target;
+/// let target: Target = "etcd:///shop/basket".parse()?;
+/// assert_eq!(target.to_string(), "etcd:///shop/basket");
+/// assert!("http://10.0.0.1:80".parse::<Target>().is_err());
+/// # Ok::<(), balance::InvalidTarget>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// `greeter`, or `etcd:///greeter`: a service in a registry.
+    Service {
+        /// The registry's scheme, where the target names one.
+        scheme: Option<String>,
+        /// The service.
+        service: ServiceName,
+    },
+    /// `static:///10.0.0.1:1,10.0.0.2:1`: these addresses and no others.
+    Static(Vec<Address>),
+}
+
+/// Why a text names nothing that can be called. The message names the text and says what would do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTarget {
+    /// The scheme is none that is known.
+    #[error(
+        "target {target:?} has the scheme {scheme:?}; a target is SERVICE, etcd:///SERVICE, file:///SERVICE, memory:///SERVICE or static:///HOST:PORT,HOST:PORT"
+    )]
+    Scheme {
+        /// The target as given.
+        target: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// There is something between `//` and the next `/`.
+    #[error(
+        "target {target:?} has the authority {authority:?}; write {scheme}:/// with three slashes, and name the registry's hosts in its URL"
+    )]
+    Authority {
+        /// The target as given.
+        target: String,
+        /// Its scheme.
+        scheme: String,
+        /// What stands where nothing should.
+        authority: String,
+    },
+    /// Selection among instances.
+    #[error(
+        "target {target:?} selects instances by {query:?}, which this version does not do; name the service alone"
+    )]
+    Selector {
+        /// The target as given.
+        target: String,
+        /// What follows `?`.
+        query: String,
+    },
+    /// The service's name or an address is not one.
+    #[error("target {target:?} is not usable")]
+    Name {
+        /// The target as given.
+        target: String,
+        /// Why.
+        source: InvalidInstance,
+    },
+}
+
+const REGISTRIES: [&str; 4] = ["etcd", "file", "fixed", "memory"];
+
+impl Target {
+    /// What the calls say in `:authority`: the service's name, or the first address.
+    pub(crate) fn authority(&self) -> String {
+        match self {
+            // The one character of a name that an authority cannot have is '/'.
+            Self::Service { service, .. } if service.as_str().contains('/') => {
+                percent_encode(service.as_str().as_bytes(), NON_ALPHANUMERIC).to_string()
+            }
+            Self::Service { service, .. } => service.to_string(),
+            Self::Static(addresses) => addresses[0].to_string(),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = InvalidTarget;
+
+    fn from_str(target: &str) -> Result<Self, Self::Err> {
+        let name = |source| InvalidTarget::Name {
+            target: target.into(),
+            source,
+        };
+        if let Some((_, query)) = target.split_once('?') {
+            return Err(InvalidTarget::Selector {
+                target: target.into(),
+                query: query.into(),
+            });
+        }
+        let Some((scheme, rest)) = target.split_once("://") else {
+            return Ok(Self::Service {
+                scheme: None,
+                service: ServiceName::new(target).map_err(name)?,
+            });
+        };
+        let known = scheme == "static" || REGISTRIES.contains(&scheme);
+        if !known {
+            return Err(InvalidTarget::Scheme {
+                target: target.into(),
+                scheme: scheme.into(),
+            });
+        }
+        let Some(endpoint) = rest.strip_prefix('/') else {
+            let authority = rest.split('/').next().unwrap_or_default().into();
+            return Err(InvalidTarget::Authority {
+                target: target.into(),
+                scheme: scheme.into(),
+                authority,
+            });
+        };
+        if scheme == "static" {
+            let addresses = endpoint
+                .split(',')
+                .map(|address| Address::new(address.trim()));
+            return Ok(Self::Static(
+                addresses.collect::<Result<_, _>>().map_err(name)?,
+            ));
+        }
+        let service = ServiceName::new(endpoint).map_err(name)?;
+        Ok(Self::Service {
+            scheme: Some(scheme.into()),
+            service,
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service {
+                scheme: None,
+                service,
+            } => service.fmt(f),
+            Self::Service {
+                scheme: Some(scheme),
+                service,
+            } => write!(f, "{scheme}:///{service}"),
+            Self::Static(addresses) => {
+                let list: Vec<_> = addresses.iter().map(Address::as_str).collect();
+                write!(f, "static:///{}", list.join(","))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    #[test]
+    fn every_form_of_target_reads_back_as_it_was_written() {
+        for text in [
+            "greeter",
+            "shop/basket",
+            "etcd:///greeter",
+            "file:///greeter",
+            "static:///10.0.0.1:1,[::1]:2",
+        ] {
+            assert_eq!(text.parse::<Target>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_target_and_what_would_do() {
+        let cases = [
+            ("localhost:50051", "service name"),
+            ("http:///greeter", "static:///HOST:PORT"),
+            ("etcd://10.0.0.1:2379/greeter", "three slashes"),
+            ("static:///10.0.0.1", "host:port"),
+            ("greeter?version=v2", "version=v2"),
+            ("", "empty"),
+        ];
+        for (text, says) in cases {
+            let error = text.parse::<Target>().expect_err(text);
+            let message = registry::one_line(&error);
+            assert!(
+                message.contains(&format!("{text:?}")) && message.contains(says),
+                "{message}"
+            );
+        }
+    }
+}

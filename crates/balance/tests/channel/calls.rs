@@ -1,0 +1,252 @@
+//! Calls of all four kinds, their deadlines, their cancellation, their retries.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use balance::Channel;
+use proto::helloworld::HelloRequest;
+use tokio_stream::StreamExt;
+use tonic::{Code, Request};
+
+use crate::{BOUND, call, client, hello, server::Server, until};
+
+async fn one() -> (Server, Channel) {
+    let server = Server::start().await;
+    let channel = Channel::builder(format!("static:///{}", server.address))
+        .build()
+        .expect("a channel");
+    (server, channel)
+}
+
+fn configured(server: &Server, json: &str) -> Channel {
+    Channel::builder(format!("static:///{}", server.address))
+        .service_config(json)
+        .build()
+        .expect("a channel")
+}
+
+#[tokio::test]
+async fn a_server_streams_its_replies() {
+    let (_server, channel) = one().await;
+    let stream = client(&channel)
+        .say_hello_stream_reply(hello("five"))
+        .await
+        .expect("a stream")
+        .into_inner();
+    assert_eq!(
+        stream
+            .filter_map(Result::ok)
+            .collect::<Vec<_>>()
+            .await
+            .len(),
+        5
+    );
+}
+
+#[tokio::test]
+async fn both_sides_stream_in_step() {
+    let (server, channel) = one().await;
+    let (send, requests) = tokio::sync::mpsc::channel::<HelloRequest>(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut replies = client(&channel)
+        .say_hello_bidi_stream(requests)
+        .await
+        .expect("a stream")
+        .into_inner();
+    for name in ["a", "b", "c"] {
+        send.send(HelloRequest { name: name.into() })
+            .await
+            .expect("the call lives");
+        let reply = replies.next().await.expect("a reply").expect("a reply");
+        assert_eq!(
+            reply.message,
+            format!("Hello {name} from {}", server.address)
+        );
+    }
+    drop(send);
+    assert!(replies.next().await.is_none(), "the server ends when we do");
+}
+
+#[tokio::test]
+async fn many_requests_that_are_ready_at_once_stream_too() {
+    let (_server, channel) = one().await;
+    let requests = tokio_stream::iter((0..10_000).map(|n| HelloRequest {
+        name: n.to_string(),
+    }));
+    let replies = client(&channel)
+        .say_hello_bidi_stream(requests)
+        .await
+        .expect("a stream")
+        .into_inner();
+    assert_eq!(
+        replies
+            .filter_map(Result::ok)
+            .collect::<Vec<_>>()
+            .await
+            .len(),
+        10_000
+    );
+}
+
+#[tokio::test]
+async fn an_applications_status_comes_through_as_it_is() {
+    let (_server, channel) = one().await;
+    let status = call(&channel, "never").await.expect_err("refused");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::FailedPrecondition, "50 % of “never”")
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_call_and_tells_the_server() {
+    let (server, channel) = one().await;
+    let mut request = hello("forever");
+    request.set_timeout(Duration::from_millis(100));
+    let status = client(&channel)
+        .say_hello(request)
+        .await
+        .expect_err("too slow");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains("100ms"), "{status}");
+    until("the handler has ended", || {
+        server.seen.running.load(Ordering::SeqCst) == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_stream_that_always_has_more() {
+    let (server, channel) = one().await;
+    for name in ["flood", "ticks"] {
+        let mut request = hello(name);
+        request.set_timeout(Duration::from_millis(200));
+        let mut stream = client(&channel)
+            .say_hello_stream_reply(request)
+            .await
+            .expect("a stream")
+            .into_inner();
+        let end = tokio::time::timeout(BOUND, async {
+            loop {
+                match stream.next().await {
+                    Some(Ok(_)) => {}
+                    end => break end,
+                }
+            }
+        });
+        let status = end
+            .await
+            .expect("the deadline ends it")
+            .expect("a status")
+            .expect_err("too long");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{name}");
+    }
+    until("the handlers have ended", || {
+        server.seen.running.load(Ordering::SeqCst) == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_service_config_gives_a_method_is_its_deadline() {
+    let server = Server::start().await;
+    let json = r#"{"methodConfig":[{"name":[{"service":"helloworld.Greeter","method":"SayHello"}],"timeout":"0.1s"}]}"#;
+    let status = call(&configured(&server, json), "forever")
+        .await
+        .expect_err("too slow");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_cancels_its_call_and_leaves_nothing_behind() {
+    let (server, channel) = one().await;
+    for _ in 0..50 {
+        let call = tokio::spawn({
+            let mut client = client(&channel);
+            async move {
+                client
+                    .say_hello(Request::new(HelloRequest {
+                        name: "forever".into(),
+                    }))
+                    .await
+            }
+        });
+        let stream = client(&channel)
+            .say_hello_stream_reply(hello("flood"))
+            .await
+            .expect("a stream");
+        until("both handlers run", || {
+            server.seen.running.load(Ordering::SeqCst) == 2
+        })
+        .await;
+        call.abort();
+        drop(stream);
+        until("both handlers have ended", || {
+            server.seen.running.load(Ordering::SeqCst) == 0
+        })
+        .await;
+    }
+    until("nothing is in flight", || {
+        channel
+            .explain()
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.in_flight == 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_message_and_readers_that_do_not_read_stall_no_other_call() {
+    let (_server, channel) = one().await;
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        stalled.push(
+            client(&channel)
+                .say_hello_stream_reply(hello("flood"))
+                .await
+                .expect("a stream"),
+        );
+    }
+    let mut large = client(&channel)
+        .max_decoding_message_size(128 << 20)
+        .max_encoding_message_size(128 << 20);
+    let request = HelloRequest {
+        name: "large".into(),
+    };
+    let (reply, other) = tokio::join!(large.say_hello(request), call(&channel, "small"));
+    assert_eq!(
+        reply.expect("an answer").into_inner().message.len(),
+        64 << 20
+    );
+    other.expect("an answer");
+    let name = "x".repeat(64 << 20);
+    let reply = large
+        .say_hello(HelloRequest { name })
+        .await
+        .expect("an answer")
+        .into_inner();
+    assert!(reply.message.len() > 64 << 20);
+}
+
+#[tokio::test]
+async fn a_call_is_retried_as_its_policy_says_and_the_server_is_told() {
+    let server = Server::start().await;
+    let json = r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s",
+        "maxBackoff":"0.1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#;
+    call(&configured(&server, json), "third time")
+        .await
+        .expect("the third attempt is answered");
+    assert_eq!(server.seen.calls.load(Ordering::SeqCst), 3);
+    assert_eq!(server.seen.previous_attempts.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn without_a_policy_a_call_that_an_application_refused_is_not_retried() {
+    let (server, channel) = one().await;
+    let status = call(&channel, "third time").await.expect_err("refused");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "not yet")
+    );
+    assert_eq!(server.seen.calls.load(Ordering::SeqCst), 1);
+}

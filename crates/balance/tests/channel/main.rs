@@ -1,0 +1,90 @@
+//! The channel against real servers on real sockets, and against peers that do what real servers do not.
+
+mod balancing;
+mod calls;
+mod faults;
+mod peer;
+mod readiness;
+mod server;
+
+use std::time::Duration;
+
+use balance::{Channel, ServedBy};
+use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
+use registry::{
+    Address, Instance, Registration, Registry, ServiceName, backend::memory::MemoryStore,
+};
+use tonic::{Request, Status};
+
+/// No wait in these tests is longer than this.
+const BOUND: Duration = Duration::from_secs(10);
+const TTL: Duration = Duration::from_secs(10);
+
+/// A registry of the test's own.
+fn registry() -> Registry {
+    Registry::new(MemoryStore::new())
+}
+
+fn greeter() -> ServiceName {
+    ServiceName::new("greeter").expect("a name")
+}
+
+/// Registers the greeter at `address` as a process of its own would.
+async fn register(registry: &Registry, address: &Address) -> Registration {
+    let registration = registry.register(Instance::new(greeter(), address.clone()), TTL);
+    let mut states = registration.states();
+    let held = states.wait_for(|state| matches!(state, registry::RegistrationState::Held { .. }));
+    held.await.expect("the registration lives");
+    registration
+}
+
+fn client(channel: &Channel) -> GreeterClient<Channel> {
+    GreeterClient::new(channel.clone())
+}
+
+fn hello(name: &str) -> Request<HelloRequest> {
+    let mut request = Request::new(HelloRequest { name: name.into() });
+    request.set_timeout(BOUND);
+    request
+}
+
+/// The address of the server that answers one call.
+async fn call(channel: &Channel, name: &str) -> Result<String, Status> {
+    let response = client(channel).say_hello(hello(name)).await?;
+    let by = response
+        .extensions()
+        .get::<ServedBy>()
+        .expect("an instance answered")
+        .address()
+        .to_string();
+    assert_eq!(
+        response.into_inner().message,
+        format!("Hello {name} from {by}")
+    );
+    Ok(by)
+}
+
+/// Waits until `holds` does; the one place of these tests that waits.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(BOUND, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("waited {BOUND:?} in vain until {what}"));
+}
+
+/// Waits until the channel has `count` endpoints that are ready.
+async fn until_ready(channel: &Channel, count: usize) {
+    let ready = || {
+        channel
+            .explain()
+            .endpoints
+            .iter()
+            .filter(|e| e.state == "READY" && e.remark.is_none())
+            .count()
+    };
+    until(&format!("{count} endpoints are ready"), || ready() == count).await;
+}
