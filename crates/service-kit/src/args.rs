@@ -13,7 +13,7 @@ const REGISTRY_HELP: &str = "Where instances are kept: file:///DIRECTORY, etcd:/
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Configuration")]
 pub struct KitArgs {
-    /// Reads the configuration from this TOML file; the environment and the command line go before it
+    /// Reads this TOML file; the environment and the command line win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

@@ -6,10 +6,11 @@ mod print;
 mod registry_url;
 mod sections;
 mod text;
+mod values;
 
 pub use load::{Flags, Sources, load};
 pub use print::to_toml;
 pub use sections::{
-    AdminConfig, AdminListen, Advertise, ListenAddress, LogConfig, LogFormat, RegistryConfig,
-    Sections, ServerConfig, ServiceConfig,
+    AdminConfig, LogConfig, RegistryConfig, Sections, ServerConfig, ServiceConfig, ServiceSections,
 };
+pub use values::{AdminListen, Advertise, ListenAddress, LogFormat};

@@ -1,0 +1,238 @@
+//! A gRPC service from its configuration to its end.
+
+use std::{convert::Infallible, future::pending, pin::pin, time::Duration};
+
+use anyhow::Context;
+use axum::response::IntoResponse;
+use http::Request;
+use registry::{Address, Instance, Registry};
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    body::Body,
+    server::NamedService,
+    service::{Routes, RoutesBuilder},
+};
+use tower::Service as TowerService;
+
+use crate::{
+    admin::Admin,
+    advertise,
+    config::{AdminConfig, ServerConfig, ServiceSections},
+    health::Health,
+    lifecycle::{Lifecycle, Phase, Readiness, Server, Standing},
+    server::{self, Calls},
+    signals::Signals,
+    telemetry::Telemetry,
+};
+
+/// A gRPC service that listens, and does not serve yet.
+///
+/// [`bind`](Self::bind) takes the address, [`add_service`](Self::add_service) says what is served there, and [`serve`](Self::serve)
+/// registers it and serves until a signal comes.
+#[derive(Debug)]
+pub struct Service {
+    server: ServerConfig,
+    admin_config: AdminConfig,
+    ttl: Duration,
+    listener: TcpListener,
+    address: Address,
+    registry: Registry,
+    telemetry: Telemetry,
+    admin: Admin,
+    routes: RoutesBuilder,
+    names: Vec<&'static str>,
+    descriptors: Vec<&'static [u8]>,
+    readiness: Readiness,
+    standing: Standing,
+}
+
+impl Service {
+    /// Listens where the configuration says, finds out which address callers are told, and logs both.
+    ///
+    /// # Errors
+    /// When the address is taken, the registry's URL leads nowhere, or no address can be advertised.
+    pub async fn bind(config: &impl ServiceSections, telemetry: Telemetry) -> anyhow::Result<Self> {
+        let server = config.server().clone();
+        let registry = config.registry().connect()?;
+        let listener = TcpListener::bind(server.listen.0)
+            .await
+            .with_context(|| format!("cannot listen on {}", server.listen))?;
+        let listening = listener
+            .local_addr()
+            .context("the listener has no address")?;
+        let address = advertise::address(&server.advertise, listening, registry.url()).await?;
+        tracing::info!(
+            registry = registry.url(),
+            service = %server.service,
+            address = %address,
+            "listening on {listening}",
+        );
+        let readiness = Readiness::new();
+        Ok(Self {
+            server,
+            admin_config: config.admin().clone(),
+            ttl: config.registry().ttl,
+            listener,
+            address,
+            registry,
+            admin: Admin::new(telemetry.clone()),
+            telemetry,
+            routes: Routes::builder(),
+            names: Vec::new(),
+            descriptors: Vec::new(),
+            standing: Standing::new(readiness.clone()),
+            readiness,
+        })
+    }
+
+    /// The address that callers are told.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The registry that it registers at: the one to call other services by.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// By which the service reports whether it is ready.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Where in its life it is, from now on.
+    pub fn phases(&self) -> watch::Receiver<Phase> {
+        self.standing.phases()
+    }
+
+    /// Serves this as well: a server that tonic has generated.
+    pub fn add_service<S>(mut self, service: S) -> Self
+    where
+        S: TowerService<Request<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        self.routes.add_service(service);
+        self
+    }
+
+    /// Lets callers ask for these contracts: an encoded `FileDescriptorSet`, served by gRPC's reflection.
+    pub fn reflect(mut self, descriptors: &'static [u8]) -> Self {
+        self.descriptors.push(descriptors);
+        self
+    }
+
+    /// Shows a channel on the admin page; see [`Admin::channel`].
+    pub fn channel(
+        mut self,
+        name: impl Into<String>,
+        explain: impl Fn() -> Value + Send + Sync + 'static,
+    ) -> Self {
+        self.admin = self.admin.channel(name, explain);
+        self
+    }
+
+    /// Serves until SIGTERM or SIGINT, and then ends in order; a second signal ends it at once, with an error.
+    ///
+    /// # Errors
+    /// When it cannot start, or cannot go on.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        let mut signals = Signals::listen()?;
+        self.run(async || signals.next().await).await
+    }
+
+    /// The same until `asked` is over, for a process that has signals of its own.
+    pub async fn serve_until(self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut asked = pin!(asked);
+        let mut over = false;
+        self.run(async || {
+            if over {
+                pending::<()>().await;
+            }
+            asked.as_mut().await;
+            over = true;
+            "request"
+        })
+        .await
+    }
+
+    async fn run(self, asked: impl AsyncFnMut() -> &'static str) -> anyhow::Result<()> {
+        let instance = self.instance();
+        self.observe_registration();
+        let standing = self.standing.clone();
+        let admin = self.admin.ready(move || standing.ready());
+        let admin = admin.serve(&self.admin_config).await?;
+        let health = Health::new(self.names).await;
+        let routes =
+            with_reflection(self.routes.routes(), &self.descriptors)?.add_service(health.server());
+        let calls = Calls::new(&self.telemetry.meter("service-kit"));
+        let stop = CancellationToken::new();
+        let serving = server::serve(self.listener, routes.prepare(), calls.clone(), stop.clone());
+        let server = Server {
+            task: tokio::spawn(serving),
+            stop,
+        };
+        let lifecycle = Lifecycle {
+            registry: self.registry,
+            instance,
+            ttl: self.ttl,
+            require_registry: self.server.require_registry,
+            drain_notice: self.server.drain_notice,
+            drain_limit: self.server.drain_limit,
+            health,
+            standing: self.standing,
+            calls,
+        };
+        let outcome = lifecycle.run(server, asked).await;
+        drop(admin);
+        outcome
+    }
+
+    fn instance(&self) -> Instance {
+        let config = &self.server;
+        let mut instance =
+            Instance::new(config.service.clone(), self.address.clone()).with_weight(config.weight);
+        instance.zone.clone_from(&config.zone);
+        instance.version = config.version.as_deref().map(Into::into);
+        for (name, value) in &config.labels {
+            instance = instance.with_label(name.as_str(), value.as_str());
+        }
+        instance
+    }
+
+    fn observe_registration(&self) {
+        let standing = self.standing.clone();
+        self.telemetry
+            .meter("service-kit")
+            .u64_observable_gauge("discovery.registered")
+            .with_description("Whether the registry shows this instance as serving: 1 or 0")
+            .with_callback(move |gauge| gauge.observe(standing.is_registered().into(), &[]))
+            .build();
+    }
+}
+
+/// Adds gRPC's reflection in both of its versions: tools in the field still ask the older one.
+fn with_reflection(routes: Routes, descriptors: &[&'static [u8]]) -> anyhow::Result<Routes> {
+    if descriptors.is_empty() {
+        return Ok(routes);
+    }
+    let builder = || {
+        descriptors.iter().fold(
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
+            |builder, set| builder.register_encoded_file_descriptor_set(set),
+        )
+    };
+    let failed = "cannot serve reflection of these descriptors";
+    Ok(routes
+        .add_service(builder().build_v1().context(failed)?)
+        .add_service(builder().build_v1alpha().context(failed)?))
+}
