@@ -1,6 +1,12 @@
-//! The file backend: one directory, opened anew by each "process".
+//! The file backend: one directory, opened anew by each "process". What only this backend promises is in the modules
+//! here.
 
-use std::sync::Arc;
+mod deaths;
+mod directories;
+mod leftovers;
+mod odd_files;
+
+use std::{path::PathBuf, sync::Arc};
 
 use registry::{Store, backend::file::FileStore};
 use tempfile::TempDir;
@@ -9,12 +15,32 @@ use crate::fixture::Fixture;
 
 pub(crate) struct File(TempDir);
 
-impl Fixture for File {
-    async fn start() -> Self {
+impl File {
+    fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
+    /// The registry's directory, which is not there before a store is opened.
+    fn root(&self) -> PathBuf {
+        self.0.path().join("discovery")
+    }
+
+    /// The file of the instance at 10.0.0.1 and `port` of `greeter`.
+    fn record(&self, port: u16) -> PathBuf {
+        self.root().join(format!("greeter/10.0.0.1:{port}.json"))
+    }
+
+    fn store(&self) -> FileStore {
+        FileStore::open(self.root()).expect("a file store")
+    }
+}
+
+impl Fixture for File {
+    async fn start() -> Self {
+        Self::new()
+    }
+
     async fn open(&self) -> Arc<dyn Store> {
-        Arc::new(FileStore::open(self.0.path().join("discovery")).expect("a file store"))
+        Arc::new(self.store())
     }
 }

@@ -1,0 +1,134 @@
+//! Owners are processes of their own here, and die.
+
+use std::{
+    env,
+    ffi::OsStr,
+    future::pending,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use registry::{Loss, Snapshot, Update, Weight, backend::file::FileStore};
+use testkit::{Signal, process::Process};
+
+use super::File;
+use crate::{
+    fixture::{PATIENCE, hold, instance, listed, soon},
+    follower::Follower,
+};
+
+const ROOT: &str = "REGISTRY_TEST_OWNER_ROOT";
+const THIS: &str = "backend::file::deaths::a_killed_owner_is_gone_within_a_second";
+const TRIES: usize = 20;
+
+/// Starts this test executable again, as a process that holds 10.0.0.1:1 of `greeter`.
+async fn owner(root: &Path) -> Process {
+    let mut command = Command::new(env::current_exe().expect("this executable"));
+    command
+        .args(["--exact", THIS, "--nocapture"])
+        .env(ROOT, root);
+    let owner = Process::spawn("owner", command).expect("it starts");
+    let held = owner.wait_for_line("held", PATIENCE).await;
+    held.expect("it holds its instance");
+    owner
+}
+
+async fn own(root: &OsStr) {
+    let store = FileStore::open(root).expect("a file store");
+    let _hold = hold(&store, &instance("greeter", 1)).await;
+    println!("\nheld");
+    pending::<()>().await;
+}
+
+// Real time is what is measured, between processes.
+#[expect(clippy::disallowed_methods)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_owner_is_gone_within_a_second() {
+    if let Some(root) = env::var_os(ROOT) {
+        return own(&root).await;
+    }
+    let registry = File::new();
+    let store = registry.store();
+    let mut follower = Follower::start(&store, "greeter").await;
+    let mut taken = Vec::new();
+    for _ in 0..TRIES {
+        let owner = owner(&registry.root()).await;
+        follower.until(|snapshot| snapshot.len() == 1).await;
+        let killed = Instant::now();
+        owner.signal(Signal::SIGKILL).expect("it lives");
+        follower.until(Snapshot::is_empty).await;
+        taken.push(killed.elapsed());
+    }
+    taken.sort();
+    let (median, worst) = (taken[TRIES / 2], taken[TRIES - 1]);
+    println!("{TRIES} deaths seen: median {median:?}, worst {worst:?}");
+    assert!(worst < Duration::from_secs(1), "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_later_process_takes_over_from_a_live_one() {
+    let registry = File::new();
+    let store = registry.store();
+    let earlier = instance("greeter", 1);
+    let mut earlier_hold = hold(&store, &earlier).await;
+    let mut follower = Follower::start(&store, "greeter").await;
+    follower.until_exactly(&[&earlier]).await;
+
+    let later = owner(&registry.root()).await;
+    let loss = soon("the loss", earlier_hold.lost()).await;
+    let seen = follower.next().await;
+    let [Update::Upsert(seen)] = &seen.updates[..] else {
+        panic!("one place changes hands: {seen:?}");
+    };
+    let incarnation = seen.incarnation.expect("it says who it is");
+    assert_eq!(loss, Loss::Superseded(format!("incarnation {incarnation}")));
+
+    drop(earlier_hold);
+    assert_eq!(listed(&store, "greeter").await, ["10.0.0.1:1"]);
+    later.signal(Signal::SIGKILL).expect("it lives");
+    follower.until_exactly(&[]).await;
+}
+
+#[tokio::test]
+async fn a_stopped_owner_is_not_a_dead_one() {
+    let registry = File::new();
+    let store = registry.store();
+    let owner = owner(&registry.root()).await;
+    owner.signal(Signal::SIGSTOP).expect("it lives");
+    assert_eq!(listed(&store, "greeter").await, ["10.0.0.1:1"]);
+    let later = instance("greeter", 1);
+    let _hold = hold(&store, &later).await;
+    owner.signal(Signal::SIGKILL).expect("it lives");
+    soon("its end", owner.ended()).await.expect("it has ended");
+    let follower = Follower::start(&store, "greeter").await;
+    let seen = follower.snapshot().get(&later.id).expect("it is there");
+    assert_eq!(**seen, later, "a death removes nobody else");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_changes_all_the_time_is_never_absent() {
+    let registry = File::new();
+    let (store, reader) = (registry.store(), registry.store());
+    let mut greeter = instance("greeter", 1);
+    let mut held = hold(&store, &greeter).await;
+    let mut follower = Follower::start(&reader, "greeter").await;
+    let listing = tokio::spawn(async move {
+        loop {
+            assert_eq!(listed(&reader, "greeter").await, ["10.0.0.1:1"]);
+        }
+    });
+    for weight in 2..500 {
+        greeter = greeter.with_weight(Weight::new(weight).expect("a weight"));
+        held.update(greeter.clone()).await.expect("it is ours");
+    }
+    follower.until_exactly(&[&greeter]).await;
+    let updates = follower.take_updates();
+    assert!(
+        !updates.iter().any(|u| matches!(u, Update::Remove(_))),
+        "{updates:?}"
+    );
+    listing.abort();
+    let ended = listing.await.expect_err("it never ends by itself");
+    assert!(ended.is_cancelled(), "{ended}");
+}
