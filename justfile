@@ -35,7 +35,7 @@ bench *args:
 test *args: _compile _venv
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo test --workspace {{ args }}
+    cargo test --workspace --no-fail-fast {{ args }}
     just python-test
     echo "the tests took $SECONDS s, compilation not counted"
 
@@ -66,12 +66,12 @@ lint:
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
-    cargo deny --all-features check bans licenses sources
+    cargo deny check bans licenses sources
 
 # Known vulnerabilities in dependencies; needs the advisory database, which is not everywhere reachable
 [group('check it')]
 advisories:
-    cargo deny --all-features check advisories
+    cargo deny check advisories
 
 # The containers, end to end: three greeters found, five, one killed, one left, and no failed call
 [group('check it')]
