@@ -31,7 +31,7 @@ mod sight;
 mod watch;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf, absolute},
     sync::{
@@ -123,7 +123,7 @@ struct Shared {
     /// Counts what this store has told; there is no revision that processes share.
     revision: AtomicU64,
     notifier: Mutex<Weak<Notifier>>,
-    cleaned: Mutex<HashSet<ServiceName>>,
+    owned: Mutex<HashMap<ServiceName, Arc<Directory>>>,
 }
 
 impl FileStore {
@@ -144,7 +144,7 @@ impl FileStore {
                 undecodable: Undecodable::default(),
                 revision: AtomicU64::new(0),
                 notifier: Mutex::default(),
-                cleaned: Mutex::default(),
+                owned: Mutex::default(),
             }),
         })
     }
@@ -183,8 +183,13 @@ impl Shared {
         }
     }
 
-    fn is_first_hold_of(&self, service: &ServiceName) -> bool {
-        lock(&self.cleaned).insert(service.clone())
+    /// The directory of a service that this process registers for: one value, whoever asks.
+    fn owned_directory(&self, service: &ServiceName) -> Arc<Directory> {
+        let mut owned = lock(&self.owned);
+        let directory = owned
+            .entry(service.clone())
+            .or_insert_with(|| self.directory(service));
+        Arc::clone(directory)
     }
 
     fn change(&self, updates: Vec<Update>) -> Change {

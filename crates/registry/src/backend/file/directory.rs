@@ -6,11 +6,17 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
 
 use super::{
     blocking,
@@ -26,6 +32,9 @@ pub(super) struct Directory {
     root: PathBuf,
     path: PathBuf,
     service: ServiceName,
+    /// Whose turn it is among this process's tasks, so that only one of them asks for the lock.
+    turn: Arc<Semaphore>,
+    was_cleaned: AtomicBool,
 }
 
 /// The right to rename and unlink in a directory; ends with the value.
@@ -34,6 +43,7 @@ pub(super) struct Directory {
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Directory {
@@ -42,6 +52,8 @@ impl Directory {
             root: root.to_owned(),
             path: layout::service_directory(root, &service),
             service,
+            turn: Arc::new(Semaphore::new(1)),
+            was_cleaned: AtomicBool::new(false),
         }
     }
 
@@ -51,6 +63,11 @@ impl Directory {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether this is the first time that it is asked.
+    pub(super) fn must_be_cleaned(&self) -> bool {
+        !self.was_cleaned.swap(true, Ordering::Relaxed)
     }
 
     /// Makes sure that the directory is there.
@@ -93,7 +110,10 @@ impl Directory {
         }
         // Whoever deletes the directory deletes the lock with it: what was locked may not be what others lock.
         let current = FileIdentity::at(&path)? == Some(FileIdentity::of(&file.metadata()?));
-        Ok(current.then_some(DirectoryLock { _file: file }))
+        Ok(current.then_some(DirectoryLock {
+            _file: file,
+            _turn: None,
+        }))
     }
 
     /// Takes the lock, after the directory was made where it is missing.
@@ -105,6 +125,8 @@ impl Directory {
             jitter: 0.5,
         });
         let locked = async {
+            let turn = Arc::clone(&self.turn).acquire_owned().await;
+            let turn = turn.map_err(io::Error::other)?;
             loop {
                 let directory = Arc::clone(self);
                 let attempt = blocking(move || {
@@ -112,17 +134,17 @@ impl Directory {
                     directory.try_lock()
                 });
                 if let Some(lock) = attempt.await? {
-                    return Ok(lock);
+                    return Ok(DirectoryLock {
+                        _turn: Some(turn),
+                        ..lock
+                    });
                 }
                 sleep(backoff.next_delay()).await;
             }
         };
         timeout(LOCK_BOUND, locked).await.unwrap_or_else(|_| {
             let path = self.path.join(layout::LOCK);
-            let text = format!(
-                "another process holds {} for over {LOCK_BOUND:?}",
-                path.display()
-            );
+            let text = format!("{} was not free within {LOCK_BOUND:?}", path.display());
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         })
     }

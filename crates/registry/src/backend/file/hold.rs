@@ -31,7 +31,7 @@ impl FileHold {
         }: HoldRequest,
     ) -> Result<Self, StoreError> {
         let (service, id) = (instance.service.clone(), instance.id.clone());
-        let directory = shared.directory(&service);
+        let directory = shared.owned_directory(&service);
         match Self::try_take(shared, &directory, instance, claim).await {
             Ok(hold) => Ok(hold),
             Err(Refused::Held(holder)) => Err(StoreError::Superseded {
@@ -57,13 +57,12 @@ impl FileHold {
         let name = OsString::from(layout::record_name(&id));
         let mailbox = Arc::new(Mailbox::new(Some(name)));
         let mut subscription = Subscription::new(shared.notifier(), Arc::clone(&mailbox));
-        let must_clean = shared.is_first_hold_of(directory.service());
         let undecodable = shared.undecodable.clone();
 
         let lock = directory.lock().await?;
         let ours = Arc::clone(directory);
         let (place, subscription) = blocking(move || {
-            if must_clean {
+            if ours.must_be_cleaned() {
                 clean(&lock, &ours, &undecodable);
             }
             let path = ours.path().to_owned();
