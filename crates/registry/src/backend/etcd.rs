@@ -1,1 +1,133 @@
 //! A cluster: an etcd cluster holds the instances under leases.
+//!
+//! Each hold is a key under a lease that is kept alive, and that its owner watches; each watch is a linearizable list
+//! and what comes after it, on one connection to one member. On any failure the next member is used.
+
+mod hold;
+mod keys;
+mod lease;
+mod list;
+mod members;
+mod place;
+mod reader;
+mod url;
+mod watch;
+mod watching;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+
+pub use self::url::{EtcdOptions, InvalidEtcdUrl};
+use self::{
+    hold::EtcdHold,
+    keys::Keys,
+    list::each_with_prefix,
+    members::{Connection, Failure, Members},
+    reader::Reader,
+};
+use crate::{Change, Hold, HoldRequest, ServiceName, Snapshot, Store, StoreError, Undecodable};
+
+/// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use registry::{Registry, backend::etcd::EtcdStore};
+///
+/// let registry = Registry::new(EtcdStore::new("etcd://10.0.0.1:2379,10.0.0.2:2379".parse()?));
+/// println!("{:?}", registry.services().await?);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct EtcdStore {
+    url: String,
+    members: Arc<Members>,
+    keys: Keys,
+    undecodable: Undecodable,
+}
+
+impl EtcdStore {
+    /// The store that `options` lead to. Does no I/O: the first use connects.
+    pub fn new(options: EtcdOptions) -> Self {
+        Self {
+            url: options.to_string(),
+            keys: Keys::new(options.namespace.as_ref()),
+            members: Arc::new(Members::new(options.endpoints)),
+            undecodable: Undecodable::default(),
+        }
+    }
+
+    /// The values that were skipped because they are no instances.
+    pub fn undecodable(&self) -> &Undecodable {
+        &self.undecodable
+    }
+
+    fn reader(&self, service: &ServiceName) -> Reader {
+        Reader {
+            service: service.clone(),
+            prefix: self.keys.service(service),
+            undecodable: self.undecodable.clone(),
+        }
+    }
+}
+
+impl Store for EtcdStore {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
+        Box::pin(async {
+            let members = Arc::clone(&self.members);
+            let key = self
+                .keys
+                .instance(&request.instance.service, &request.instance.id);
+            let hold = EtcdHold::new(members, key, request).await?;
+            Ok(Box::new(hold) as Box<dyn Hold>)
+        })
+    }
+
+    fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+        Box::pin(async {
+            let reader = self.reader(service);
+            let listed = self
+                .members
+                .call(|connection| list(connection, &reader))
+                .await;
+            let all = listed.map_err(|failure| StoreError::ListFailed {
+                service: service.clone(),
+                source: failure.into(),
+            })?;
+            Ok(Snapshot::empty(service.clone()).apply(all))
+        })
+    }
+
+    fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
+        watch::watch(Arc::clone(&self.members), self.reader(service))
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        Box::pin(async {
+            let listed = self
+                .members
+                .call(|connection| services(connection, &self.keys))
+                .await;
+            listed.map_err(|failure| StoreError::ServicesFailed {
+                source: failure.into(),
+            })
+        })
+    }
+}
+
+async fn list(connection: Connection, reader: &Reader) -> Result<Change, Failure> {
+    Ok(reader.list(&connection).await?.1)
+}
+
+async fn services(connection: Connection, keys: &Keys) -> Result<Vec<ServiceName>, Failure> {
+    let mut services = BTreeSet::new();
+    each_with_prefix(&connection, keys.prefix(), true, |kv| {
+        services.extend(keys.service_of(kv.key()));
+    })
+    .await?;
+    Ok(services.into_iter().collect())
+}

@@ -1,4 +1,5 @@
 //! The backends that the suite runs over.
 
+pub(crate) mod etcd;
 pub(crate) mod file;
 pub(crate) mod memory;

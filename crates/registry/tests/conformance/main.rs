@@ -46,3 +46,4 @@ macro_rules! conformance {
 
 conformance!(memory: crate::backend::memory::Memory);
 conformance!(file: crate::backend::file::File);
+conformance!(etcd: crate::backend::etcd::Etcd);

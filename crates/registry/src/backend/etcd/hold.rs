@@ -1,0 +1,245 @@
+//! An instance's key under a lease of its own.
+
+use std::sync::Arc;
+
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use futures_util::future::BoxFuture;
+use tokio::{select, sync::watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    lease::Lease,
+    members::{Connection, Failure, Members},
+    place::{Holder, Place, read},
+};
+use crate::{Claim, Hold, HoldRequest, Instance, Loss, StoreError, dialect::etcd as dialect};
+
+/// How often a claim that somebody crosses is made anew.
+const CLAIMS: usize = 3;
+
+/// A key that has our lease.
+#[derive(Debug)]
+pub(super) struct EtcdHold {
+    members: Arc<Members>,
+    key: String,
+    instance: Instance,
+    lease: Lease,
+    told: watch::Receiver<Option<Loss>>,
+    guard: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error(transparent)]
+    Etcd(#[from] Failure),
+    #[error("its key changes hands too fast")]
+    Crossed,
+    #[error("its key is not held by this process any more")]
+    NotOurs,
+    #[error("{0}")]
+    Superseded(String),
+}
+
+impl EtcdHold {
+    /// Puts the instance at `key` and keeps it there.
+    pub(super) async fn new(
+        members: Arc<Members>,
+        key: String,
+        request: HoldRequest,
+    ) -> Result<Self, StoreError> {
+        let HoldRequest {
+            instance,
+            ttl,
+            claim,
+        } = request;
+        let put = async {
+            let lease = Lease::grant(&members, ttl).await?;
+            let put = Put {
+                members: &members,
+                key: &key,
+                instance: &instance,
+                lease: lease.id(),
+            };
+            let known = match claim {
+                Claim::First => put.when(Vec::new()).await?.ok_or(Problem::Crossed)?,
+                Claim::Again => put.unless_superseded().await?,
+            };
+            Ok((lease, known))
+        };
+        match put.await {
+            Ok((lease, known)) => Ok(Self::guarded(members, key, instance, lease, known)),
+            Err(Problem::Superseded(holder)) => Err(StoreError::Superseded {
+                service: instance.service,
+                id: instance.id,
+                holder,
+            }),
+            Err(problem) => Err(StoreError::HoldFailed {
+                service: instance.service,
+                id: instance.id,
+                source: problem.into(),
+            }),
+        }
+    }
+
+    /// The hold of a key that was put at revision `known`.
+    fn guarded(
+        members: Arc<Members>,
+        key: String,
+        instance: Instance,
+        lease: Lease,
+        known: i64,
+    ) -> Self {
+        let (tell, told) = watch::channel(None);
+        let keeper = lease.keeper();
+        let place = Place {
+            members: Arc::clone(&members),
+            key: key.clone(),
+            service: instance.service.clone(),
+            id: instance.id.clone(),
+            lease: lease.id(),
+            holder: instance.incarnation,
+            known,
+        };
+        let guard = tokio::spawn(async move {
+            let loss = select! {
+                loss = keeper.keep() => loss,
+                loss = place.lost() => loss,
+            };
+            tell.send_replace(Some(loss));
+        });
+        Self {
+            members,
+            key,
+            instance,
+            lease,
+            told,
+            guard: AbortOnDropHandle::new(guard),
+        }
+    }
+
+    async fn write(&self, instance: &Instance) -> Result<(), Problem> {
+        let put = Put {
+            members: &self.members,
+            key: &self.key,
+            instance,
+            lease: self.lease.id(),
+        };
+        let written = put.when(vec![self.ours()]).await?;
+        written.map(|_| ()).ok_or(Problem::NotOurs)
+    }
+
+    async fn delete(&self) -> Result<(), Failure> {
+        let delete = Txn::new()
+            .when([self.ours()])
+            .and_then([TxnOp::delete(self.key.as_str(), None)]);
+        // Not ours any more is as good as deleted.
+        self.members
+            .call(|connection| transact(connection, delete.clone()))
+            .await
+            .map(|_| ())
+    }
+
+    fn ours(&self) -> Compare {
+        Compare::lease(self.key.as_str(), CompareOp::Equal, self.lease.id())
+    }
+}
+
+impl Hold for EtcdHold {
+    fn lost(&mut self) -> BoxFuture<'_, Loss> {
+        Box::pin(async {
+            let loss = self.told.wait_for(Option::is_some).await;
+            let loss = loss.ok().and_then(|loss| loss.clone());
+            loss.unwrap_or_else(|| Loss::Gone("nobody watches over it any more".into()))
+        })
+    }
+
+    fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            let written = self.write(&instance).await;
+            self.instance = instance;
+            written.map_err(|problem| StoreError::UpdateFailed {
+                service: self.instance.service.clone(),
+                id: self.instance.id.clone(),
+                source: problem.into(),
+            })
+        })
+    }
+
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.guard.abort();
+            let deleted = self.delete().await;
+            let Self {
+                instance, lease, ..
+            } = *self;
+            deleted.map_err(|failure| StoreError::ReleaseFailed {
+                service: instance.service,
+                id: instance.id,
+                source: failure.into(),
+            })?;
+            // The key is gone; what is left of the lease expires by itself.
+            if let Err(failure) = lease.revoke().await {
+                tracing::debug!(%failure, "a lease without keys is left to expire");
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A value to be put under a lease.
+struct Put<'a> {
+    members: &'a Members,
+    key: &'a str,
+    instance: &'a Instance,
+    lease: i64,
+}
+
+impl Put<'_> {
+    /// Puts it if the comparisons hold, and says at which revision; `None` when they do not.
+    async fn when(&self, comparisons: Vec<Compare>) -> Result<Option<i64>, Failure> {
+        let options = PutOptions::new().with_lease(self.lease);
+        let value = dialect::encode(self.instance);
+        let put =
+            Txn::new()
+                .when(comparisons)
+                .and_then([TxnOp::put(self.key, value, Some(options))]);
+        // Once: by the time of a second try a later process may have taken the key.
+        self.members
+            .call_once(|connection| transact(connection, put))
+            .await
+    }
+
+    /// Puts it if nobody else has the key.
+    async fn unless_superseded(&self) -> Result<i64, Problem> {
+        for _ in 0..CLAIMS {
+            let found = self
+                .members
+                .call(|connection| read(connection, self.key.to_owned()));
+            let seen = match found.await?.1 {
+                None => 0,
+                Some(kv) => {
+                    let holder = Holder::of(&self.instance.service, &self.instance.id, &kv);
+                    if holder.incarnation.is_none()
+                        || holder.incarnation != self.instance.incarnation
+                    {
+                        return Err(Problem::Superseded(holder.text));
+                    }
+                    kv.mod_revision()
+                }
+            };
+            let unchanged = Compare::mod_revision(self.key, CompareOp::Equal, seen);
+            if let Some(revision) = self.when(vec![unchanged]).await? {
+                return Ok(revision);
+            }
+        }
+        Err(Problem::Crossed)
+    }
+}
+
+/// The revision of a transaction whose comparisons held.
+async fn transact(connection: Connection, transaction: Txn) -> Result<Option<i64>, Failure> {
+    let mut client = connection.client.clone();
+    let answer = connection.ask(client.txn(transaction)).await?;
+    let revision = connection.revision(answer.header())?;
+    Ok(answer.succeeded().then_some(revision))
+}

@@ -1,0 +1,37 @@
+//! Where in etcd's flat key space a registry's keys are.
+
+use crate::{InstanceId, ServiceName, dialect::etcd as dialect};
+
+/// The keys below one namespace, or all keys.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    /// Empty, or the namespace and a `/`.
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(namespace: Option<&ServiceName>) -> Self {
+        let prefix = namespace.map_or_else(String::new, |namespace| format!("{namespace}/"));
+        Self { prefix }
+    }
+
+    /// The key of an instance.
+    pub(super) fn instance(&self, service: &ServiceName, id: &InstanceId) -> String {
+        self.prefix.clone() + &dialect::key(service, id)
+    }
+
+    /// What the keys of a service begin with.
+    pub(super) fn service(&self, service: &ServiceName) -> String {
+        self.prefix.clone() + &dialect::prefix(service)
+    }
+
+    /// What all keys begin with; may be empty.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The service that a key belongs to; `None` for this project's own keys and those of something else.
+    pub(super) fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
+        dialect::service_of(key.strip_prefix(self.prefix.as_bytes())?)
+    }
+}

@@ -1,0 +1,143 @@
+//! The key of a hold, watched by its owner: a keep-alive does not notice that the key was deleted or taken.
+
+use std::{sync::Arc, time::Duration};
+
+use etcd_client::{KeyValue, WatchOptions};
+use tokio::time::sleep;
+
+use super::{
+    members::{Connection, Failure, Members},
+    watching::Watching,
+};
+use crate::{
+    Backoff, BackoffPolicy, Incarnation, InstanceId, Loss, ServiceName, dialect::etcd as dialect,
+};
+
+/// A key that is ours as long as it has our lease.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) members: Arc<Members>,
+    pub(super) key: String,
+    pub(super) service: ServiceName,
+    pub(super) id: InstanceId,
+    pub(super) lease: i64,
+    pub(super) holder: Option<Incarnation>,
+    /// The revision at which it was last known to be ours.
+    pub(super) known: i64,
+}
+
+impl Place {
+    /// Ends when the key is not ours any more. For as long as etcd cannot be reached it goes on trying: when that is
+    /// too long is the lease's business.
+    pub(super) async fn lost(mut self) -> Loss {
+        let mut backoff = Backoff::new(BackoffPolicy {
+            initial: Duration::from_millis(20),
+            max: Duration::from_secs(1),
+            multiplier: 1.6,
+            jitter: 0.2,
+        });
+        loop {
+            let followed = match self.members.connection().await {
+                Ok(connection) => {
+                    let followed = self.follow(&connection).await;
+                    if followed.is_err() {
+                        self.members.leave(&connection);
+                    }
+                    followed
+                }
+                Err(failure) => Err(failure),
+            };
+            match followed {
+                Ok(loss) => return loss,
+                Err(failure) => {
+                    tracing::debug!(key = self.key, %failure, "the watch of a held key broke");
+                }
+            }
+            sleep(backoff.next_delay()).await;
+            // A watch that breaks may have missed anything.
+            match self.look().await {
+                Ok(Some(loss)) => return loss,
+                Ok(None) => {}
+                Err(failure) => {
+                    tracing::debug!(key = self.key, %failure, "a held key cannot be read");
+                }
+            }
+        }
+    }
+
+    /// Watches from what is known on.
+    async fn follow(&mut self, connection: &Connection) -> Result<Loss, Failure> {
+        let options = WatchOptions::new();
+        let mut watching = Watching::open(connection, &self.key, options, self.known).await?;
+        loop {
+            let message = watching.next(connection).await?;
+            for kv in message.events().iter().filter_map(|event| event.kv()) {
+                self.known = self.known.max(kv.mod_revision());
+                // A deletion has no version, and no value.
+                let there = (kv.version() > 0).then_some(kv);
+                if let Some(loss) = self.judge(there) {
+                    return Ok(loss);
+                }
+            }
+        }
+    }
+
+    /// Reads the key as it is now.
+    async fn look(&mut self) -> Result<Option<Loss>, Failure> {
+        let (members, key) = (Arc::clone(&self.members), self.key.clone());
+        let (revision, found) = members
+            .call(|connection| read(connection, key.clone()))
+            .await?;
+        self.known = revision;
+        Ok(self.judge(found.as_ref()))
+    }
+
+    fn judge(&self, found: Option<&KeyValue>) -> Option<Loss> {
+        let Some(kv) = found else {
+            return Some(Loss::Gone("its key is gone".into()));
+        };
+        if kv.lease() == self.lease {
+            return None;
+        }
+        let holder = Holder::of(&self.service, &self.id, kv);
+        Some(
+            if holder.incarnation.is_some() && holder.incarnation == self.holder {
+                Loss::Gone("another of this process's own holds has taken its key".into())
+            } else {
+                Loss::Superseded(holder.text)
+            },
+        )
+    }
+}
+
+/// Who holds a key, as far as its value tells.
+pub(super) struct Holder {
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) text: String,
+}
+
+impl Holder {
+    pub(super) fn of(service: &ServiceName, id: &InstanceId, kv: &KeyValue) -> Self {
+        let instance = dialect::decode(service, id.clone(), kv.value()).ok();
+        let incarnation = instance.as_ref().and_then(|instance| instance.incarnation);
+        let text = match (&instance, incarnation) {
+            (Some(instance), Some(incarnation)) => {
+                format!("{} of incarnation {incarnation}", instance.address())
+            }
+            (Some(instance), None) => format!("{}, of other software", instance.address()),
+            (None, _) => "a value that is no instance".to_owned(),
+        };
+        Self { incarnation, text }
+    }
+}
+
+/// The key-value at `key` as it is now, read linearizably, and at which revision that is.
+pub(super) async fn read(
+    connection: Connection,
+    key: String,
+) -> Result<(i64, Option<KeyValue>), Failure> {
+    let mut client = connection.client.clone();
+    let mut answer = connection.ask(client.get(key, None)).await?;
+    let revision = connection.revision(answer.header())?;
+    Ok((revision, answer.take_kvs().pop()))
+}

@@ -1,0 +1,85 @@
+//! From etcd's key-values to what happened to the instances of one service.
+
+use std::sync::Arc;
+
+use etcd_client::KeyValue;
+
+use super::{
+    list::{Read, each_with_prefix},
+    members::{Connection, Failure},
+};
+use crate::{
+    Change, Instance, InstanceId, Revision, ServiceName, Undecodable, Update,
+    dialect::etcd::{self as dialect, Suffix},
+};
+
+/// Reads the key-values of one service.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) service: ServiceName,
+    /// What the service's keys begin with.
+    pub(super) prefix: String,
+    pub(super) undecodable: Undecodable,
+}
+
+impl Reader {
+    /// All instances as they are now, as a reset.
+    pub(super) async fn list(&self, connection: &Connection) -> Result<(Read, Change), Failure> {
+        let mut instances = Vec::new();
+        let read = each_with_prefix(connection, &self.prefix, false, |kv| {
+            instances.extend(self.instance(kv));
+        });
+        let read = read.await?;
+        let change = Change {
+            revision: revision(read.revision),
+            updates: vec![Update::Reset(instances)],
+        };
+        Ok((read, change))
+    }
+
+    /// The instance in a key-value; `None` for what belongs to another service, and for what cannot be read, which is
+    /// counted.
+    pub(super) fn instance(&self, kv: &KeyValue) -> Option<Arc<Instance>> {
+        let id = self.id(kv)?;
+        match dialect::decode(&self.service, id, kv.value()) {
+            Ok(instance) => Some(Arc::new(instance)),
+            Err(reason) => {
+                self.skip(kv, &reason);
+                None
+            }
+        }
+    }
+
+    /// What an event does to the service's instances.
+    pub(super) fn update(&self, kv: &KeyValue) -> Option<Update> {
+        // A deletion has no version, and no value: only the key tells which instance it is.
+        if kv.version() > 0
+            && let Some(instance) = self.instance(kv)
+        {
+            return Some(Update::Upsert(instance));
+        }
+        // What can be read no more is not there for whoever lists, and so for whoever watches.
+        self.id(kv).map(Update::Remove)
+    }
+
+    fn id(&self, kv: &KeyValue) -> Option<InstanceId> {
+        match dialect::suffix(kv.key().strip_prefix(self.prefix.as_bytes())?) {
+            Suffix::Instance(id) => Some(id),
+            Suffix::Deeper => None,
+            Suffix::Invalid(reason) => {
+                self.skip(kv, &reason);
+                None
+            }
+        }
+    }
+
+    fn skip(&self, kv: &KeyValue, reason: &dyn std::fmt::Display) {
+        let key = String::from_utf8_lossy(kv.key());
+        self.undecodable.skip(&key, kv.mod_revision(), reason);
+    }
+}
+
+/// etcd's revisions begin at 1.
+pub(super) fn revision(revision: i64) -> Revision {
+    Revision(revision.unsigned_abs())
+}

@@ -1,0 +1,72 @@
+//! One watcher on a stream of its own, from a revision that a linearizable read on the same cluster gave.
+
+use etcd_client::{WatchOptions, WatchResponse, WatchStream};
+
+use super::members::{Connection, Failure};
+
+/// A service of tens of thousands of instances that all change at once.
+const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Watching(WatchStream);
+
+impl Watching {
+    /// Watches what comes after revision `known`.
+    pub(super) async fn open(
+        connection: &Connection,
+        key: &str,
+        options: WatchOptions,
+        known: i64,
+    ) -> Result<Self, Failure> {
+        let options = options
+            .with_start_revision(known + 1)
+            .with_progress_notify();
+        let mut client = connection
+            .client
+            .watch_client()
+            .max_decoding_message_size(LARGEST_MESSAGE);
+        let opened = connection.ask(async {
+            let mut stream = client.watch(key, Some(options)).await?;
+            let first = stream.message().await?;
+            Ok((stream, first))
+        });
+        let (stream, first) = opened.await?;
+        let first = check(connection, first)?;
+        let there = connection.revision(first.header())?;
+        // etcd takes a watch from a revision that it has yet to reach, and says nothing until then: after a wipe, never.
+        if there < known {
+            return Err(connection.complaint(format!(
+                "it stands at revision {there}, before {known}, which was read before"
+            )));
+        }
+        Ok(Self(stream))
+    }
+
+    /// The next message. Cancellation safe.
+    pub(super) async fn next(&mut self, connection: &Connection) -> Result<WatchResponse, Failure> {
+        let message = self.0.message().await;
+        check(
+            connection,
+            message.map_err(|error| connection.failure(error))?,
+        )
+    }
+}
+
+/// Refuses the ways in which a message says that the watch is over.
+fn check(
+    connection: &Connection,
+    message: Option<WatchResponse>,
+) -> Result<WatchResponse, Failure> {
+    match message {
+        None => Err(connection.complaint("it ended the watch")),
+        Some(message) if message.compact_revision() > 0 => Err(connection.complaint(format!(
+            "the watch fell behind the compaction at revision {}",
+            message.compact_revision()
+        ))),
+        Some(message) if message.canceled() => {
+            let reason = message.cancel_reason();
+            Err(connection.complaint(format!("it cancelled the watch: {reason}")))
+        }
+        Some(message) => Ok(message),
+    }
+}
