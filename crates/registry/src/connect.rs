@@ -1,6 +1,15 @@
 //! From a registry's URL to a [`Registry`].
 
-use crate::{Registry, backend::memory::MemoryStore};
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    Registry,
+    backend::{
+        file::{FileError, FileStore},
+        fixed::{FixedError, FixedStore},
+        memory::MemoryStore,
+    },
+};
 
 /// Why a URL does not lead to a registry. The text names the URL and says what would.
 #[derive(Debug, thiserror::Error)]
@@ -8,25 +17,89 @@ use crate::{Registry, backend::memory::MemoryStore};
 pub enum ConnectError {
     /// No backend has that scheme.
     #[error(
-        "{url:?} names no registry: a registry URL is etcd://host:port,host:port/namespace, file:///directory, fixed:///list.json or memory:"
+        "{url:?} names no registry: a registry URL is etcd://HOST:PORT,HOST:PORT/NAMESPACE, file:///DIRECTORY, fixed:///LIST.json or memory:"
     )]
     UnknownScheme {
         /// The URL as given.
         url: String,
     },
+    /// What follows `file://` or `fixed://` is no absolute path.
+    #[error("{url:?} has no absolute path; write {scheme}:///PATH with three slashes")]
+    NoPath {
+        /// The URL as given.
+        url: String,
+        /// Its scheme.
+        scheme: &'static str,
+    },
+    /// The directory cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The list cannot be used.
+    #[error(transparent)]
+    Fixed(#[from] FixedError),
 }
 
 /// The registry at `url`: `etcd://h1:2379,h2:2379/namespace`, `file:///run/discovery`, `fixed:///list.json` or
 /// `memory:` (a new, empty one).
 ///
-/// Checks the URL and nothing else: a registry that cannot be reached is reported by what is done with it.
+/// Makes the directory of a `file:` registry, reads the list of a `fixed:` one, and does no more: a registry that cannot be reached is reported
+/// by what is done with it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// assert_eq!(registry::connect("memory:").unwrap().url(), "memory:");
+/// assert!(registry::connect("zookeeper://h:2181").unwrap_err().to_string().contains("etcd://"));
+/// # }
+/// ```
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub fn connect(url: &str) -> Result<Registry, ConnectError> {
-    let (scheme, _rest) = url.split_once(':').unwrap_or((url, ""));
-    match scheme {
-        "memory" => Ok(MemoryStore::new().into()),
+    match url.split_once(':') {
+        Some(("memory", "")) => Ok(MemoryStore::new().into()),
+        Some(("file", rest)) => Ok(FileStore::open(path(url, "file", rest)?)?.into()),
+        Some(("fixed", rest)) => Ok(FixedStore::from_file(path(url, "fixed", rest)?)?.into()),
         _ => Err(ConnectError::UnknownScheme { url: url.into() }),
+    }
+}
+
+fn path(url: &str, scheme: &'static str, rest: &str) -> Result<String, ConnectError> {
+    let path = rest.strip_prefix("//").filter(|path| path.starts_with('/'));
+    let decoded = path.and_then(|path| percent_decode_str(path).decode_utf8().ok());
+    decoded.map(Into::into).ok_or_else(|| ConnectError::NoPath {
+        url: url.into(),
+        scheme,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connect;
+
+    #[tokio::test]
+    async fn a_directory_is_named_by_an_absolute_path() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}/a%20b", directory.path().display());
+        connect(&url).expect("a registry");
+        assert!(directory.path().join("a b").is_dir());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_url_and_what_would_do() {
+        for (url, says) in [
+            ("", "etcd://"),
+            ("memory", "memory:"),
+            ("memory:x", "memory:"),
+            ("http://h:1", "etcd://"),
+            ("file://relative", "file:///PATH"),
+            ("fixed:list.json", "fixed:///PATH"),
+        ] {
+            let message = connect(url).expect_err(url).to_string();
+            assert!(
+                message.contains(&format!("{url:?}")) && message.contains(says),
+                "{message}"
+            );
+        }
     }
 }

@@ -1,4 +1,30 @@
-//! Who is there.
+//! Who is there: instances, the places that keep them, and the two things that are done with them for ever.
+//!
+//! - An [`Instance`] is one running copy of a service; its parts are validated once, in their constructors.
+//! - A [`Store`] keeps instances: an etcd cluster, a directory, a fixed list or this process's memory ([`backend`]).
+//! - A [`Registration`] holds an instance in a store, and puts it back whenever it is lost. What follows a service
+//!   ([`Registry::watch`]) lists and watches, and lists again on every new connection; an error makes a [`Snapshot`]
+//!   stale and never empty. Both are written once, over any store.
+//!
+//! [`Registry`] is the façade over all of it, and [`connect`] leads to it from a URL:
+//!
+//! ```
+//! use registry::{Address, Instance, ServiceName};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let registry = registry::connect("memory:")?;
+//! let greeter = Instance::new(ServiceName::new("greeter")?, Address::new("10.0.0.7:50051")?);
+//! let registration = registry.register(greeter, Duration::from_secs(10));
+//! // … serve …
+//! registration.deregister().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing here reads an environment variable or keeps a global: all arrives as an argument.
+
 pub mod backend;
 mod backoff;
 mod connect;

@@ -1,0 +1,228 @@
+//! A store that fails on command, over one that does not: the store and its handle in one call.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use registry::{
+    Change, Hold, HoldRequest, Instance, Loss, Registry, ServiceName, Snapshot, Store, StoreError,
+    backend::memory::MemoryStore,
+};
+use tokio::sync::watch;
+
+/// A registry over memory whose faults the handle makes.
+pub(crate) fn faulty() -> (Registry, Faults) {
+    let faults = Faults(Arc::new(Shared {
+        faults: watch::Sender::default(),
+        failing_updates: AtomicUsize::new(0),
+        started: AtomicUsize::new(0),
+        running: watch::Sender::default(),
+    }));
+    (
+        Registry::new(Faulty {
+            store: MemoryStore::new(),
+            faults: faults.clone(),
+        }),
+        faults,
+    )
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Faults(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    faults: watch::Sender<State>,
+    failing_updates: AtomicUsize,
+    started: AtomicUsize,
+    running: watch::Sender<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct State {
+    down: bool,
+    watches_paused: bool,
+    holds_lost: usize,
+    watches_broken: usize,
+}
+
+impl Faults {
+    /// Makes every request fail, or none.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.0.faults.send_modify(|state| state.down = down);
+    }
+
+    /// Makes new watches fail, or not.
+    pub(crate) fn pause_watches(&self, paused: bool) {
+        self.0
+            .faults
+            .send_modify(|state| state.watches_paused = paused);
+    }
+
+    /// Removes every instance that is held.
+    pub(crate) fn lose_all_holds(&self) {
+        self.0.faults.send_modify(|state| state.holds_lost += 1);
+    }
+
+    /// Ends every watch.
+    pub(crate) fn break_watches(&self) {
+        self.0.faults.send_modify(|state| state.watches_broken += 1);
+    }
+
+    /// Makes the next `count` updates fail.
+    pub(crate) fn fail_updates(&self, count: usize) {
+        self.0.failing_updates.store(count, SeqCst);
+    }
+
+    pub(crate) fn watches_started(&self) -> usize {
+        self.0.started.load(SeqCst)
+    }
+
+    pub(crate) fn watches_running(&self) -> usize {
+        *self.0.running.borrow()
+    }
+
+    pub(crate) async fn no_watch_is_running(&self) {
+        self.0
+            .running
+            .subscribe()
+            .wait_for(|running| *running == 0)
+            .await
+            .expect("we keep the sender");
+    }
+
+    fn now(&self) -> State {
+        *self.0.faults.borrow()
+    }
+
+    /// Waits until `is` differs from what it is now.
+    async fn changes<T: PartialEq>(&self, is: impl Fn(&State) -> T) {
+        let mut faults = self.0.faults.subscribe();
+        let before = is(&faults.borrow_and_update());
+        faults
+            .wait_for(|state| is(state) != before)
+            .await
+            .expect("we keep the sender");
+    }
+}
+
+#[derive(Debug)]
+struct Faulty {
+    store: MemoryStore,
+    faults: Faults,
+}
+
+fn refused(service: &ServiceName) -> StoreError {
+    StoreError::ListFailed {
+        service: service.clone(),
+        source: "connection refused".into(),
+    }
+}
+
+impl Store for Faulty {
+    fn url(&self) -> &'static str {
+        "faulty:"
+    }
+
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
+        async move {
+            if self.faults.now().down {
+                return Err(refused(&request.instance.service));
+            }
+            let hold = self.store.hold(request).await?;
+            Ok(Box::new(FaultyHold {
+                hold: Some(hold),
+                faults: self.faults.clone(),
+            }) as Box<dyn Hold>)
+        }
+        .boxed()
+    }
+
+    fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+        self.store.list(service)
+    }
+
+    fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
+        self.faults.0.started.fetch_add(1, SeqCst);
+        self.faults.0.running.send_modify(|running| *running += 1);
+        let running = Running(self.faults.clone());
+        let state = self.faults.now();
+        if state.down || state.watches_paused {
+            return stream::iter([Err(refused(service))]).boxed();
+        }
+        let faults = self.faults.clone();
+        let broken = async move { faults.changes(|state| state.watches_broken).await };
+        let changes = self.store.watch(service).take_until(Box::pin(broken));
+        changes
+            .chain(stream::iter([Err(refused(service))]))
+            .inspect(move |_| {
+                let _lives_as_long_as_the_stream = &running;
+            })
+            .boxed()
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        self.store.services()
+    }
+}
+
+/// Counts a watch as running for as long as it is held.
+struct Running(Faults);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.0.running.send_modify(|running| *running -= 1);
+    }
+}
+
+struct FaultyHold {
+    hold: Option<Box<dyn Hold>>,
+    faults: Faults,
+}
+
+impl Hold for FaultyHold {
+    fn lost(&mut self) -> BoxFuture<'_, Loss> {
+        async {
+            let Some(hold) = &mut self.hold else {
+                return Loss::Gone("revoked".into());
+            };
+            tokio::select! {
+                loss = hold.lost() => loss,
+                () = self.faults.changes(|state| state.holds_lost) => {
+                    self.hold = None;
+                    Loss::Gone("revoked".into())
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let fails = self
+                .faults
+                .0
+                .failing_updates
+                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                .is_ok();
+            match &mut self.hold {
+                Some(hold) if !fails => hold.update(instance).await,
+                _ => Err(refused(&instance.service)),
+            }
+        }
+        .boxed()
+    }
+
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+        match self.hold {
+            Some(hold) => hold.release(),
+            None => async { Ok(()) }.boxed(),
+        }
+    }
+}
