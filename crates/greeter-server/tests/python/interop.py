@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -41,29 +42,40 @@ def free_port():
 
 
 class Server:
-    """A greeter-server with a file registry of its own."""
+    """A greeter-server that registers with nobody: whoever calls here knows its address."""
 
     def __init__(self, binary, directory):
         self.address = f"127.0.0.1:{free_port()}"
         self.log = Path(directory, "log")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [binary, "--listen", self.address, "--registry", f"file://{directory}/registry"],
+                [binary, "--listen", self.address, "--registry", "memory:"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         self.channel = grpc.insecure_channel(self.address)
-        try:
-            grpc.channel_ready_future(self.channel).result(timeout=START_SECONDS)
-        except grpc.FutureTimeoutError:
+        if not self.connected():
             self.process.kill()
-            sys.exit(f"interop.py: no connection to {binary} within {START_SECONDS} s; it said:\n{self.log.read_text()}")
+            sys.exit(f"interop.py: {binary} does not serve; it said:\n{self.log.read_text()}")
 
-    def stop(self):
-        """Stops the server as an operator would, and gives its exit code."""
-        self.channel.close()
+    def connected(self):
+        ready = grpc.channel_ready_future(self.channel)
+        give_up = time.monotonic() + START_SECONDS
+        while self.process.poll() is None and time.monotonic() < give_up:
+            try:
+                ready.result(timeout=0.1)
+                return True
+            except grpc.FutureTimeoutError:
+                pass
+        return False
+
+    def terminate(self):
         self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self):
+        """Waits until the server is gone, with a bound."""
+        self.channel.close()
         try:
             return self.process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -172,10 +184,10 @@ class Stopping(unittest.TestCase):
         stub = health_pb2_grpc.HealthStub(self.server.channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=STOP_SECONDS)
         self.assertEqual(next(watch).status, SERVING)
-        self.server.process.send_signal(signal.SIGTERM)
+        self.server.terminate()
         self.assertEqual(next(watch).status, health_pb2.HealthCheckResponse.NOT_SERVING)
         watch.cancel()
-        self.assertEqual(self.server.stop(), 0)
+        self.assertEqual(self.server.exit_code(), 0)
 
 
 def main(binary, proto_directory):
@@ -190,7 +202,8 @@ def main(binary, proto_directory):
             result = unittest.TextTestRunner(verbosity=2).run(suite)
         finally:
             if server.process.poll() is None:
-                server.stop()
+                server.terminate()
+                server.exit_code()
         if not result.wasSuccessful():
             print(f"greeter-server said:\n{server.log.read_text()}")
         failed = len(result.failures) + len(result.errors)
