@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     Registry,
     backend::{
+        etcd::{EtcdOptions, EtcdStore, InvalidEtcdUrl},
         file::{FileError, FileStore},
         fixed::{FixedError, FixedStore},
         memory::MemoryStore,
@@ -31,6 +32,9 @@ pub enum ConnectError {
         /// Its scheme.
         scheme: &'static str,
     },
+    /// The members of the cluster, or the namespace, cannot be read. The URL is not repeated: it may have a password.
+    #[error(transparent)]
+    Etcd(#[from] InvalidEtcdUrl),
     /// The directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -58,6 +62,7 @@ pub enum ConnectError {
 pub fn connect(url: &str) -> Result<Registry, ConnectError> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(MemoryStore::new().into()),
+        Some(("etcd" | "etcds", _)) => Ok(EtcdStore::new(url.parse::<EtcdOptions>()?).into()),
         Some(("file", rest)) => Ok(FileStore::open(path(url, "file", rest)?)?.into()),
         Some(("fixed", rest)) => Ok(FixedStore::from_file(path(url, "fixed", rest)?)?.into()),
         _ => Err(ConnectError::UnknownScheme { url: url.into() }),
