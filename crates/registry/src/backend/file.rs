@@ -27,6 +27,7 @@ mod hold;
 mod layout;
 mod notify;
 mod place;
+mod recheck;
 mod sight;
 mod watch;
 

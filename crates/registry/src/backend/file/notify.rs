@@ -18,7 +18,7 @@ use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, Watc
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::layout::FileIdentity;
+use super::layout::{FileIdentity, is_record};
 
 /// So many names wait in a mailbox; if there are more, all files are looked at.
 const MOST_NAMES: usize = 1024;
@@ -28,9 +28,9 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// What a mailbox has received since it was emptied last.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// Files that came, went or were replaced.
+    /// Records that came, went or were replaced.
     pub(super) names: BTreeSet<OsString>,
-    /// Files among them that were closed: their owner may have died.
+    /// Records among them that were closed: their owner may have died.
     pub(super) closed: BTreeSet<OsString>,
     /// Anything may have changed.
     pub(super) everything: bool,
@@ -197,7 +197,9 @@ fn dispatch(event: &EventOwned, watches: &Watches, directories: &Directories) {
         for mailbox in forget(&mut directories, watches, watch) {
             mailbox.post_everything(true);
         }
-    } else if let (Some(watched), Some(name)) = (directories.get(&watch), &event.name) {
+    } else if let (Some(watched), Some(name)) = (directories.get(&watch), &event.name)
+        && is_record(name)
+    {
         let closed = event.mask.contains(EventMask::CLOSE_WRITE);
         for mailbox in &watched.mailboxes {
             mailbox.post_name(name, closed);

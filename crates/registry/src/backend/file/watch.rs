@@ -6,18 +6,18 @@ use std::{
     ffi::OsString,
     io, mem,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::{
     select,
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use super::{
     SWEEP, Shared, blocking,
     directory::Directory,
     notify::{Mail, Mailbox, Subscription},
+    recheck::Recheck,
     sight::Sight,
 };
 use crate::{Change, ServiceName, StoreError, Update};
@@ -91,9 +91,7 @@ impl Watcher {
         select! {
             mail = self.mailbox.receive() => self.read(mail),
             _ = self.sweep.tick() => Look::All { resubscribe: false },
-            () = sleep_until(self.recheck.at), if !self.recheck.names.is_empty() => {
-                Look::At(self.recheck.names.clone())
-            }
+            names = self.recheck.due() => Look::At(names),
         }
     }
 
@@ -118,7 +116,7 @@ impl Watcher {
             if is_first {
                 updates = vec![Update::Reset(view.sight.live().cloned().collect())];
             }
-            recheck.go_on(&view.sight);
+            recheck.go_on(|name| view.sight.is_live(name));
             Ok((updates, recheck))
         });
         let (updates, recheck) =
@@ -163,51 +161,5 @@ impl View {
                 }
             }
         }
-    }
-}
-
-/// Files that were closed and are locked all the same: the kernel tells of the close before it drops the lock, and
-/// tells no more. So they are looked at again for about a second, less and less often.
-struct Recheck {
-    names: BTreeSet<OsString>,
-    at: Instant,
-    delay: Duration,
-}
-
-impl Default for Recheck {
-    fn default() -> Self {
-        Self {
-            names: BTreeSet::new(),
-            at: Instant::now(),
-            delay: Self::FIRST,
-        }
-    }
-}
-
-impl Recheck {
-    const FIRST: Duration = Duration::from_millis(1);
-    /// 1 + 2 + 4 + … + 512 ms.
-    const LAST: Duration = Duration::from_millis(512);
-
-    fn start(&mut self, closed: BTreeSet<OsString>) {
-        if !closed.is_empty() {
-            self.names.extend(closed);
-            self.at = Instant::now();
-            self.delay = Self::FIRST;
-        }
-    }
-
-    /// Plans the next look after one was taken: at those that still seem to live.
-    fn go_on(&mut self, sight: &Sight) {
-        self.names.retain(|name| sight.is_live(name));
-        let now = Instant::now();
-        if self.names.is_empty() || now < self.at {
-            return;
-        }
-        if self.delay > Self::LAST {
-            self.names.clear();
-        }
-        self.at = now + self.delay;
-        self.delay *= 2;
     }
 }

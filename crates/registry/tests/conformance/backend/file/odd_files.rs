@@ -69,6 +69,21 @@ async fn a_file_is_an_instance_for_as_long_as_somebody_has_it_locked() {
 }
 
 #[tokio::test]
+async fn a_lock_that_is_dropped_without_a_word_is_noticed() {
+    let registry = File::new();
+    let store = registry.store();
+    let mut follower = Follower::start(&store, "greeter").await;
+    fs::write(registry.record(9), "").expect("a file");
+    // The kernel tells of the end of no descriptor that could not write.
+    let locked = StdFile::open(registry.record(9)).expect("the file");
+    locked.lock().expect("it is free in a moment");
+    fs::write(registry.record(9), RECORD).expect("a file");
+    follower.until(|all| all.len() == 1).await;
+    drop(locked);
+    follower.until_exactly(&[]).await;
+}
+
+#[tokio::test]
 async fn an_owner_whose_file_is_deleted_or_replaced_by_hand_is_told() {
     let registry = File::new();
     let store = registry.store();
