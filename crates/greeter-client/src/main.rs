@@ -1,2 +1,127 @@
-//! placeholder
-fn main() {}
+//! `greeter-client`: calls the greeter by its name, and shows what came of it.
+
+mod args;
+mod call;
+mod config;
+mod json;
+mod load;
+mod pace;
+mod progress;
+mod report;
+mod run;
+mod signals;
+mod table;
+mod text;
+
+use std::{
+    convert::Infallible,
+    env,
+    io::{IsTerminal as _, stdout},
+    process::ExitCode,
+};
+
+use anyhow::{Result, bail};
+use balance::{Channel, ConnectivityState};
+use clap::Parser as _;
+use service_kit::{Admin, Sections as _, Telemetry, config::Flags};
+
+use crate::{
+    args::{Args, Output},
+    call::Greeter,
+    config::ClientConfig,
+    progress::Goal,
+    report::Report,
+    run::{Run, print},
+    signals::Interrupts,
+    table::Look,
+};
+
+/// In fewer columns a table is better broken by the terminal.
+const NARROWEST: u16 = 40;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let defaults = Ok::<_, Infallible>(ClientConfig::default());
+    service_kit::run(
+        &args.kit,
+        defaults,
+        Flags::new(),
+        async |config, telemetry| greet(&args, &config, telemetry).await,
+    )
+}
+
+async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Result<ExitCode> {
+    let interrupts = Interrupts::listen()?;
+    let channel = connect(args, config)?;
+    let _admin = admin(args, &channel, telemetry)
+        .serve(config.admin())
+        .await?;
+    let run = Run {
+        greeter: Greeter::new(channel, args.name.clone(), args.timeout, args.fail_fast),
+        service: args.service(),
+        plan: args.plan(),
+        goal: args.goal(),
+        print_each: args.prints_each_call(),
+    };
+    let report = run.until_the_end(interrupts).await;
+    show(&report, args.output);
+    if report.calls == 0 && args.goal() != Goal::Never {
+        bail!(
+            "no call was made: there was no instance of {}",
+            args.service()
+        );
+    }
+    Ok(if report.failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn connect(args: &Args, config: &ClientConfig) -> Result<Channel> {
+    let mut channel = Channel::builder(&args.target).service_config(args.service_config()?);
+    if args.needs_registry() {
+        channel = channel.registry(&config.registry().connect()?);
+    }
+    if let Some(policy) = &args.policy {
+        channel = channel.policy(policy);
+    }
+    Ok(channel.build()?)
+}
+
+/// The page for operators: ready when there is somebody to call.
+fn admin(args: &Args, channel: &Channel, telemetry: Telemetry) -> Admin {
+    let (explained, asked) = (channel.clone(), channel.clone());
+    Admin::new(telemetry)
+        .channel(args.target.clone(), move || {
+            serde_json::to_value(explained.explain())
+                .unwrap_or_else(|error| error.to_string().into())
+        })
+        .ready(move || match asked.state() {
+            ConnectivityState::Ready => Ok(()),
+            state => Err(format!("the channel is {state}")),
+        })
+}
+
+/// Prints the figures; whoever has closed stdout does not want them.
+fn show(report: &Report, output: Output) {
+    let text = match output {
+        Output::Json => format!("{}\n", json::object(report)),
+        Output::Text => table::draw(report, look()),
+    };
+    if let Err(error) = print(&text) {
+        tracing::debug!(%error, "nobody reads the report");
+    }
+}
+
+fn look() -> Look {
+    let terminal = stdout().is_terminal();
+    // <https://no-color.org>
+    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let width = comfy_table::Table::new().width();
+    Look {
+        color: terminal && !plain,
+        // Some terminals tell a width of 0.
+        width: width.filter(|width| *width >= NARROWEST),
+    }
+}
