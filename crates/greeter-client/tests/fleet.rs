@@ -1,0 +1,175 @@
+//! What the binary does with greeters that run as processes of their own.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tempfile::TempDir;
+use testkit::fleet::{Client, Fleet};
+
+const BOUND: Duration = Duration::from_mins(1);
+
+/// A fleet with a file registry of its own.
+fn fleet() -> (Fleet, TempDir) {
+    let directory = TempDir::new().expect("a directory");
+    let registry = format!("file://{}/registry", directory.path().display());
+    (
+        Fleet::new(registry).expect("the binaries are built"),
+        directory,
+    )
+}
+
+/// Waits for the greeter at `address` to appear in the client's log, after what is in it already.
+async fn wait_until_called(client: &Client, address: &str) {
+    let called = format!("{address} ");
+    client
+        .process()
+        .wait_for_line(&called, BOUND)
+        .await
+        .expect("it is called");
+}
+
+#[tokio::test]
+async fn two_greeters_share_the_calls_and_the_figures_add_up() {
+    let (mut fleet, _directory) = fleet();
+    let addresses = fleet.add_many(2).await.expect("two greeters");
+    let client = fleet
+        .client(&["--count", "2000", "--concurrency", "8", "--output", "json"])
+        .expect("a client");
+    let figures = client.figures(BOUND).await.expect("figures");
+
+    assert_eq!((figures.calls, figures.failures), (2_000, 0));
+    assert_eq!(figures.statuses["OK"], 2_000);
+    assert_eq!(figures.instances.values().sum::<u64>(), 2_000);
+    for address in &addresses {
+        assert!(figures.instances[address] > 800, "{:?}", figures.instances);
+    }
+    let latency = |name: &str| figures.latency_us[name];
+    assert!(latency("p50") > 0 && latency("p50") <= latency("p99"));
+    assert!(latency("p99") <= latency("p999") && latency("p999") <= latency("max"));
+    assert!(figures.rps > 0.0);
+}
+
+#[tokio::test]
+async fn each_call_is_a_line_and_ctrl_c_prints_the_table() {
+    let (mut fleet, _directory) = fleet();
+    let address = fleet.add().await.expect("a greeter");
+    let client = fleet
+        .client(&["--interval", "10ms", "--name", "you"])
+        .expect("a client");
+    for number in 0..3 {
+        let line = format!("{number}: Hello you from {address}");
+        client
+            .process()
+            .wait_for_line(&line, BOUND)
+            .await
+            .expect("a greeting");
+    }
+    client.interrupt().expect("it runs");
+    let (status, printed) = client.end(BOUND).await.expect("it ends");
+    assert!(status.success());
+    assert!(
+        printed.iter().any(|line| line.contains("p99.9")),
+        "{printed:?}"
+    );
+    assert!(
+        printed
+            .iter()
+            .any(|line| line.contains(&address) && line.contains('█'))
+    );
+    assert!(
+        printed
+            .last()
+            .expect("a sentence")
+            .ends_with("calls were made and 0 failed.")
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_was_there_first_waits_and_fails_no_call() {
+    let (mut fleet, _directory) = fleet();
+    let client = fleet
+        .client(&["--count", "20", "--output", "json"])
+        .expect("a client");
+    let waiting = "waiting for an instance of greeter";
+    client
+        .process()
+        .wait_for_line(waiting, BOUND)
+        .await
+        .expect("it waits");
+    fleet.add().await.expect("a greeter");
+    let figures = client.figures(BOUND).await.expect("figures");
+    assert_eq!((figures.calls, figures.failures), (20, 0));
+}
+
+#[tokio::test]
+async fn a_rate_is_held() {
+    let (mut fleet, _directory) = fleet();
+    fleet.add().await.expect("a greeter");
+    let client = fleet
+        .client(&[
+            "--rate",
+            "100",
+            "--count",
+            "201",
+            "--concurrency",
+            "4",
+            "--output",
+            "json",
+        ])
+        .expect("a client");
+    let figures = client.figures(BOUND).await.expect("figures");
+    assert_eq!((figures.calls, figures.failures), (201, 0));
+    // 201 calls take 2 s; a machine that is busy may lose some of its time, and none is ever caught up with in a burst.
+    assert!(figures.rps > 70.0 && figures.rps < 106.0, "{}", figures.rps);
+}
+
+#[tokio::test]
+async fn an_address_list_needs_no_registry() {
+    let (mut fleet, _directory) = fleet();
+    let address = fleet.add().await.expect("a greeter");
+    let target = format!("static:///{address}");
+    let arguments = [
+        "--target",
+        &target,
+        "--count",
+        "5",
+        "--policy",
+        "pick_first",
+        "--output",
+        "json",
+    ];
+    let figures = fleet
+        .client(&arguments)
+        .expect("a client")
+        .figures(BOUND)
+        .await
+        .expect("figures");
+    assert_eq!(figures.instances[&address], 5);
+}
+
+#[tokio::test]
+async fn no_call_fails_while_greeters_are_killed_stopped_added_and_restarted() {
+    let (mut fleet, _directory) = fleet();
+    let first = fleet.add_many(3).await.expect("three greeters");
+    // The timeout is for a machine that is busy with other tests; a call that is lost is not answered in any time.
+    let load = "--interval 0s --concurrency 8 --timeout 10s --output json";
+    let load: Vec<_> = load.split(' ').collect();
+    let client = fleet.client(&load).expect("a client");
+    for address in &first {
+        wait_until_called(&client, address).await;
+    }
+
+    fleet.kill(&first[0]).await.expect("it is killed");
+    fleet.stop(&first[1]).await.expect("it drains and ends");
+    let fourth = fleet.add().await.expect("one more");
+    wait_until_called(&client, &fourth).await;
+    for address in [&first[2], &fourth] {
+        fleet.restart(address).await.expect("it comes back");
+    }
+
+    client.interrupt().expect("it runs");
+    let figures = client.figures(BOUND).await.expect("figures");
+    assert_eq!(figures.failures, 0, "{:?}", figures.statuses);
+    assert!(figures.calls > 1_000, "{} calls", figures.calls);
+    let called: BTreeSet<_> = figures.instances.keys().collect();
+    assert_eq!(called, first.iter().chain([&fourth]).collect());
+}
