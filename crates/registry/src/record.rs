@@ -145,3 +145,110 @@ impl Record {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, option, prelude::*, sample::select};
+
+    use super::*;
+
+    fn segment() -> impl Strategy<Value = String> {
+        "[A-Za-z0-9.-][A-Za-z0-9._-]{0,20}"
+            .prop_filter("a reserved segment", |s| s != "." && s != "..")
+    }
+
+    fn address() -> impl Strategy<Value = Address> {
+        let host = prop_oneof![
+            segment(),
+            any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string()),
+            any::<std::net::Ipv6Addr>().prop_map(|ip| format!("[{ip}]")),
+        ];
+        (host, 1..=u16::MAX)
+            .prop_map(|(host, port)| Address::new(&format!("{host}:{port}")).expect("an address"))
+    }
+
+    fn id() -> impl Strategy<Value = InstanceId> {
+        prop_oneof![
+            segment().prop_map(|id| InstanceId::new(&id).expect("an id")),
+            address().prop_map(|address| InstanceId::from(&address)),
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = Arc<str>> {
+        any::<String>().prop_map(Arc::from)
+    }
+
+    prop_compose! {
+        fn instance()(
+            addresses in collection::vec(address(), 1..4),
+            id in option::of(id()),
+            weight in 1..=1_000_000_u32,
+            zone in option::of(segment()),
+            version in option::of(text()),
+            labels in collection::btree_map(text(), text(), 0..4),
+            status in select(&[Status::Serving, Status::NotServing, Status::Draining][..]),
+            has_incarnation in any::<bool>(),
+            foreign_metadata in option::of(text()),
+        ) -> Instance {
+            Instance {
+                service: ServiceName::new("shop/basket").expect("a name"),
+                id: id.unwrap_or_else(|| InstanceId::from(&addresses[0])),
+                addresses: addresses.into(),
+                weight: Weight::new(weight).expect("a weight"),
+                zone: zone.map(|zone| Zone::new(&zone).expect("a zone")),
+                version,
+                labels,
+                status,
+                incarnation: has_incarnation.then(Incarnation::random),
+                foreign_metadata,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_instance_is_read_back_as_it_was_written(instance in instance()) {
+            let text = Record::new(&instance).to_json();
+            let record = Record::parse(text.as_bytes()).expect("a record");
+            let read = record.into_instance(instance.service.clone(), None).expect("an instance");
+            prop_assert_eq!(read, instance);
+        }
+
+        #[test]
+        fn a_record_without_its_address_is_read_back_with_it(instance in instance()) {
+            let address = instance.address().clone();
+            let record = Record::new(&instance).without_address(&address);
+            let read = record.into_instance(instance.service.clone(), Some(address)).expect("an instance");
+            prop_assert_eq!(read, instance);
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_ignored() {
+        let text = br#"{"v":2,"addresses":["10.0.0.1:1"],"added":{"later":[1]}}"#;
+        let record = Record::parse(text).expect("a record");
+        let service = ServiceName::new("greeter").expect("a name");
+        let read = record
+            .into_instance(service.clone(), None)
+            .expect("an instance");
+        let address = Address::new("10.0.0.1:1").expect("an address");
+        assert_eq!(read, Instance::new(service, address));
+    }
+
+    #[test]
+    fn a_record_that_is_no_instance_says_why() {
+        let service = ServiceName::new("greeter").expect("a name");
+        for (text, wanted) in [
+            (r#"{"v":1}"#, "no address"),
+            (r#"{"v":1,"addresses":["a:1"],"status":"up"}"#, "\"up\""),
+            (r#"{"v":1,"addresses":["a:1"],"incarnation":"0"}"#, "\"0\""),
+            (r#"{"v":1,"addresses":["a:1"],"weight":0}"#, "weight"),
+            (r#"{"v":1,"addresses":["a:1"],"id":"_"}"#, "\"_\""),
+            (r#"{"v":1,"addresses":["a"]}"#, "\"a\""),
+        ] {
+            let record = Record::parse(text.as_bytes()).expect("a record");
+            let refused = record.into_instance(service.clone(), None).expect_err(text);
+            assert!(refused.to_string().contains(wanted), "{refused}");
+        }
+    }
+}
