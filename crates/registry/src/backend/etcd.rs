@@ -14,7 +14,7 @@ mod url;
 mod watch;
 mod watching;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
@@ -43,6 +43,7 @@ pub struct EtcdStore {
     url: String,
     members: Arc<Members>,
     keys: Keys,
+    quiet: Duration,
     undecodable: Undecodable,
 }
 
@@ -53,6 +54,7 @@ impl EtcdStore {
             url: options.to_string(),
             keys: Keys::new(options.namespace.as_ref()),
             members: Arc::new(Members::new(options.endpoints)),
+            quiet: options.quiet,
             undecodable: Undecodable::default(),
         }
     }
@@ -103,7 +105,7 @@ impl Store for EtcdStore {
     }
 
     fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
-        watch::watch(Arc::clone(&self.members), self.reader(service))
+        watch::watch(Arc::clone(&self.members), self.reader(service), self.quiet)
     }
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {

@@ -1,9 +1,11 @@
 //! `etcd://host:port,host:port/namespace`.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use crate::{Address, InvalidInstance, ServiceName};
 
+/// Seldom enough that a thousand idle watchers cost etcd some thirty reads a second.
+const QUIET: Duration = Duration::from_secs(30);
 const FORM: &str =
     "an etcd registry is etcd://host:port,host:port/namespace, where the namespace may be left out";
 
@@ -21,6 +23,7 @@ pub struct EtcdOptions {
     pub(super) endpoints: Vec<Address>,
     /// A namespace has the form of a service name.
     pub(super) namespace: Option<ServiceName>,
+    pub(super) quiet: Duration,
 }
 
 /// Why a URL does not lead to an etcd cluster. The text names the part and says what would do.
@@ -62,7 +65,15 @@ impl EtcdOptions {
         Ok(Self {
             endpoints,
             namespace: None,
+            quiet: QUIET,
         })
+    }
+
+    /// The same with another time, by default 30 s, after which a watch that has heard nothing is checked by a
+    /// linearizable read. It is no part of the URL.
+    pub fn with_quiet(mut self, quiet: Duration) -> Self {
+        self.quiet = quiet;
+        self
     }
 
     /// The same with all keys below `namespace/`, which has the form of a service name. Without one, keys are as etcd's

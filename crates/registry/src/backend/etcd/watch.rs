@@ -3,6 +3,9 @@
 //! Nothing is resumed on another connection: after a wipe, cluster and member ids are the same, and a watch from an old
 //! revision is accepted and delivers nothing. When anything fails the stream ends with the reason; whoever starts
 //! another lists again, at the next member.
+//!
+//! After a silence a linearizable read decides whether there was nothing to say. A progress answer would prove nothing:
+//! a watch that is stuck gives one too. HTTP/2 pings notice a dead member much sooner.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,19 +21,17 @@ use super::{
 };
 use crate::{Change, StoreError};
 
-/// After this long without a word a linearizable read decides whether there was nothing to say. A progress answer would
-/// prove nothing: a watch that is stuck gives one too. HTTP/2 pings notice a dead member much sooner.
-const QUIET: Duration = Duration::from_secs(30);
-/// How long what such a read has seen may still be on its way.
+/// How long what a read has seen may still be on its way to the watch.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 /// Follows the service of `reader`.
 pub(super) fn watch(
     members: Arc<Members>,
     reader: Reader,
+    quiet: Duration,
 ) -> BoxStream<'static, Result<Change, StoreError>> {
     let service = reader.service.clone();
-    let changes = stream::try_unfold(State::Start(members, reader), State::next);
+    let changes = stream::try_unfold(State::Start(members, reader, quiet), State::next);
     Box::pin(changes.map_err(move |failure| StoreError::WatchFailed {
         service: service.clone(),
         source: failure.into(),
@@ -38,16 +39,16 @@ pub(super) fn watch(
 }
 
 enum State {
-    Start(Arc<Members>, Reader),
+    Start(Arc<Members>, Reader, Duration),
     Following(Arc<Members>, Box<Following>),
 }
 
 impl State {
     async fn next(self) -> Result<Option<(Change, Self)>, Failure> {
         match self {
-            Self::Start(members, reader) => {
+            Self::Start(members, reader, quiet) => {
                 let connection = members.connection().await?;
-                let started = Following::start(connection.clone(), reader).await;
+                let started = Following::start(connection.clone(), reader, quiet).await;
                 let (change, following) = started.inspect_err(|_| members.leave(&connection))?;
                 Ok(Some((
                     change,
@@ -71,12 +72,18 @@ struct Following {
     delivered: i64,
     /// How many keys there are, by what was delivered.
     count: i64,
+    /// After which silence to look whether something was missed.
+    quiet: Duration,
     /// A read has seen what was not delivered.
     suspicious: bool,
 }
 
 impl Following {
-    async fn start(connection: Connection, reader: Reader) -> Result<(Change, Self), Failure> {
+    async fn start(
+        connection: Connection,
+        reader: Reader,
+        quiet: Duration,
+    ) -> Result<(Change, Self), Failure> {
         let (read, change) = reader.list(&connection).await?;
         let (_, end) = range(&reader.prefix);
         let options = WatchOptions::new().with_range(end).with_fragment();
@@ -87,6 +94,7 @@ impl Following {
             watching,
             delivered: read.revision,
             count: read.count,
+            quiet,
             suspicious: false,
         };
         Ok((change, following))
@@ -94,7 +102,11 @@ impl Following {
 
     async fn next(&mut self) -> Result<Change, Failure> {
         loop {
-            let patience = if self.suspicious { ON_ITS_WAY } else { QUIET };
+            let patience = if self.suspicious {
+                ON_ITS_WAY
+            } else {
+                self.quiet
+            };
             match timeout(patience, self.watching.next(&self.connection)).await {
                 Ok(message) => {
                     if let Some(change) = self.read(&message?) {

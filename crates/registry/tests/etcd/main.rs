@@ -1,0 +1,7 @@
+//! What only etcd can show: its bytes, its leases, its members and what becomes of them.
+
+mod format;
+mod holds;
+mod recovery;
+mod support;
+mod watches;
