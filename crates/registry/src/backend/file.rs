@@ -57,6 +57,7 @@ use self::{
     sight::Sight,
     watch::Watcher,
 };
+use super::path_url;
 use crate::{
     Change, Hold, HoldRequest, Revision, ServiceName, Snapshot, Store, StoreError, Undecodable,
     Update,
@@ -140,7 +141,7 @@ impl FileStore {
         layout::prepare_root(&root)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                url: format!("file://{}", root.display()),
+                url: path_url("file", &root),
                 root,
                 undecodable: Undecodable::default(),
                 revision: AtomicU64::new(0),

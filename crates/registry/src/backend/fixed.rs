@@ -15,6 +15,7 @@ use futures_util::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::path_url;
 use crate::{
     Address, Change, Hold, HoldRequest, Instance, Revision, ServiceName, Snapshot, Store,
     StoreError, Update, record::Record,
@@ -127,7 +128,7 @@ impl FixedStore {
         // Where the current directory cannot be asked, the path as given names the file just as well.
         let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(Self {
-            url: format!("fixed://{}", absolute.display()).into(),
+            url: path_url("fixed", &absolute).into(),
             services: Arc::new(services),
         })
     }

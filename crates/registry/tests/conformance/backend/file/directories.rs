@@ -47,11 +47,15 @@ fn what_is_no_directory_is_refused_by_name() {
     assert!(message.contains("discovery"), "{message}");
 }
 
-#[test]
-fn a_store_s_url_names_its_directory() {
+#[tokio::test]
+async fn a_store_s_url_leads_to_its_directory() {
     let registry = File::new();
-    let wanted = format!("file://{}", registry.root().display());
-    assert_eq!(registry.store().url(), wanted);
+    let root = registry.root().join("50% of #1?");
+    let store = FileStore::open(&root).expect("a store");
+    let _hold = hold(&store, &instance("greeter", 1)).await;
+    let same = registry::connect(store.url()).expect("a registry");
+    let listed = same.list(&service("greeter")).await.expect("a list");
+    assert_eq!((listed.len(), same.url()), (1, store.url()));
 }
 
 /// Holds again what was lost because somebody took the directory away.
@@ -75,7 +79,10 @@ async fn a_deleted_root_comes_back() {
     let held = hold(&store, &greeter).await;
     let mut follower = Follower::start(&store, "greeter").await;
     follower.until_exactly(&[&greeter]).await;
-    fs::remove_dir_all(registry.root()).expect("it is there");
+    // Moved first: readers make the directory again while it is being emptied.
+    let gone = registry.0.path().join("gone");
+    fs::rename(registry.root(), &gone).expect("it is there");
+    fs::remove_dir_all(gone).expect("it is there");
     follower.until_exactly(&[]).await;
     comes_back(&store, held, &greeter).await;
     assert_eq!(mode(&registry.root()), 0o700);
