@@ -3,9 +3,25 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tempfile::TempDir;
-use testkit::fleet::{Client, Fleet};
+use testkit::{
+    etcd::Cluster,
+    fleet::{Client, Fleet},
+};
 
 const BOUND: Duration = Duration::from_mins(1);
+
+/// Calls as fast as eight callers can make them. The timeout is for a machine that is busy with other tests; a call that
+/// is lost is not answered in any time.
+const LOAD: [&str; 8] = [
+    "--interval",
+    "0s",
+    "--concurrency",
+    "8",
+    "--timeout",
+    "10s",
+    "--output",
+    "json",
+];
 
 /// A fleet with a file registry of its own.
 fn fleet() -> (Fleet, TempDir) {
@@ -150,10 +166,7 @@ async fn an_address_list_needs_no_registry() {
 async fn no_call_fails_while_greeters_are_killed_stopped_added_and_restarted() {
     let (mut fleet, _directory) = fleet();
     let first = fleet.add_many(3).await.expect("three greeters");
-    // The timeout is for a machine that is busy with other tests; a call that is lost is not answered in any time.
-    let load = "--interval 0s --concurrency 8 --timeout 10s --output json";
-    let load: Vec<_> = load.split(' ').collect();
-    let client = fleet.client(&load).expect("a client");
+    let client = fleet.client(&LOAD).expect("a client");
     for address in &first {
         wait_until_called(&client, address).await;
     }
@@ -172,4 +185,25 @@ async fn no_call_fails_while_greeters_are_killed_stopped_added_and_restarted() {
     assert!(figures.calls > 1_000, "{} calls", figures.calls);
     let called: BTreeSet<_> = figures.instances.keys().collect();
     assert_eq!(called, first.iter().chain([&fourth]).collect());
+}
+
+#[tokio::test]
+async fn no_call_fails_when_the_leader_of_etcd_is_killed_and_who_comes_then_is_found() {
+    let mut cluster = Cluster::start(3).await.expect("an etcd cluster");
+    let mut fleet = Fleet::new(cluster.url("fleet")).expect("the binaries are built");
+    let first = fleet.add_many(2).await.expect("two greeters");
+    let client = fleet.client(&LOAD).expect("a client");
+    for address in &first {
+        wait_until_called(&client, address).await;
+    }
+
+    let leader = cluster.leader().await.expect("a leader");
+    cluster.kill(leader).await.expect("it is killed");
+    let third = fleet.add().await.expect("one more");
+    wait_until_called(&client, &third).await;
+
+    client.interrupt().expect("it runs");
+    let figures = client.figures(BOUND).await.expect("figures");
+    assert_eq!(figures.failures, 0, "{:?}", figures.statuses);
+    assert_eq!(figures.instances.len(), 3);
 }

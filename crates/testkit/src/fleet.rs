@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -114,8 +114,8 @@ impl Fleet {
     }
 
     async fn start(&mut self, address: &str) -> Result<()> {
-        let mut command = Command::new(&self.server);
-        command.args(["--listen", address, "--registry", &self.registry]);
+        let mut command = self.command(&self.server);
+        command.args(["--listen", address]);
         let process = Process::spawn(format!("greeter {address}"), command)?;
         // Its first line says where it listens; one that says that it cannot begins otherwise.
         let listens = |line: &str| line.contains(address) && !line.starts_with("error");
@@ -149,6 +149,14 @@ impl Fleet {
         self.start(address).await
     }
 
+    /// A binary of this fleet's registry, whose log is for people to read.
+    fn command(&self, binary: &Path) -> Command {
+        let mut command = Command::new(binary);
+        command.args(["--registry", &self.registry]);
+        command.env("DISCOVERY__LOG__FORMAT", "text");
+        command
+    }
+
     fn take(&mut self, address: &str) -> Result<Server> {
         let place = self
             .servers
@@ -160,8 +168,8 @@ impl Fleet {
 
     /// Starts a `greeter-client` that finds the greeters by name, with further arguments.
     pub fn client(&self, arguments: &[&str]) -> Result<Client> {
-        let mut command = Command::new(&self.client);
-        command.args(["--registry", &self.registry]).args(arguments);
+        let mut command = self.command(&self.client);
+        command.args(arguments);
         Ok(Client {
             process: Process::spawn("greeter-client", command)?,
         })

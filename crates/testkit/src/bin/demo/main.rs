@@ -48,6 +48,9 @@ async fn main() -> ExitCode {
 
 async fn show(registry: Kind) -> anyhow::Result<ExitCode> {
     let narrator = Narrator::new();
+    narrator.step(
+        "greeters that are found by their name, and a client that does not notice who comes and goes",
+    );
     let stage = match registry {
         Kind::File => Stage::file()?,
         Kind::Etcd => Stage::etcd(&narrator).await?,

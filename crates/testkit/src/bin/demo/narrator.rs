@@ -19,6 +19,9 @@ const BARS: f64 = 18.0;
 /// How many characters of them one instance has room for: what a third of the calls takes.
 const BAR: usize = 6;
 
+/// How many characters of what somebody else says are shown.
+const LINE: usize = 100;
+
 /// Writes to stdout, each line with the seconds since the start before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Narrator {
@@ -76,9 +79,13 @@ impl Narrator {
         ));
     }
 
-    /// Something that the client says.
+    /// Something that the client says, as much of it as fits into a line.
     pub(crate) fn aside(&self, text: &str) {
-        print(&format!("{}    {}", self.time(), self.ink(DIM, text)));
+        let mut said: String = text.chars().take(LINE).collect();
+        if said.len() < text.len() {
+            said.push('…');
+        }
+        print(&format!("{}    {}", self.time(), self.ink(DIM, &said)));
     }
 
     fn time(&self) -> String {

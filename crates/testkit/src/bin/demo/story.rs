@@ -24,9 +24,8 @@ const FULL_SPEED: &str = "--interval 0s --concurrency 16 --timeout 5s";
 
 /// Tells the whole story; the exit code says whether a call failed.
 pub(crate) async fn tell(mut stage: Stage, narrator: &Narrator) -> Result<ExitCode> {
-    narrator.step("greeters that are found by their name, and a client that does not notice who comes and goes");
-    detail(&format!("they register in {}", stage.url()));
-    detail(&format!("({})", stage.describe()));
+    detail(&format!("the registry is {}", stage.url()));
+    detail(stage.describe());
     let mut scene = Scene::open(&stage, narrator).await?;
     scene.start_two_more().await?;
     scene.kill_one().await?;
