@@ -68,8 +68,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     interval: Option<Duration>,
 
-    /// How many callers there are
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many callers there are, 10,000 at most
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     concurrency: u16,
 
     /// Calls a second over all callers, evenly spaced
@@ -263,6 +263,7 @@ mod tests {
             "--timeout 2days",
             "--interval soon",
             "--concurrency 0",
+            "--concurrency 10001",
             "--rate 0",
             "--rate -1",
             "--rate NaN",

@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tempfile::TempDir;
 use testkit::{
+    Signal,
     etcd::Cluster,
+    eventually,
     fleet::{Client, Fleet},
 };
+use tokio::time::sleep;
 
 const BOUND: Duration = Duration::from_mins(1);
 
@@ -206,4 +209,59 @@ async fn no_call_fails_when_the_leader_of_etcd_is_killed_and_who_comes_then_is_f
     let figures = client.figures(BOUND).await.expect("figures");
     assert_eq!(figures.failures, 0, "{:?}", figures.statuses);
     assert_eq!(figures.instances.len(), 3);
+}
+
+/// A client of one greeter that hangs, with a call in flight that has a minute.
+async fn hanging() -> (Client, Fleet, String, TempDir) {
+    let (mut fleet, directory) = fleet();
+    let address = fleet.add().await.expect("a greeter");
+    let client = fleet
+        .client(&["--interval", "1ms", "--timeout", "1m"])
+        .expect("a client");
+    client
+        .process()
+        .wait_for_line("0: Hello", BOUND)
+        .await
+        .expect("a greeting");
+    fleet.signal(&address, Signal::SIGSTOP).expect("it hangs");
+    let mut before = 0;
+    // No line any more, so the client waits for an answer.
+    eventually(BOUND, "the greetings to stop", async || {
+        sleep(Duration::from_millis(300)).await;
+        let now = client.process().output().len();
+        std::mem::replace(&mut before, now) == now
+    })
+    .await;
+    (client, fleet, address, directory)
+}
+
+#[tokio::test]
+async fn after_ctrl_c_calls_in_flight_are_finished() {
+    let (client, fleet, address, _directory) = hanging().await;
+    client.interrupt().expect("it runs");
+    let early = client.end(Duration::from_millis(500)).await;
+    assert!(early.is_err(), "it waits for its call");
+    fleet.signal(&address, Signal::SIGCONT).expect("it goes on");
+    let (status, printed) = client.end(BOUND).await.expect("it ends");
+    assert!(status.success());
+    assert!(
+        printed
+            .last()
+            .expect("a sentence")
+            .ends_with("and 0 failed."),
+        "{printed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_does_not_wait() {
+    let (client, _fleet, _address, _directory) = hanging().await;
+    client.interrupt().expect("it runs");
+    assert!(
+        client.end(Duration::from_millis(200)).await.is_err(),
+        "it waits for its call"
+    );
+    client.interrupt().expect("it runs");
+    let (status, _printed) = client.end(Duration::from_secs(10)).await.expect("it ends");
+    assert_eq!(status.code(), Some(130));
 }

@@ -127,6 +127,11 @@ impl Fleet {
         Ok(())
     }
 
+    /// Sends a greeter a signal: SIGSTOP lets it hang, SIGCONT go on.
+    pub fn signal(&self, address: &str, signal: Signal) -> Result<()> {
+        self.servers[self.place(address)?].process.signal(signal)
+    }
+
     /// Kills a greeter (SIGKILL), which is gone when this returns.
     pub async fn kill(&mut self, address: &str) -> Result<()> {
         self.take(address)?.process.kill().await?;
@@ -158,12 +163,16 @@ impl Fleet {
     }
 
     fn take(&mut self, address: &str) -> Result<Server> {
+        let place = self.place(address)?;
+        Ok(self.servers.remove(place))
+    }
+
+    fn place(&self, address: &str) -> Result<usize> {
         let place = self
             .servers
             .iter()
             .position(|server| server.address == address);
-        let place = place.with_context(|| format!("no greeter runs at {address}"))?;
-        Ok(self.servers.remove(place))
+        place.with_context(|| format!("no greeter runs at {address}"))
     }
 
     /// Starts a `greeter-client` that finds the greeters by name, with further arguments.
