@@ -8,7 +8,7 @@ use crate::{InstanceId, ServiceName};
 pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// A step with a store that failed. Nothing is retried inside a store: [`Registration`](crate::Registration) and
-/// [`Reflector`](crate::Reflector) do that.
+/// [`Registry::watch`](crate::Registry::watch) do that.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

@@ -1,5 +1,5 @@
 //! What a backend implements. Everything above it ([`Registration`](crate::Registration),
-//! [`Reflector`](crate::Reflector)) is written once, over this.
+//! [`Registry::watch`](crate::Registry::watch)) is written once, over this.
 
 use std::{fmt, time::Duration};
 
