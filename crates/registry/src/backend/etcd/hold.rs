@@ -26,6 +26,7 @@ pub(super) struct EtcdHold {
     lease: Lease,
     told: watch::Receiver<Option<Loss>>,
     guard: AbortOnDropHandle<()>,
+    released: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,7 @@ impl EtcdHold {
             ttl,
             claim,
         } = request;
+        // When the put fails its lease is left to expire: the key may be there, and the next try keeps it there.
         let put = async {
             let lease = Lease::grant(&members, ttl).await?;
             let put = Put {
@@ -114,6 +116,7 @@ impl EtcdHold {
             lease,
             told,
             guard: AbortOnDropHandle::new(guard),
+            released: false,
         }
     }
 
@@ -165,24 +168,33 @@ impl Hold for EtcdHold {
         })
     }
 
-    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         Box::pin(async move {
+            self.released = true;
             self.guard.abort();
-            let deleted = self.delete().await;
-            let Self {
-                instance, lease, ..
-            } = *self;
-            deleted.map_err(|failure| StoreError::ReleaseFailed {
-                service: instance.service,
-                id: instance.id,
-                source: failure.into(),
-            })?;
+            self.delete()
+                .await
+                .map_err(|failure| StoreError::ReleaseFailed {
+                    service: self.instance.service.clone(),
+                    id: self.instance.id.clone(),
+                    source: failure.into(),
+                })?;
             // The key is gone; what is left of the lease expires by itself.
-            if let Err(failure) = lease.revoke().await {
+            if let Err(failure) = self.lease.revoke().await {
                 tracing::debug!(%failure, "a lease without keys is left to expire");
             }
             Ok(())
         })
+    }
+}
+
+impl Drop for EtcdHold {
+    /// A hold that was lost may have its key there still, and the next hold puts that under another lease: the lost one
+    /// is left to expire, so that the instance does not vanish in between.
+    fn drop(&mut self) {
+        if !self.released && self.told.borrow().is_none() {
+            self.lease.revoke_in_background();
+        }
     }
 }
 

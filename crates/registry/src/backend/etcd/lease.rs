@@ -13,14 +13,13 @@ use crate::{Backoff, BackoffPolicy, Loss};
 /// Below this etcd grants more than is asked for, with its default election timeout.
 const SHORTEST: i64 = 2;
 
-/// A lease that was granted to us. Dropped, it is revoked in the background, as well as that can be done.
+/// A lease that was granted to us. Dropped, it is left to expire.
 #[derive(Debug)]
 pub(super) struct Lease {
     id: i64,
     ttl: Duration,
     granted: Instant,
     members: Arc<Members>,
-    revoked: bool,
 }
 
 impl Lease {
@@ -37,7 +36,6 @@ impl Lease {
             ttl: seconds(answer.ttl()),
             granted,
             members: Arc::clone(members),
-            revoked: false,
         })
     }
 
@@ -57,30 +55,24 @@ impl Lease {
     }
 
     /// Ends the lease, and with it whatever keys it holds.
-    pub(super) async fn revoke(mut self) -> Result<(), Failure> {
-        self.revoked = true;
+    pub(super) async fn revoke(&self) -> Result<(), Failure> {
         revoke(&self.members, self.id).await
     }
-}
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.revoked {
-            return;
-        }
+    /// Ends the lease by a task of its own, as well as that can be done: it ends within the bounds of its requests.
+    pub(super) fn revoke_in_background(&self) {
         let (members, id) = (Arc::clone(&self.members), self.id);
         // Outside a runtime nothing can be sent; the lease expires.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = revoke(&members, id).await {
-                    tracing::debug!(lease = id, %error, "a lease is left to expire");
+                if let Err(failure) = revoke(&members, id).await {
+                    tracing::debug!(lease = id, %failure, "a lease is left to expire");
                 }
             });
         }
     }
 }
 
-/// Bounded by the requests that it makes.
 async fn revoke(members: &Members, id: i64) -> Result<(), Failure> {
     let revoked = members.call(|connection: Connection| async move {
         let mut client = connection.client.clone();

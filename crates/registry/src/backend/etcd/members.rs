@@ -30,8 +30,8 @@ const PING_ANSWERED: Duration = Duration::from_secs(3);
 /// One watch whose reader is slow must not hold up the keep-alives beside it.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// How many members one call tries.
-const TRIES: usize = 3;
+/// How often one call tries, at the fewest and the most: even with one member, the connection may be what has failed.
+const TRIES: (usize, usize) = (2, 3);
 /// What etcd-client makes of a first keep-alive that is answered with a TTL of 0.
 const NO_LEASE: &str = "lease not found";
 
@@ -123,10 +123,11 @@ impl Members {
         &self,
         request: impl Fn(Connection) -> F,
     ) -> Result<T, Failure> {
+        let most = self.endpoints.len().clamp(TRIES.0, TRIES.1);
         let mut tries = 1;
         loop {
             match self.call_once(&request).await {
-                Err(failure) if tries < TRIES.min(self.endpoints.len()) && failure.is_members() => {
+                Err(failure) if tries < most && failure.is_members() => {
                     tries += 1;
                 }
                 result => return result,

@@ -9,7 +9,7 @@ use super::{
     members::{Connection, Failure},
 };
 use crate::{
-    Change, Instance, InstanceId, Revision, ServiceName, Undecodable, Update,
+    Change, Instance, Revision, ServiceName, Undecodable, Update,
     dialect::etcd::{self as dialect, Suffix},
 };
 
@@ -39,8 +39,15 @@ impl Reader {
 
     /// The instance in a key-value; `None` for what belongs to another service, and for what cannot be read, which is
     /// counted.
-    pub(super) fn instance(&self, kv: &KeyValue) -> Option<Arc<Instance>> {
-        let id = self.id(kv)?;
+    fn instance(&self, kv: &KeyValue) -> Option<Arc<Instance>> {
+        let id = match self.suffix(kv) {
+            Suffix::Instance(id) => id,
+            Suffix::Deeper => return None,
+            Suffix::Invalid(reason) => {
+                self.skip(kv, &reason);
+                return None;
+            }
+        };
         match dialect::decode(&self.service, id, kv.value()) {
             Ok(instance) => Some(Arc::new(instance)),
             Err(reason) => {
@@ -59,18 +66,15 @@ impl Reader {
             return Some(Update::Upsert(instance));
         }
         // What can be read no more is not there for whoever lists, and so for whoever watches.
-        self.id(kv).map(Update::Remove)
+        match self.suffix(kv) {
+            Suffix::Instance(id) => Some(Update::Remove(id)),
+            Suffix::Deeper | Suffix::Invalid(_) => None,
+        }
     }
 
-    fn id(&self, kv: &KeyValue) -> Option<InstanceId> {
-        match dialect::suffix(kv.key().strip_prefix(self.prefix.as_bytes())?) {
-            Suffix::Instance(id) => Some(id),
-            Suffix::Deeper => None,
-            Suffix::Invalid(reason) => {
-                self.skip(kv, &reason);
-                None
-            }
-        }
+    fn suffix(&self, kv: &KeyValue) -> Suffix {
+        let below = kv.key().strip_prefix(self.prefix.as_bytes());
+        below.map_or(Suffix::Deeper, dialect::suffix)
     }
 
     fn skip(&self, kv: &KeyValue, reason: &dyn std::fmt::Display) {

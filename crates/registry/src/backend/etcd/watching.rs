@@ -70,3 +70,30 @@ fn check(
         Some(message) => Ok(message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{WatchOptions, Watching};
+    use crate::{Address, backend::etcd::members::Members};
+
+    #[tokio::test]
+    async fn a_watch_from_a_revision_that_is_yet_to_come_is_refused() {
+        let cluster = testkit::etcd::Cluster::start_one().await.expect("an etcd");
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        let connection = Members::new(vec![endpoint])
+            .connection()
+            .await
+            .expect("a connection");
+        let open = async |known| {
+            Watching::open(&connection, "key", WatchOptions::new(), known)
+                .await
+                .map(drop)
+        };
+        open(1).await.expect("etcd begins at 1");
+        let refused = open(1_000)
+            .await
+            .expect_err("it would wait for ever")
+            .to_string();
+        assert!(refused.contains("revision 1, before 1000"), "{refused}");
+    }
+}
