@@ -6,7 +6,7 @@ use balance::{Channel, ConnectivityState, ServedBy, WaitForReady};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tonic::Request;
 
-use crate::report::Outcome;
+use crate::counts::Outcome;
 
 /// A way to greet. Each caller has a clone of its own.
 pub(crate) trait Greet: Clone + Send + 'static {

@@ -1,9 +1,6 @@
 //! The callers: each makes one call after another until the budget is spent.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -12,8 +9,10 @@ use tokio::{
 
 use crate::{
     call::Greet,
+    counts::Outcome,
+    live::Live,
     pace::{Budget, Pace},
-    report::{Counts, Outcome, Tally},
+    report::Tally,
 };
 
 /// How many callers there are, and how each spaces its calls.
@@ -58,38 +57,6 @@ pub(crate) async fn run<G: Greet>(
         all.merge(tally);
         all
     })
-}
-
-/// What all callers have counted so far, a tenth of a second behind them at most.
-#[derive(Debug)]
-pub(crate) struct Live {
-    by_caller: Vec<Mutex<Counts>>,
-}
-
-impl Live {
-    /// How far it may be behind: often enough for the eye, and nothing beside the calls made meanwhile.
-    const LAG: Duration = Duration::from_millis(100);
-
-    pub(crate) fn new(callers: usize) -> Self {
-        let mut by_caller = Vec::new();
-        by_caller.resize_with(callers, Mutex::default);
-        Self { by_caller }
-    }
-
-    pub(crate) fn total(&self) -> Counts {
-        let mut total = Counts::default();
-        for counts in &self.by_caller {
-            total.merge(&counts.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        total
-    }
-
-    fn publish(&self, caller: usize, counts: &Counts) {
-        let mut published = self.by_caller[caller]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        published.clone_from(counts);
-    }
 }
 
 struct Caller<G> {
@@ -170,6 +137,8 @@ async fn or_closed(budget: &Budget, event: impl Future<Output = ()>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use tokio::{sync::watch, time::advance};
     use tonic::Status;
 

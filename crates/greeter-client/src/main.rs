@@ -3,7 +3,9 @@
 mod args;
 mod call;
 mod config;
+mod counts;
 mod json;
+mod live;
 mod load;
 mod pace;
 mod progress;

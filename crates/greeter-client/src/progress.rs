@@ -10,8 +10,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
-    load::Live,
-    report::{Counts, rate},
+    counts::Counts,
+    live::Live,
+    report::rate,
     text::{grouped, grouped_rate},
 };
 
@@ -195,7 +196,7 @@ mod tests {
     use registry::Address;
 
     use super::*;
-    use crate::report::Outcome;
+    use crate::counts::Outcome;
 
     fn counts(calls: &[(&str, u64)]) -> Counts {
         let mut counts = Counts::default();

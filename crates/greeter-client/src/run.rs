@@ -12,10 +12,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     call::{Greet, Greeter},
-    load::{self, Live, Plan, Tell},
+    counts::{Outcome, code_name},
+    live::Live,
+    load::{self, Plan, Tell},
     pace::Budget,
     progress::{Goal, Screen},
-    report::{Outcome, Report, code_name},
+    report::Report,
     signals::Interrupts,
     text::printable,
 };
