@@ -41,7 +41,7 @@ impl Health {
             ServingStatus::NotServing
         };
         for service in &self.services {
-            self.reporter.set_service_status(service, status).await;
+            self.reporter.set_service_status(*service, status).await;
         }
     }
 

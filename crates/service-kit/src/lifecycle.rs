@@ -13,6 +13,7 @@ mod standing;
 use std::{convert::Infallible, time::Duration};
 
 use anyhow::{Context, bail};
+use futures_util::{Stream, StreamExt};
 use registry::{Instance, Registration, RegistrationState, Registry, Status};
 use tokio::{
     select,
@@ -64,7 +65,7 @@ impl Lifecycle {
     pub(crate) async fn run(
         self,
         mut server: Server,
-        mut asked: impl AsyncFnMut() -> &'static str,
+        mut asked: impl Stream<Item = &'static str> + Unpin,
     ) -> anyhow::Result<()> {
         let mut registration = None;
         select! {
@@ -73,12 +74,12 @@ impl Lifecycle {
                 flatten(outcome)?;
                 bail!("the gRPC server has ended by itself");
             }
-            by = asked() => tracing::info!(by, in_flight = self.calls.in_flight(), "draining"),
+            Some(by) = asked.next() => tracing::info!(by, in_flight = self.calls.in_flight(), "draining"),
         }
         let calls = self.calls.clone();
         select! {
             () = self.leave(registration, server) => Ok(()),
-            by = asked() => bail!("a second {by}: ended at once, with {} calls cut off", calls.in_flight()),
+            Some(by) = asked.next() => bail!("a second {by}: ended at once, with {} calls cut off", calls.in_flight()),
         }
     }
 

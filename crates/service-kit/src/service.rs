@@ -1,9 +1,10 @@
 //! A gRPC service from its configuration to its end.
 
-use std::{convert::Infallible, future::pending, pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use anyhow::Context;
 use axum::response::IntoResponse;
+use futures_util::{Stream, StreamExt, stream};
 use http::Request;
 use registry::{Address, Instance, Registry};
 use serde_json::Value;
@@ -145,26 +146,19 @@ impl Service {
     /// # Errors
     /// When it cannot start, or cannot go on.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let mut signals = Signals::listen()?;
-        self.run(async || signals.next().await).await
+        let signals = stream::unfold(Signals::listen()?, async |mut signals| {
+            Some((signals.next().await, signals))
+        });
+        self.run(pin!(signals)).await
     }
 
     /// The same until `asked` is over, for a process that has signals of its own.
     pub async fn serve_until(self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let mut asked = pin!(asked);
-        let mut over = false;
-        self.run(async || {
-            if over {
-                pending::<()>().await;
-            }
-            asked.as_mut().await;
-            over = true;
-            "request"
-        })
-        .await
+        let once = stream::once(asked).map(|()| "request");
+        self.run(pin!(once.chain(stream::pending()))).await
     }
 
-    async fn run(self, asked: impl AsyncFnMut() -> &'static str) -> anyhow::Result<()> {
+    async fn run(self, asked: impl Stream<Item = &'static str> + Unpin) -> anyhow::Result<()> {
         let instance = self.instance();
         self.observe_registration();
         let standing = self.standing.clone();

@@ -1,0 +1,5 @@
+//! A service from its start to its end, as its callers, the registry and its operators see it.
+
+mod lifecycle;
+mod running;
+mod server;
