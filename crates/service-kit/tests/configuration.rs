@@ -64,7 +64,7 @@ fn the_later_layer_wins() {
     };
     let registry = load(&defaults(), &sources).expect("layers").registry;
     assert_eq!(registry.ttl, Duration::from_secs(3));
-    assert_eq!(registry.namespace, "environment");
+    assert_eq!(registry.namespace.expect("one").as_str(), "environment");
     assert_eq!(registry.url, "memory:flag");
 }
 
@@ -161,6 +161,11 @@ fn an_unknown_section_is_refused_too() {
 #[test]
 fn a_value_that_does_not_fit_is_named_with_its_key_and_where_it_came_from() {
     for (name, value, parts) in [
+        (
+            "DISCOVERY__REGISTRY__NAMESPACE",
+            "a b",
+            ["registry.namespace", "\"a b\"", "A-Z"],
+        ),
         (
             "DISCOVERY__REGISTRY__TTL",
             "1s",

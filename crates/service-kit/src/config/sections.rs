@@ -78,7 +78,8 @@ pub struct RegistryConfig {
     /// The registry's URL; by default a directory of this user on this machine.
     pub url: String,
     /// Goes before every key in an etcd whose URL has no path; none when empty.
-    pub namespace: String,
+    #[serde(with = "text::optional")]
+    pub namespace: Option<ServiceName>,
     /// How long the registry keeps an instance whose process is not heard of any more: 2 s to 10 min.
     #[serde(with = "text::ttl")]
     pub ttl: Duration,
@@ -88,7 +89,7 @@ impl Default for RegistryConfig {
     fn default() -> Self {
         Self {
             url: registry_url::default_url(),
-            namespace: String::new(),
+            namespace: None,
             ttl: Duration::from_secs(10),
         }
     }
@@ -96,13 +97,22 @@ impl Default for RegistryConfig {
 
 impl RegistryConfig {
     /// The registry's URL with the namespace in it.
-    pub fn full_url(&self) -> anyhow::Result<String> {
-        registry_url::with_namespace(&self.url, &self.namespace)
+    pub fn full_url(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => registry_url::with_namespace(&self.url, namespace),
+            None => self.url.clone(),
+        }
     }
 
-    /// The registry itself. Does no I/O: what cannot be reached is tried again for as long as it is used.
+    /// The registry itself. A cluster that cannot be reached is no error: it is tried again for as long as it is used.
+    ///
+    /// # Errors
+    /// When the URL leads nowhere, or its directory or list cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn connect(&self) -> anyhow::Result<Registry> {
-        registry::connect(&self.full_url()?).context("cannot use the registry")
+        registry::connect(&self.full_url()).context("cannot use the registry")
     }
 }
 
