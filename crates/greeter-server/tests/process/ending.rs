@@ -1,0 +1,111 @@
+//! How it ends, and what becomes of the calls that it has.
+
+use registry::Status;
+use testkit::{Signal, eventually};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::running::{BOUND, greeters, hello, registry_of, runtime, start};
+
+#[tokio::test]
+async fn either_signal_deregisters_and_exits_with_0() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let runtime = runtime();
+        let server = start(&runtime, &[]).await;
+        let registry = registry_of(&runtime);
+        eventually(BOUND, "the greeter", async || {
+            greeters(&registry).await == [(server.address.clone(), Status::Serving)]
+        })
+        .await;
+        server.process.signal(signal).expect("it runs");
+        eventually(BOUND, "draining", async || {
+            greeters(&registry).await == [(server.address.clone(), Status::Draining)]
+        })
+        .await;
+        server.greets("while it drains").await;
+        let status = server.process.wait(BOUND).await.expect("it ends");
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert_eq!(greeters(&registry).await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_in_flight_is_finished_before_the_server_ends() {
+    let runtime = runtime();
+    let server = start(&runtime, &[]).await;
+    let (names, receiver) = mpsc::channel(1);
+    names.send(hello("before")).await.expect("a caller");
+    let replies = server
+        .greeter()
+        .say_hello_bidi_stream(ReceiverStream::new(receiver))
+        .await;
+    let mut replies = replies.expect("a stream").into_inner();
+    replies
+        .message()
+        .await
+        .expect("a greeting")
+        .expect("the first");
+
+    server.process.signal(Signal::SIGTERM).expect("it runs");
+    let registry = registry_of(&runtime);
+    eventually(BOUND, "an empty registry", async || {
+        greeters(&registry).await.is_empty()
+    })
+    .await;
+    names
+        .send(hello("after"))
+        .await
+        .expect("the stream is open");
+    let reply = replies
+        .message()
+        .await
+        .expect("a greeting")
+        .expect("the second");
+    assert_eq!(
+        reply.message,
+        format!("Hello after from {}", server.address)
+    );
+    assert!(
+        server.process.try_wait().is_none(),
+        "it waits for the stream"
+    );
+
+    drop(names);
+    assert!(replies.message().await.expect("an end in order").is_none());
+    let status = server.process.wait(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_and_says_what_that_cost() {
+    let runtime = runtime();
+    let server = start(&runtime, &[]).await;
+    let (names, receiver) = mpsc::channel(1);
+    names.send(hello("world")).await.expect("a caller");
+    let replies = server
+        .greeter()
+        .say_hello_bidi_stream(ReceiverStream::new(receiver))
+        .await;
+    let mut replies = replies.expect("a stream").into_inner();
+    replies
+        .message()
+        .await
+        .expect("a greeting")
+        .expect("the first");
+
+    server.process.signal(Signal::SIGTERM).expect("it runs");
+    server
+        .process
+        .wait_for_line("draining", BOUND)
+        .await
+        .expect("it has heard");
+    server.process.signal(Signal::SIGINT).expect("it runs");
+    let status = server.process.wait(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(1));
+    let line = server
+        .process
+        .wait_for_line("a second SIGINT", BOUND)
+        .await
+        .expect("a line");
+    assert!(line.contains("1 calls cut off"), "{line}");
+}
