@@ -41,6 +41,8 @@ mod args;
 pub mod config;
 mod health;
 mod lifecycle;
+#[cfg(doctest)]
+mod readme;
 mod run;
 mod server;
 mod service;

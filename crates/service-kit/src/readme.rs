@@ -1,0 +1,2 @@
+//! The README's examples, compiled as doc tests.
+#![doc = include_str!("../../../README.md")]
