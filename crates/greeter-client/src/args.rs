@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", group = "end", value_parser = positive_time)]
     duration: Option<Duration>,
 
-    /// Make calls until Ctrl-C [default]
+    /// Make calls until Ctrl-C, which is the default
     #[arg(long, group = "end")]
     forever: bool,
 
