@@ -156,3 +156,60 @@ impl Following {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::etcd::Cluster;
+
+    use super::{Connection, Duration, Following, Members, Reader};
+    use crate::{Address, ServiceName, Undecodable};
+
+    async fn connection(cluster: &Cluster) -> Connection {
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        Members::new(vec![endpoint])
+            .connection()
+            .await
+            .expect("a connection")
+    }
+
+    async fn following(connection: &Connection) -> Following {
+        let reader = Reader {
+            service: ServiceName::new("greeter").expect("a name"),
+            prefix: "greeter/".into(),
+            undecodable: Undecodable::default(),
+        };
+        let quiet = Duration::from_millis(10);
+        let started = Following::start(connection.clone(), reader, quiet).await;
+        started.expect("a watch").1
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_has_missed_something_ends() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        cluster
+            .etcdctl(&["put", "greeter/a", "x"])
+            .await
+            .expect("it is put");
+        let connection = connection(&cluster).await;
+        // As if it had not heard of a deletion, of a change, or of a wipe.
+        let (mut deletion, mut change, mut wipe) = (
+            following(&connection).await,
+            following(&connection).await,
+            following(&connection).await,
+        );
+        deletion.count += 1;
+        change.delivered -= 1;
+        wipe.delivered += 1_000;
+        let ended = async { tokio::join!(deletion.next(), change.next(), wipe.next()) };
+        let bound = Duration::from_secs(20);
+        let ended = tokio::time::timeout(bound, ended).await.expect("each ends");
+        for (ended, says) in [
+            (ended.0, "missed"),
+            (ended.1, "missed"),
+            (ended.2, "went back"),
+        ] {
+            let error = ended.expect_err("it cannot go on").to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
