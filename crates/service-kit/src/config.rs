@@ -1,6 +1,7 @@
 //! Configuration in four layers, the later wins: defaults, a TOML file, the environment, the command line.
 
 pub mod duration;
+mod file;
 mod load;
 mod print;
 mod registry_url;

@@ -32,6 +32,8 @@ use crate::{health::Health, server::Calls};
 const REQUIRED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the registry may take to delete the keys: without it they go when their lease does.
 const DEREGISTER_WITHIN: Duration = Duration::from_secs(5);
+/// What the last answers may take to leave, and calls to come that were sent before GOAWAY was seen.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What an instance lives by.
 #[derive(Debug)]
@@ -127,8 +129,25 @@ impl Lifecycle {
         }
         server.stop.cancel();
         self.health.clone().end().await;
-        let ended = timeout(self.drain_limit, &mut server.task).await;
-        log_end(ended.map(flatten), self.calls.in_flight(), self.drain_limit);
+        let ended = timeout(self.drain_limit, self.last_call(&mut server)).await;
+        log_end(ended, self.calls.in_flight(), self.drain_limit);
+    }
+
+    /// Waits until the server has ended, or has had no call for a moment: a connection that never says a word would
+    /// keep it waiting.
+    async fn last_call(&self, server: &mut Server) -> anyhow::Result<()> {
+        loop {
+            select! {
+                ended = &mut server.task => return flatten(ended),
+                () = self.calls.idle() => {}
+            }
+            if let Ok(ended) = timeout(LINGER, &mut server.task).await {
+                return flatten(ended);
+            }
+            if self.calls.in_flight() == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Nobody is given notice by an instance that the registry does not show: there it cannot be marked either.

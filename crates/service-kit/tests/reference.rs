@@ -1,8 +1,11 @@
-//! The configuration reference lists every key that there is.
+//! The configuration reference lists every key that there is, and the examples have no other.
 
 use std::{fs, path::Path};
 
-use service_kit::{ServiceConfig, config::to_toml};
+use service_kit::{
+    ServiceConfig,
+    config::{Sources, load, to_toml},
+};
 use toml::{Table, Value};
 
 fn keys_of(table: &Table) -> Vec<String> {
@@ -35,4 +38,22 @@ fn the_reference_lists_every_key_with_its_variable() {
             "a row for {key} with {variable}"
         );
     }
+}
+
+#[test]
+fn every_example_is_a_configuration() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config");
+    let defaults = ServiceConfig::named("greeter").expect("a name");
+    let mut examples = 0;
+    for entry in fs::read_dir(directory).expect("examples") {
+        let path = entry.expect("an example").path();
+        let sources = Sources {
+            file: Some(path.clone()),
+            ..Sources::default()
+        };
+        let config = load(&defaults, &sources).unwrap_or_else(|error| panic!("{error:#}"));
+        assert_ne!(config, defaults, "{}", path.display());
+        examples += 1;
+    }
+    assert!(examples >= 2, "{examples}");
 }

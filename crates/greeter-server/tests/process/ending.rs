@@ -2,10 +2,10 @@
 
 use registry::Status;
 use testkit::{Signal, eventually};
-use tokio::sync::mpsc;
+use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::running::{BOUND, greeters, hello, registry_of, runtime, start};
+use crate::running::{BOUND, command, greeters, hello, registry_of, runtime, spawn, start};
 
 #[tokio::test]
 async fn either_signal_deregisters_and_exits_with_0() {
@@ -73,6 +73,20 @@ async fn a_stream_in_flight_is_finished_before_the_server_ends() {
     drop(names);
     assert!(replies.message().await.expect("an end in order").is_none());
     let status = server.process.wait(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_connection_that_never_says_a_word_does_not_hold_up_the_end() {
+    let runtime = runtime();
+    let mut command = command(runtime.path(), &[]);
+    command.env("DISCOVERY__SERVER__DRAIN_LIMIT", "5m");
+    let server = spawn(command).await;
+    let _silent = TcpStream::connect(&server.address)
+        .await
+        .expect("it listens");
+    server.greets("world").await;
+    let status = server.process.terminate(BOUND).await.expect("it ends");
     assert_eq!(status.code(), Some(0));
 }
 

@@ -62,7 +62,7 @@ async fn a_value_that_cannot_be_is_named_with_what_would_do() {
         ),
         (
             ["--config", "/no/such.toml"],
-            ["/no/such.toml", "not found", "configuration"],
+            ["/no/such.toml", "No such file", "configuration"],
         ),
     ] {
         is_refused(&arguments, &[], &parts).await;

@@ -7,6 +7,8 @@ use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Va
 use serde::{Serialize, de::DeserializeOwned};
 use toml::Table;
 
+use super::file::TomlFile;
+
 const PREFIX: &str = "DISCOVERY";
 const SEPARATOR: &str = "__";
 
@@ -119,10 +121,7 @@ pub fn load<T: Serialize + DeserializeOwned>(defaults: &T, sources: &Sources) ->
         .prefix_separator(SEPARATOR)
         .separator(SEPARATOR)
         .source(Some(sources.environment.clone()));
-    let file = sources
-        .file
-        .as_ref()
-        .map(|path| File::from(path.clone()).format(FileFormat::Toml));
+    let file = sources.file.clone().map(TomlFile);
 
     if let Some(file) = &file {
         check_keys(&defaults, file).context("cannot read the configuration")?;

@@ -1,7 +1,7 @@
 //! Every call that is served, counted: a layer, and the guard that a call holds from its first to its last byte.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +16,7 @@ use opentelemetry::{
     KeyValue,
     metrics::{Histogram, Meter},
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tonic::Code;
 use tower::{Layer, Service};
 
@@ -37,6 +37,7 @@ pub(crate) struct Calls(Arc<Instruments>);
 struct Instruments {
     duration: Histogram<f64>,
     in_flight: Arc<AtomicU64>,
+    idle: Notify,
 }
 
 impl Calls {
@@ -57,12 +58,23 @@ impl Calls {
         Self(Arc::new(Instruments {
             duration,
             in_flight,
+            idle: Notify::new(),
         }))
     }
 
     /// How many calls are being served.
     pub(crate) fn in_flight(&self) -> u64 {
         self.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no call is being served. Cancellation safe.
+    pub(crate) async fn idle(&self) {
+        let mut idle = pin!(self.0.idle.notified());
+        // Enabled first: a call that ends after the look is not missed.
+        idle.as_mut().enable();
+        if self.in_flight() > 0 {
+            idle.await;
+        }
     }
 
     fn begin(&self, path: &str) -> Call {
@@ -87,7 +99,9 @@ struct Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.instruments.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.instruments.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.instruments.idle.notify_waiters();
+        }
         let method = match self.code {
             Code::Unimplemented => OTHER.to_owned(),
             _ => std::mem::take(&mut self.method),
