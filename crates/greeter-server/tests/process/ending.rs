@@ -1,7 +1,7 @@
 //! How it ends, and what becomes of the calls that it has.
 
 use registry::Status;
-use testkit::{Signal, eventually};
+use testkit::{Signal, etcd::Cluster, eventually, free_port};
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -11,7 +11,10 @@ use crate::running::{BOUND, command, greeters, hello, registry_of, runtime, spaw
 async fn either_signal_deregisters_and_exits_with_0() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let runtime = runtime();
-        let server = start(&runtime, &[]).await;
+        let mut command = command(runtime.path(), &[]);
+        // Long enough for a look at it on a busy machine.
+        command.env("DISCOVERY__SERVER__DRAIN_NOTICE", "3s");
+        let server = spawn(command).await;
         let registry = registry_of(&runtime);
         eventually(BOUND, "the greeter", async || {
             greeters(&registry).await == [(server.address.clone(), Status::Serving)]
@@ -88,6 +91,34 @@ async fn a_connection_that_never_says_a_word_does_not_hold_up_the_end() {
     server.greets("world").await;
     let status = server.process.terminate(BOUND).await.expect("it ends");
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn nobody_is_given_notice_by_a_server_that_never_was_in_the_registry() {
+    let runtime = runtime();
+    let url = format!("etcd://127.0.0.1:{}", free_port().expect("a port"));
+    let mut command = command(runtime.path(), &["--registry", &url]);
+    command.env("DISCOVERY__SERVER__DRAIN_NOTICE", "5m");
+    let server = spawn(command).await;
+    let status = server.process.terminate(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_registry_that_has_gone_does_not_hold_up_the_end() {
+    let runtime = runtime();
+    let mut etcd = Cluster::start_one().await.expect("an etcd");
+    let server = start(&runtime, &["--registry", &etcd.url("shop")]).await;
+    server
+        .process
+        .wait_for_line("registered", BOUND)
+        .await
+        .expect("it registers");
+    // It hangs: nothing is refused, and nothing is answered.
+    etcd.pause(0).expect("it runs");
+    let status = server.process.terminate(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    etcd.kill(0).await.expect("it is killed");
 }
 
 #[tokio::test]
