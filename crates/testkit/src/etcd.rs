@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use futures_util::future::select_all;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -205,10 +204,10 @@ impl Cluster {
         .await
     }
 
-    /// Waits until a member has ended by itself and returns that as an error.
-    pub async fn ended(&self) -> Result<()> {
-        let members = self.members.iter().map(|member| Box::pin(member.ended()));
-        select_all(members).await.0
+    /// Waits until a member has ended by itself, or was killed by somebody else, and tells that as an error. Cancellation
+    /// safe.
+    pub async fn ended(&self, member: usize) -> anyhow::Error {
+        self.members[member].ended().await
     }
 
     /// Runs `etcdctl` against all members and returns what it prints, parsed: `--write-out=json` is given to it.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use testkit::{etcd::Cluster, eventually};
+use testkit::{
+    etcd::{Cluster, ClusterOptions},
+    eventually,
+};
 
 async fn get(cluster: &Cluster, key: &str) -> anyhow::Result<String> {
     Ok(cluster
@@ -52,5 +55,20 @@ async fn a_paused_leader_is_replaced_and_follows_when_it_goes_on() -> anyhow::Re
     })
     .await;
     cluster.resume(leader)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error_that_says_so() -> anyhow::Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let options = ClusterOptions {
+        client_ports: vec![taken.local_addr()?.port()],
+        data: None,
+    };
+    let error = Cluster::start_with(options).await.expect_err("it is taken");
+    assert!(
+        format!("{error:#}").contains("address already in use"),
+        "{error:#}"
+    );
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
+use futures_util::future::join_all;
 use testkit::etcd::{Cluster, ClusterOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,13 +55,19 @@ async fn until_asked_to_end(arguments: Arguments) -> Result<()> {
     }
 }
 
-/// Returns only when a member is lost.
+/// Returns only when the cluster cannot be started or no member is left: one that is killed is for the others to do
+/// without.
 async fn run(options: ClusterOptions) -> Result<()> {
     let cluster = Cluster::start_with(options)
         .await
         .context("cannot start the etcd cluster")?;
     println!("{}", describe(&cluster));
-    cluster.ended().await
+    let members = (0..cluster.len()).map(async |member| {
+        let ended = cluster.ended(member).await;
+        eprintln!("{ended:#}");
+    });
+    join_all(members).await;
+    bail!("no member is left")
 }
 
 fn describe(cluster: &Cluster) -> String {

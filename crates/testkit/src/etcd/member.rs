@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
 use super::{http, program};
 use crate::{Signal, process::Process, until};
@@ -102,16 +103,23 @@ impl Member {
             Ok(())
         });
         tokio::select! {
-            ended = self.ended() => ended,
+            ended = self.ended() => Err(ended),
             healthy = healthy => healthy.with_context(|| process.complaint("is not healthy")),
         }
     }
 
-    /// Waits until it has ended by itself and returns that as an error.
-    pub(super) async fn ended(&self) -> Result<()> {
-        let process = self.process()?;
-        let status = process.ended().await?;
-        Err(process.complaint(&format!("has ended with {status}")))
+    /// Waits until it has ended by itself and tells that as an error.
+    pub(super) async fn ended(&self) -> Error {
+        let ended = async {
+            let process = self.process()?;
+            let status = process.ended().await?;
+            Ok(match status.signal() {
+                // Somebody wanted it so: what it printed says nothing about it.
+                Some(_) => anyhow!("{process} has ended with {status}"),
+                None => process.complaint(&format!("has ended with {status}")),
+            })
+        };
+        ended.await.unwrap_or_else(|error| error)
     }
 
     /// Whether it says that it leads the cluster.

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::members::{Connection, Failure, Members, REQUEST};
-use crate::{Backoff, BackoffPolicy, Loss};
+use crate::{Backoff, BackoffPolicy, Loss, one_line};
 
 /// Below this etcd grants more than is asked for, with its default election timeout.
 const SHORTEST: i64 = 2;
@@ -114,7 +114,8 @@ impl Keeper {
             }
             if Instant::now() >= self.deadline {
                 let ttl = self.ttl.as_secs();
-                return Loss::Gone(format!("no keep-alive was answered for {ttl} s: {failure}"));
+                let cause = one_line(&failure);
+                return Loss::Gone(format!("no keep-alive was answered for {ttl} s: {cause}"));
             }
             tracing::debug!(lease = self.id, %failure, "a keep-alive stream broke; opening another");
             if self.deadline > before {

@@ -246,9 +246,10 @@ impl fmt::Display for Failure {
         write!(f, "etcd member {}: ", self.member)?;
         match &self.cause {
             FailureCause::Timeout => f.write_str("no answer in time"),
-            FailureCause::Etcd(etcd_client::Error::GRpcStatus(status)) => {
-                write!(f, "{}: {}", status.code(), status.message())
-            }
+            FailureCause::Etcd(etcd_client::Error::GRpcStatus(status)) => match status.message() {
+                "" => status.code().fmt(f),
+                message => f.write_str(message),
+            },
             FailureCause::Etcd(etcd_client::Error::WatchError(text)) => f.write_str(text),
             FailureCause::Etcd(error) => error.fmt(f),
         }
