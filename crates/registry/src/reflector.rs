@@ -157,10 +157,16 @@ impl Follow {
                 Freshness::Stale { since, .. } => since,
             };
             // Once for each outage; the freshness tells the rest.
-            if matches!(view.freshness, Freshness::Stale { .. }) {
-                tracing::debug!(%service, registry, cause, "still without the registry");
-            } else {
-                tracing::warn!(%service, registry, cause, "lost the registry; going on with what was known last");
+            match view.freshness {
+                Freshness::Starting => {
+                    tracing::warn!(%service, registry, cause, "cannot read the registry yet; trying on");
+                }
+                Freshness::Live => {
+                    tracing::warn!(%service, registry, cause, "lost the registry; going on with what was known last");
+                }
+                Freshness::Stale { .. } => {
+                    tracing::debug!(%service, registry, cause, "still without the registry");
+                }
             }
             let stale = Freshness::Stale { since, cause: cause.into() };
             let changed = view.freshness != stale;

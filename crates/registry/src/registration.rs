@@ -210,6 +210,9 @@ impl Keeper {
         let mut claim = Claim::First;
         loop {
             let wish = self.wishes.borrow_and_update().clone();
+            if !wish.wanted {
+                return self.deregistered(Ok(()));
+            }
             let request = HoldRequest {
                 instance: wish.instance.clone(),
                 ttl: self.ttl,

@@ -194,6 +194,18 @@ async fn deregistering_removes_the_instance_and_a_drop_does_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deregistering_at_once_after_registering_leaves_nothing_and_does_not_wait() {
+    for _ in 0..100 {
+        let (registry, _faults) = faulty();
+        let started = Instant::now();
+        let registration = registry.register(instance(), TTL);
+        registration.deregister().await.expect("removed");
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert!(names(&registry).await.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn deregistering_while_the_registry_is_down_ends_at_once() {
     let (registry, faults) = faulty();
     faults.set_down(true);
