@@ -128,6 +128,26 @@ async fn holds_survive_the_death_of_each_member_in_turn() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_deleted_and_compacted_away_behind_its_owners_back_is_reported() {
+    let mut cluster = cluster(3).await;
+    let mut hold = hold(&store_of_member(&cluster, 0), &instance("cut-off", 1), 60).await;
+    cluster.kill(0).await.expect("it is killed");
+    cluster.leader().await.expect("the others have a leader");
+    let key = format!("cut-off/{KEY}");
+    let deleted = cluster
+        .etcdctl(&["del", &key])
+        .await
+        .expect("it is deleted");
+    let revision = deleted["header"]["revision"].to_string();
+    // The watch cannot go on from where it broke.
+    etcdctl(&cluster, &["put", "other", "x"]).await;
+    etcdctl(&cluster, &["compact", &revision]).await;
+    cluster.restart(0).await.expect("it is started");
+    let loss = lost(&mut hold).await;
+    assert_eq!(loss, Loss::Gone("its key is gone".into()));
+}
+
+#[tokio::test]
 async fn a_hold_survives_a_member_that_hangs() {
     let cluster = cluster(3).await;
     let leader = cluster.leader().await.expect("a leader");

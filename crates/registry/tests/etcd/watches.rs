@@ -76,6 +76,24 @@ async fn a_list_of_many_pages_is_whole_and_of_one_revision() {
 }
 
 #[tokio::test]
+async fn large_values_beside_the_instances_do_not_keep_them_from_being_listed() {
+    const LARGE: usize = 70;
+    let cluster = cluster(1).await;
+    let mut client = Client::connect(cluster.endpoints(), None)
+        .await
+        .expect("a client");
+    for n in 0..LARGE {
+        let put = client.put(format!("large/{n}"), vec![b'x'; 1_000_000], None);
+        put.await.expect("it is put");
+    }
+    let store = store(&cluster);
+    let _held = hold(&store, &instance("large", 1), 60).await;
+    assert_eq!(listed(&store, "large").await, 1);
+    assert_eq!(store.undecodable().count(), LARGE as u64);
+    assert_eq!(reset(&mut store.watch(&service("large"))).await, 1);
+}
+
+#[tokio::test]
 async fn a_watch_that_fell_behind_a_compaction_ends_and_the_next_one_is_whole() {
     const WRITES: usize = 4_000;
     let cluster = cluster(1).await;

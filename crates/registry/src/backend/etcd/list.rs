@@ -29,17 +29,26 @@ pub(super) async fn each_with_prefix(
         .kv_client()
         .max_decoding_message_size(LARGEST_MESSAGE);
     let mut read = None;
+    let mut page = PAGE;
     loop {
-        let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+        let mut options = GetOptions::new().with_range(end.clone()).with_limit(page);
         if keys_only {
             options = options.with_keys_only();
         }
         if let Some(Read { revision, .. }) = read {
             options = options.with_revision(revision);
         }
-        let answer = connection
+        let answer = match connection
             .ask(client.get(from.clone(), Some(options)))
-            .await?;
+            .await
+        {
+            // Somebody keeps large values beside the instances: fewer of them at a time.
+            Err(failure) if failure.is_too_large() && page > 1 => {
+                page = (page / 10).max(1);
+                continue;
+            }
+            answer => answer?,
+        };
         let first = Read {
             revision: connection.revision(answer.header())?,
             count: answer.count(),

@@ -229,6 +229,13 @@ impl Failure {
         }
     }
 
+    /// Whether an answer was larger than it may be.
+    pub(super) fn is_too_large(&self) -> bool {
+        // tonic's own; etcd has that code for a revision that is compacted, or yet to come.
+        matches!(&self.cause, FailureCause::Etcd(etcd_client::Error::GRpcStatus(status))
+            if status.code() == Code::OutOfRange && status.message().contains("length too large"))
+    }
+
     /// Whether etcd said that there is no such lease.
     pub(super) fn is_lease_not_found(&self) -> bool {
         match &self.cause {
