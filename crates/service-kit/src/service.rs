@@ -1,10 +1,13 @@
 //! A gRPC service from its configuration to its end.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 use anyhow::Context;
 use axum::response::IntoResponse;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use http::Request;
 use registry::{Address, Instance, Registry};
 use serde_json::Value;
@@ -32,8 +35,9 @@ use crate::{
 ///
 /// [`bind`](Self::bind) takes the address, [`add_service`](Self::add_service) says what is served there, and [`serve`](Self::serve)
 /// registers it and serves until a signal comes.
-#[derive(Debug)]
 pub struct Service {
+    /// Gives an item each time that it is asked to end.
+    asked: BoxStream<'static, &'static str>,
     server: ServerConfig,
     admin_config: AdminConfig,
     ttl: Duration,
@@ -49,12 +53,45 @@ pub struct Service {
     standing: Standing,
 }
 
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("server", &self.server)
+            .field("address", &self.address)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Service {
-    /// Listens where the configuration says, finds out which address callers are told, and logs both.
+    /// Listens where the configuration says, finds out which address callers are told, and logs both. From here on SIGTERM
+    /// and SIGINT end nothing but [`serve`](Self::serve).
     ///
     /// # Errors
     /// When the address is taken, the registry's URL leads nowhere, or no address can be advertised.
     pub async fn bind(config: &impl ServiceSections, telemetry: Telemetry) -> anyhow::Result<Self> {
+        // Before anything is said or done: a signal that comes early is not lost, and does not end the process unasked.
+        let signals = stream::unfold(Signals::listen()?, async |mut signals| {
+            Some((signals.next().await, signals))
+        });
+        Self::bound(config, telemetry, signals.boxed()).await
+    }
+
+    /// The same for a process that has signals of its own: it serves until `asked` is over.
+    pub async fn bind_until(
+        config: &impl ServiceSections,
+        telemetry: Telemetry,
+        asked: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let once = stream::once(asked).map(|()| "request");
+        Self::bound(config, telemetry, once.chain(stream::pending()).boxed()).await
+    }
+
+    async fn bound(
+        config: &impl ServiceSections,
+        telemetry: Telemetry,
+        asked: BoxStream<'static, &'static str>,
+    ) -> anyhow::Result<Self> {
         let server = config.server().clone();
         let registry = config.registry().connect()?;
         let listener = TcpListener::bind(server.listen.0)
@@ -72,6 +109,7 @@ impl Service {
         );
         let readiness = Readiness::new();
         Ok(Self {
+            asked,
             server,
             admin_config: config.admin().clone(),
             ttl: config.registry().ttl,
@@ -141,24 +179,11 @@ impl Service {
         self
     }
 
-    /// Serves until SIGTERM or SIGINT, and then ends in order; a second signal ends it at once, with an error.
+    /// Serves until it is asked to end, and then ends in order; asked a second time it ends at once, with an error.
     ///
     /// # Errors
     /// When it cannot start, or cannot go on.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let signals = stream::unfold(Signals::listen()?, async |mut signals| {
-            Some((signals.next().await, signals))
-        });
-        self.run(pin!(signals)).await
-    }
-
-    /// The same until `asked` is over, for a process that has signals of its own.
-    pub async fn serve_until(self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let once = stream::once(asked).map(|()| "request");
-        self.run(pin!(once.chain(stream::pending()))).await
-    }
-
-    async fn run(self, asked: impl Stream<Item = &'static str> + Unpin) -> anyhow::Result<()> {
         let instance = self.instance();
         self.observe_registration();
         let standing = self.standing.clone();
@@ -185,7 +210,7 @@ impl Service {
             standing: self.standing,
             calls,
         };
-        let outcome = lifecycle.run(server, asked).await;
+        let outcome = lifecycle.run(server, self.asked).await;
         drop(admin);
         outcome
     }

@@ -1,7 +1,7 @@
 //! How it ends, and what becomes of the calls that it has.
 
 use registry::Status;
-use testkit::{Signal, etcd::Cluster, eventually, free_port};
+use testkit::{Signal, etcd::Cluster, eventually, free_port, process::Process};
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -119,6 +119,23 @@ async fn a_registry_that_has_gone_does_not_hold_up_the_end() {
     let status = server.process.terminate(BOUND).await.expect("it ends");
     assert_eq!(status.code(), Some(0));
     etcd.kill(0).await.expect("it is killed");
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_with_the_first_line_ends_it_in_order() {
+    let runtime = runtime();
+    for _ in 0..5 {
+        let mut command = command(runtime.path(), &[]);
+        command.env("DISCOVERY__SERVER__DRAIN_NOTICE", "0s");
+        let server = Process::spawn("greeter-server", command).expect("it starts");
+        server
+            .wait_for("a line", |_| true, BOUND)
+            .await
+            .expect("a line");
+        let status = server.terminate(BOUND).await.expect("it ends");
+        assert_eq!(status.code(), Some(0));
+    }
+    assert_eq!(greeters(&registry_of(&runtime)).await, []);
 }
 
 #[tokio::test]

@@ -85,17 +85,16 @@ pub(crate) fn config() -> ServiceConfig {
 /// Starts a greeter; `prepare` is what user code does before it serves.
 pub(crate) async fn start(config: ServiceConfig, prepare: impl FnOnce(&Readiness)) -> Running {
     let telemetry = Telemetry::metrics_only().expect("metrics");
-    let service = Service::bind(&config, telemetry.clone())
+    let (stop, stopped) = oneshot::channel::<()>();
+    let asked = async { drop(stopped.await) };
+    let service = Service::bind_until(&config, telemetry.clone(), asked)
         .await
         .expect("a free port");
     assert_eq!(config.server.advertise, Advertise::Auto);
     let channel = Channel::from_shared(format!("http://{}", service.address())).expect("a URI");
     let (registry, readiness) = (service.registry().clone(), service.readiness());
     prepare(&readiness);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = service
-        .add_service(GreeterServer::new(Greeter))
-        .serve_until(async { drop(stopped.await) });
+    let serving = service.add_service(GreeterServer::new(Greeter)).serve();
     Running {
         registry,
         name: config.server.service,
