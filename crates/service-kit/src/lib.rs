@@ -52,7 +52,7 @@ mod telemetry;
 pub use admin::{Admin, AdminServer};
 pub use args::{KitArgs, ServerArgs};
 pub use config::{Sections, ServiceConfig, ServiceSections};
-pub use lifecycle::{Phase, Readiness};
+pub use lifecycle::Readiness;
 pub use run::run;
 pub use service::Service;
 pub use signals::Signals;

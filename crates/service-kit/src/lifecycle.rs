@@ -23,8 +23,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use standing::Standing;
-pub use standing::{Phase, Readiness};
+pub use standing::Readiness;
+pub(crate) use standing::{Phase, Standing};
 
 use crate::{health::Health, server::Calls};
 

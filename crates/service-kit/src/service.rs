@@ -11,7 +11,7 @@ use futures_util::{
 use http::Request;
 use registry::{Address, Instance, Registry};
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
@@ -25,7 +25,7 @@ use crate::{
     advertise,
     config::{AdminConfig, ServerConfig, ServiceSections},
     health::Health,
-    lifecycle::{Lifecycle, Phase, Readiness, Server, Standing},
+    lifecycle::{Lifecycle, Readiness, Server, Standing},
     server::{self, Calls},
     signals::Signals,
     telemetry::Telemetry,
@@ -139,11 +139,6 @@ impl Service {
     /// By which the service reports whether it is ready.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
-    }
-
-    /// Where in its life it is, from now on.
-    pub fn phases(&self) -> watch::Receiver<Phase> {
-        self.standing.phases()
     }
 
     /// Serves this as well: a server that tonic has generated.

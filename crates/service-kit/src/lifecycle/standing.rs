@@ -6,8 +6,8 @@ use registry::RegistrationState;
 use tokio::sync::watch;
 
 /// Where in its life an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Phase {
     /// It listens, and has not been ready yet.
     Starting,
     /// It serves, and is registered or tries to be.
@@ -77,10 +77,6 @@ impl Standing {
 
     pub(crate) fn readiness(&self) -> watch::Receiver<Result<(), Arc<str>>> {
         self.readiness.0.subscribe()
-    }
-
-    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
     }
 
     pub(super) fn enter(&self, phase: Phase) {
