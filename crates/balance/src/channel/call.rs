@@ -258,7 +258,7 @@ fn answered(endpoint: &ReadyEndpoint, response: http::Response<RecvStream>, held
     let answer = Answer {
         head: parts,
         stream,
-        peer: peer.into(),
+        peer: Arc::clone(peer),
         trailers_only: code.is_some(),
         held,
     };

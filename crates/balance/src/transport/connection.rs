@@ -43,7 +43,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// The address on its other side.
-    pub(crate) fn peer(&self) -> &str {
+    pub(crate) fn peer(&self) -> &Arc<str> {
         &self.peer
     }
 

@@ -96,10 +96,10 @@ pub(crate) fn timeout_value(left: Duration) -> (&'static str, HeaderValue) {
         .into_iter()
         .find(|(amount, _)| *amount <= MOST)
         .unwrap_or_else(|| (u128::from(left.as_secs() / 3_600).min(MOST), 'H'));
-    (
-        GRPC_TIMEOUT,
-        HeaderValue::try_from(format!("{amount}{unit}")).expect("digits and a letter"),
-    )
+    let mut value = HeaderValue::try_from(format!("{amount}{unit}")).expect("digits and a letter");
+    // Almost never twice the same: as "sensitive" it stays out of HPACK's table, where it would push out what does recur.
+    value.set_sensitive(true);
+    (GRPC_TIMEOUT, value)
 }
 
 #[cfg(test)]

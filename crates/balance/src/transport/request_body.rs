@@ -19,13 +19,13 @@ pub(crate) enum RequestBody<B> {
     /// All of it; can be sent again.
     Whole(Bytes),
     /// The beginning, and where the rest comes from.
-    Streaming {
-        begun: Vec<Frame<Bytes>>,
-        rest: Pin<Box<B>>,
-    },
+    Streaming { begun: Begun, rest: Pin<Box<B>> },
     /// A stream that has been given to an attempt; it cannot be given to another.
     Spent,
 }
+
+/// The frames that were there at once.
+pub(crate) type Begun = [Option<Frame<Bytes>>; 2];
 
 /// Keeps the task that sends a stream; dropping it ends the task.
 pub(crate) type Upload = Option<AbortOnDropHandle<()>>;
@@ -35,34 +35,31 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Cause>,
 {
-    /// Looks whether the body is there at once, without waiting for any of it.
+    /// Looks whether the body is there at once, without waiting for any of it: a unary request is one frame and the end;
+    /// what has two frames ready streams.
     pub(crate) async fn prepare(body: B) -> Result<Self, Status> {
         let mut rest = Box::pin(body);
-        let mut begun = Vec::new();
-        // A unary request is one frame and the end; what has two frames ready streams.
-        for _ in 0..2 {
-            match poll_fn(|cx| Poll::Ready(rest.as_mut().poll_frame(cx))).await {
-                Poll::Pending => break,
-                Poll::Ready(Some(frame)) => begun.push(frame.map_err(failed)?),
-                Poll::Ready(None) => return Ok(Self::ended(begun, rest)),
+        let first = match poll_now(&mut rest).await {
+            Poll::Ready(Some(frame)) => frame.map_err(failed)?,
+            Poll::Ready(None) => return Ok(Self::Whole(Bytes::new())),
+            Poll::Pending => {
+                return Ok(Self::Streaming {
+                    begun: [None, None],
+                    rest,
+                });
             }
-        }
-        Ok(Self::Streaming { begun, rest })
-    }
-
-    fn ended(mut begun: Vec<Frame<Bytes>>, rest: Pin<Box<B>>) -> Self {
-        match (begun.pop().map(Frame::into_data), begun.is_empty()) {
-            (None, _) => Self::Whole(Bytes::new()),
-            (Some(Ok(data)), true) => Self::Whole(data),
-            (Some(Ok(data)), false) => {
-                begun.push(Frame::data(data));
-                Self::Streaming { begun, rest }
+        };
+        let second = match poll_now(&mut rest).await {
+            Poll::Ready(Some(frame)) => Some(frame.map_err(failed)?),
+            Poll::Ready(None) if first.is_data() => {
+                return Ok(Self::Whole(first.into_data().unwrap_or_default()));
             }
-            (Some(Err(trailers)), _) => {
-                begun.push(trailers);
-                Self::Streaming { begun, rest }
-            }
-        }
+            Poll::Ready(None) | Poll::Pending => None,
+        };
+        Ok(Self::Streaming {
+            begun: [Some(first), second],
+            rest,
+        })
     }
 
     /// Whether another attempt could send it after this one has.
@@ -88,6 +85,12 @@ where
     }
 }
 
+async fn poll_now<B: Body>(
+    body: &mut Pin<Box<B>>,
+) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await
+}
+
 fn failed(error: impl Into<Cause>) -> Status {
     Status::new(
         Code::Internal,
@@ -99,12 +102,12 @@ fn failed(error: impl Into<Cause>) -> Status {
 }
 
 /// Sends a stream as it comes and as flow control lets it, until its end or the call's.
-async fn upload<B>(begun: Vec<Frame<Bytes>>, mut rest: Pin<Box<B>>, mut stream: SendStream<Bytes>)
+async fn upload<B>(begun: Begun, mut rest: Pin<Box<B>>, mut stream: SendStream<Bytes>)
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Cause>,
 {
-    for frame in begun {
+    for frame in begun.into_iter().flatten() {
         if send_frame(frame, &mut stream).await.is_none() {
             return;
         }
