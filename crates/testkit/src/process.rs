@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
+    errno::Errno,
     sys::{
         signal::{Signal, kill},
         wait::{Id, WaitPidFlag, waitid},
@@ -131,7 +132,8 @@ impl Process {
         }
     }
 
-    /// Sends a signal. An error when it has ended.
+    /// Sends a signal. An error when it has ended. After SIGSTOP it has stopped when this returns: its threads may run on
+    /// for a moment otherwise, and answer.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         // The lock keeps the process from being reaped, and its id from being given to another, in between.
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +143,11 @@ impl Process {
                 self.name
             );
         }
-        kill(self.pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
+        kill(self.pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))?;
+        if signal == Signal::SIGSTOP {
+            wait_without_reaping(self.pid, WaitPidFlag::WSTOPPED);
+        }
+        Ok(())
     }
 
     /// Its exit status, when it has ended.
@@ -263,13 +269,17 @@ fn start(mut command: Command) -> Result<Started> {
     })
 }
 
-/// Waits without reaping, so that the process id stays ours until the lock is held.
 fn reap(pid: Pid, child: &Mutex<Child>) -> Option<ExitStatus> {
-    while let Err(nix::errno::Errno::EINTR) =
-        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
-    {}
+    // The process id stays ours until the lock is held.
+    wait_without_reaping(pid, WaitPidFlag::empty());
     let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
     child.wait().ok()
+}
+
+/// Waits until the process has ended or does what `also` says.
+fn wait_without_reaping(pid: Pid, also: WaitPidFlag) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | also;
+    while let Err(Errno::EINTR) = waitid(Id::Pid(pid), flags) {}
 }
 
 /// The same command, started by `setpriv` so that it dies with its parent: `prctl` in the child would need `unsafe`.

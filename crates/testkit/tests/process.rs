@@ -75,6 +75,26 @@ async fn a_process_is_asked_to_end_before_it_is_killed() {
 }
 
 #[tokio::test]
+async fn a_process_has_stopped_when_sigstop_returns_and_goes_on_after_sigcont() {
+    let process = shell("while :; do :; done");
+    let state = || {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).expect("it is there");
+        stat.rsplit_once(") ")
+            .expect("its name is in parentheses")
+            .1
+            .chars()
+            .next()
+    };
+    for _ in 0..20 {
+        process.signal(Signal::SIGSTOP).expect("it is there");
+        assert_eq!(state(), Some('T'));
+        process.signal(Signal::SIGCONT).expect("it is there");
+        eventually(BOUND, "it to go on", async || state() == Some('R')).await;
+    }
+}
+
+#[tokio::test]
 async fn a_process_dies_with_a_parent_that_was_killed() {
     // This test, started again as the parent to be killed.
     if let Ok(file) = std::env::var("TESTKIT_CHILD_PID_FILE") {
