@@ -17,7 +17,11 @@ use nix::sys::{
 };
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tokio::{task::JoinSet, time::Instant};
-use tonic::{body::Body, client::GrpcService};
+use tonic::{
+    body::Body,
+    client::GrpcService,
+    codegen::{Bytes, StdError},
+};
 
 use crate::{
     peers::{Peer, balanced, tonic_balance, tonic_one},
@@ -175,14 +179,36 @@ pub(crate) fn client(args: &ClientArgs) -> Result<()> {
     Ok(())
 }
 
-async fn measure<C>(channel: C, args: &ClientArgs) -> Result<Duration>
-where
-    C: GrpcService<Body> + Clone + Send + 'static,
-    C::Future: Send,
-    C::ResponseBody: tonic::codegen::Body<Data = tonic::codegen::Bytes> + Send + 'static,
-    C::Error: Send,
-    <C::ResponseBody as tonic::codegen::Body>::Error: Into<tonic::codegen::StdError> + Send,
+/// What a generated client runs over, in tasks.
+trait Measured:
+    GrpcService<
+        Body,
+        Future: Send,
+        ResponseBody: tonic::codegen::Body<Data = Bytes, Error: Into<StdError> + Send>
+                          + Send
+                          + 'static,
+        Error: Send,
+    > + Clone
+    + Send
+    + 'static
 {
+}
+
+impl<C> Measured for C where
+    C: GrpcService<
+            Body,
+            Future: Send,
+            ResponseBody: tonic::codegen::Body<Data = Bytes, Error: Into<StdError> + Send>
+                              + Send
+                              + 'static,
+            Error: Send,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+async fn measure(channel: impl Measured, args: &ClientArgs) -> Result<Duration> {
     // The first calls connect, and fill whatever is filled once.
     call_all(&channel, args.callers, args.callers * 4).await?;
     let (before, started) = (cpu_time()?, Instant::now());
@@ -195,14 +221,7 @@ where
     Ok(used)
 }
 
-async fn call_all<C>(channel: &C, callers: u32, calls: u32) -> Result<()>
-where
-    C: GrpcService<Body> + Clone + Send + 'static,
-    C::Future: Send,
-    C::ResponseBody: tonic::codegen::Body<Data = tonic::codegen::Bytes> + Send + 'static,
-    C::Error: Send,
-    <C::ResponseBody as tonic::codegen::Body>::Error: Into<tonic::codegen::StdError> + Send,
-{
+async fn call_all(channel: &impl Measured, callers: u32, calls: u32) -> Result<()> {
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
         let mut client = GreeterClient::new(channel.clone());

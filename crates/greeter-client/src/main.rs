@@ -11,7 +11,6 @@ mod pace;
 mod progress;
 mod report;
 mod run;
-mod signals;
 mod table;
 mod text;
 
@@ -25,7 +24,7 @@ use std::{
 use anyhow::{Result, bail};
 use balance::{Channel, ConnectivityState};
 use clap::Parser as _;
-use service_kit::{Admin, Sections as _, Telemetry, config::Flags};
+use service_kit::{Admin, Sections as _, Signals, Telemetry, config::Flags};
 
 use crate::{
     args::{Args, Output},
@@ -34,7 +33,6 @@ use crate::{
     progress::Goal,
     report::Report,
     run::{Run, print},
-    signals::Interrupts,
     table::Look,
 };
 
@@ -53,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Result<ExitCode> {
-    let interrupts = Interrupts::listen()?;
+    let signals = Signals::listen()?;
     let channel = connect(args, config)?;
     let _admin = admin(args, &channel, telemetry)
         .serve(config.admin())
@@ -65,7 +63,7 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
         goal: args.goal(),
         print_each: args.prints_each_call(),
     };
-    let report = run.until_the_end(interrupts).await;
+    let report = run.until_the_end(signals).await;
     show(&report, args.output);
     if report.calls == 0 && args.goal() != Goal::Never {
         bail!(

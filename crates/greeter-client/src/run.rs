@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use service_kit::Signals;
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
     pace::Budget,
     progress::{Goal, Screen},
     report::Report,
-    signals::Interrupts,
     text::printable,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Run<'a> {
 
 impl Run<'_> {
     /// Makes calls until the goal is reached or somebody asks for the end; then those in flight finish.
-    pub(crate) async fn until_the_end(&self, interrupts: Interrupts) -> Report {
+    pub(crate) async fn until_the_end(&self, signals: Signals) -> Report {
         let count = match self.goal {
             Goal::Count(count) => Some(count),
             Goal::Duration(_) | Goal::Never => None,
@@ -55,7 +55,7 @@ impl Run<'_> {
             tally = load::run(&self.greeter, self.plan, Arc::clone(&budget), Arc::clone(&live), tell) => tally,
             never = screen.follow(&live), if !self.print_each => never,
             never = say_when_waiting(&self.greeter, self.service, &screen), if self.greeter.waits() => never,
-            never = close_when_due(&budget, self.goal, interrupts, &screen) => never,
+            never = close_when_due(&budget, self.goal, signals, &screen) => never,
         };
         screen.finish();
         tally.report()
@@ -77,12 +77,7 @@ async fn say_when_waiting(greeter: &Greeter, service: &str, screen: &Screen) -> 
 }
 
 /// Closes the budget when the time is over or somebody asks for it; who asks twice does not wait for calls in flight.
-async fn close_when_due(
-    budget: &Budget,
-    goal: Goal,
-    mut interrupts: Interrupts,
-    screen: &Screen,
-) -> ! {
+async fn close_when_due(budget: &Budget, goal: Goal, mut signals: Signals, screen: &Screen) -> ! {
     let over = async {
         match goal {
             Goal::Duration(duration) => sleep(duration).await,
@@ -91,10 +86,10 @@ async fn close_when_due(
     };
     tokio::select! {
         () = over => {}
-        () = interrupts.next() => {}
+        _ = signals.next() => {}
     }
     budget.close();
-    interrupts.next().await;
+    signals.next().await;
     screen.finish();
     process::exit(INTERRUPTED)
 }

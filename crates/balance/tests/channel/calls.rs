@@ -196,6 +196,31 @@ async fn a_caller_that_goes_away_cancels_its_call_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_call_both_of_whose_directions_are_blocked_is_cancelled_when_it_is_dropped() {
+    let (server, channel) = one().await;
+    let name = "x".repeat(1 << 16);
+    let endless = tokio_stream::iter(0..).map(move |_| HelloRequest { name: name.clone() });
+    let replies = client(&channel)
+        .say_hello_bidi_stream(endless)
+        .await
+        .expect("a stream");
+    // Nobody reads the replies, so the server stops reading the requests.
+    until("the handler runs", || {
+        server.seen.running.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    drop(replies);
+    until("the handler has ended", || {
+        server.seen.running.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    until("nothing is in flight", || {
+        channel.explain().endpoints[0].in_flight == 0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_large_message_and_readers_that_do_not_read_stall_no_other_call() {
     let (_server, channel) = one().await;
     let mut stalled = Vec::new();
