@@ -57,7 +57,7 @@ impl Endpoint {
         let own = &self.instance;
         own.id == instance.id
             && own.incarnation == instance.incarnation
-            && own.addresses == instance.addresses
+            && own.addresses() == instance.addresses()
     }
 }
 

@@ -156,7 +156,7 @@ pub struct Instance {
     /// What tells it from the service's other instances; by default its address.
     pub id: InstanceId,
     /// Where it answers, the preferred address first; never empty.
-    pub addresses: Arc<[Address]>,
+    pub(crate) addresses: Arc<[Address]>,
     /// Its share of the calls.
     pub weight: Weight,
     /// Where it runs, in whatever names the operator uses for that.
@@ -188,6 +188,11 @@ impl Instance {
             incarnation: None,
             foreign_metadata: None,
         }
+    }
+
+    /// Where it answers, the preferred address first; never empty.
+    pub fn addresses(&self) -> &Arc<[Address]> {
+        &self.addresses
     }
 
     /// The address to try first.

@@ -13,6 +13,7 @@ mod keeper;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
+    select,
     sync::watch,
     task::JoinHandle,
     time::{Instant, timeout},
@@ -50,6 +51,13 @@ pub enum RegistrationState {
     },
     /// Given up, as asked; this registration has ended.
     Deregistered,
+}
+
+impl RegistrationState {
+    /// Whether the instance is in the registry: held, or held and draining.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Held { .. } | Self::Draining)
+    }
 }
 
 /// A live instance's hold on a registry: held again, for ever, whenever it is lost.
@@ -109,8 +117,9 @@ impl Registration {
 
     /// Changes what callers see (weight, zone, version, labels, status), in place and without a moment of absence.
     ///
-    /// Returns when it is written, or at once when there is no hold: then the next hold has it. Service, id and
-    /// incarnation stay what they are. Cancellation safe: the change is made all the same.
+    /// Returns when it is written, or when the first try to write it has failed: then it is tried on. Without a hold it
+    /// returns at once, and the next hold has it. Service, id and incarnation stay what they are. Cancellation safe: the
+    /// change is made all the same.
     pub async fn update(&self, change: impl FnOnce(Instance) -> Instance + Send) {
         let mut version = 0;
         self.wish.send_modify(|wish| {
@@ -124,12 +133,12 @@ impl Registration {
             wish.version += 1;
             version = wish.version;
         });
+        let (mut settled, mut state) = (self.settled.clone(), self.state.clone());
         // An error means that the keeper has ended: nothing is left to wait for.
-        let _ = self
-            .settled
-            .clone()
-            .wait_for(|settled| *settled >= version)
-            .await;
+        select! {
+            _ = settled.wait_for(|settled| *settled >= version) => {}
+            _ = state.wait_for(|state| !state.is_held()) => {}
+        }
     }
 
     /// Says in the registry that the instance is to be given nothing new. Like [`update`](Self::update).
@@ -140,8 +149,8 @@ impl Registration {
 
     /// Takes the instance out of the registry and ends.
     ///
-    /// Fails when the registry cannot be reached within [`DEREGISTER_BOUND`](Self::DEREGISTER_BOUND); the instance then
-    /// goes when its lease does.
+    /// Fails when the registry cannot be reached, at once when that is known, and in the end after
+    /// [`DEREGISTER_BOUND`](Self::DEREGISTER_BOUND); the instance then goes when its lease does.
     pub async fn deregister(self) -> Result<(), StoreError> {
         let Self {
             wish, mut keeper, ..

@@ -88,6 +88,11 @@ impl Registry {
         self.store.list(service).await
     }
 
+    /// How many values this process has skipped because they are no instances, each revision of each counted once.
+    pub fn undecodable(&self) -> u64 {
+        self.store.undecodable()
+    }
+
     /// The names of all services that have an instance, in order.
     pub async fn services(&self) -> Result<Vec<ServiceName>, StoreError> {
         self.store.services().await

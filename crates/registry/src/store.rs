@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
-use crate::{Change, Instance, ServiceName, Snapshot, StoreError};
+use crate::{Change, Instance, Revision, ServiceName, Snapshot, StoreError};
 
 /// A place where instances are kept.
 ///
@@ -54,14 +54,21 @@ pub struct HoldRequest {
 pub enum Claim {
     /// This process's first: take the key over.
     First,
-    /// The hold was lost: take the key again, unless another incarnation has it ([`StoreError::Superseded`]).
-    Again,
+    /// The hold was lost: take the key again, unless another incarnation has put itself there after the newest of our
+    /// own writes, whose revision this is ([`StoreError::Superseded`]).
+    ///
+    /// What is older than our own write is no later process: a backup that was restored has brought it back. A store
+    /// whose revisions do not outlive a process takes any living holder for a later one.
+    Again(Revision),
 }
 
 /// An instance's place in a store. Dropping it gives the place up as well as that can be done without waiting.
 pub trait Hold: Send {
     /// Waits until the place is lost. Cancellation safe; called again after a loss it tells the same.
     fn lost(&mut self) -> BoxFuture<'_, Loss>;
+
+    /// The revision of our newest write; what [`Claim::Again`] is made with.
+    fn written(&self) -> Revision;
 
     /// Puts another value in place, without a moment of absence. `instance` has the same service and id.
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -126,7 +126,7 @@ impl Driver {
         };
         self.serial += 1;
         let subchannel = Subchannel::start(
-            Arc::clone(&instance.addresses),
+            Arc::clone(instance.addresses()),
             backoff,
             Arc::clone(&self.changed),
         );

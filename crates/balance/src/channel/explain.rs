@@ -84,7 +84,11 @@ impl EndpointStatus {
         let instance = &self.endpoint.instance;
         EndpointExplanation {
             id: instance.id.to_string(),
-            addresses: instance.addresses.iter().map(ToString::to_string).collect(),
+            addresses: instance
+                .addresses()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             state: self.state.connectivity().to_string(),
             for_ms: self.since.elapsed().as_millis(),
             in_flight: self.endpoint.load.in_flight(),

@@ -59,11 +59,6 @@ impl EtcdStore {
         }
     }
 
-    /// The values that were skipped because they are no instances.
-    pub fn undecodable(&self) -> &Undecodable {
-        &self.undecodable
-    }
-
     fn reader(&self, service: &ServiceName) -> Reader {
         Reader {
             service: service.clone(),
@@ -106,6 +101,10 @@ impl Store for EtcdStore {
 
     fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
         watch::watch(Arc::clone(&self.members), self.reader(service), self.quiet)
+    }
+
+    fn undecodable(&self) -> u64 {
+        self.undecodable.count()
     }
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {

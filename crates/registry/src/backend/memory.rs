@@ -107,7 +107,7 @@ impl Store for MemoryStore {
         let (service, id) = (instance.service.clone(), instance.id.clone());
         let holder = self.shared.step();
         let held = self.shared.service(&service, |sender| {
-            let taken = claim == Claim::Again && sender.borrow().holders.contains_key(&id);
+            let taken = claim != Claim::First && sender.borrow().holders.contains_key(&id);
             if taken {
                 return Err(StoreError::Superseded {
                     service: service.clone(),
@@ -231,6 +231,10 @@ impl Hold for MemoryHold {
             }
         }
         .boxed()
+    }
+
+    fn written(&self) -> Revision {
+        Revision(self.holder)
     }
 
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {

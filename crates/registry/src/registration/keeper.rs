@@ -10,8 +10,8 @@ use tokio::{
 
 use super::RegistrationState;
 use crate::{
-    Backoff, BackoffPolicy, Claim, Hold, HoldRequest, Incarnation, Instance, Loss, Status, Store,
-    StoreError, one_line,
+    Backoff, BackoffPolicy, Claim, Hold, HoldRequest, Incarnation, Instance, Loss, Revision,
+    Status, Store, StoreError, one_line,
 };
 
 /// What the owner wants; the keeper brings the registry there.
@@ -36,7 +36,8 @@ pub(super) struct Keeper {
 
 /// Why a hold was left.
 enum Left {
-    Lost(Loss),
+    Gone { how: String, written: Revision },
+    Superseded(String),
     Unwanted(Result<(), StoreError>),
 }
 
@@ -51,7 +52,7 @@ impl Keeper {
     ) -> Self {
         let backoff = Backoff::new(BackoffPolicy {
             initial: Duration::from_millis(50),
-            max: (ttl / 3).min(Duration::from_millis(1_500)),
+            max: (ttl / 3).clamp(Duration::from_millis(100), Duration::from_millis(1_500)),
             multiplier: 1.6,
             jitter: 0.2,
         });
@@ -70,38 +71,39 @@ impl Keeper {
         let mut claim = Claim::First;
         loop {
             let wish = self.wishes.borrow_and_update().clone();
-            if !wish.wanted {
-                return self.deregistered(Ok(()));
-            }
             let request = HoldRequest {
                 instance: wish.instance.clone(),
                 ttl: self.ttl,
                 claim,
             };
             // Never given up halfway, not even when it is not wanted any more: what has been written is to be removed.
-            let cause = match self.store.hold(request).await {
+            let next = match self.store.hold(request).await {
                 Ok(hold) => {
-                    claim = Claim::Again;
                     self.held(&wish);
                     match self.stay(hold).await {
                         Left::Unwanted(released) => return self.deregistered(released),
-                        Left::Lost(Loss::Superseded(by)) => {
+                        Left::Superseded(by) => {
                             self.superseded(&by);
                             return Ok(());
                         }
-                        Left::Lost(Loss::Gone(how)) => how,
+                        Left::Gone { how, written } => {
+                            claim = Claim::Again(written);
+                            self.lost(&how)
+                        }
                     }
                 }
                 Err(StoreError::Superseded { holder, .. }) => {
                     self.superseded(&holder);
                     return Ok(());
                 }
-                Err(error) => one_line(&error),
+                Err(error) => self.failed(&one_line(&error), claim),
             };
-            let next = self.retrying(&cause, claim);
             select! {
                 () = sleep_until(next) => {}
-                () = unwanted(self.wishes.clone()) => return self.deregistered(Ok(())),
+                () = unwanted(self.wishes.clone()) => {
+                    let left = self.left_behind(claim);
+                    return self.deregistered(left);
+                }
             }
         }
     }
@@ -110,14 +112,16 @@ impl Keeper {
     async fn stay(&mut self, mut hold: Box<dyn Hold>) -> Left {
         let mut write_at = None;
         loop {
+            if self.wishes.has_changed().is_err() || !self.wishes.borrow().wanted {
+                return Left::Unwanted(hold.release().await);
+            }
             select! {
-                loss = hold.lost() => return Left::Lost(loss),
-                changed = self.wishes.changed() => {
-                    if changed.is_err() || !self.wishes.borrow().wanted {
-                        return Left::Unwanted(hold.release().await);
-                    }
-                    write_at = Some(Instant::now());
-                }
+                loss = hold.lost() => return match loss {
+                    Loss::Superseded(by) => Left::Superseded(by),
+                    Loss::Gone(how) => Left::Gone { how, written: hold.written() },
+                },
+                // An error is the owner's end, which the look above finds.
+                _ = self.wishes.changed() => write_at = Some(Instant::now()),
                 () = sleep_until(write_at.unwrap_or_else(Instant::now)), if write_at.is_some() => {
                     write_at = self.write(&mut *hold).await;
                 }
@@ -152,11 +156,7 @@ impl Keeper {
             status,
             ..
         } = &wish.instance;
-        let was_held = matches!(
-            *self.states.borrow(),
-            RegistrationState::Held { .. } | RegistrationState::Draining
-        );
-        if !was_held {
+        if !self.states.borrow().is_held() {
             tracing::info!(%service, %id, registry = self.store.url(), "registered");
         }
         self.states.send_if_modified(|state| {
@@ -178,32 +178,74 @@ impl Keeper {
         self.settle.send_replace(wish.version);
     }
 
-    /// Records a failure, and says when to try again.
-    fn retrying(&mut self, cause: &str, claim: Claim) -> Instant {
+    /// Records a loss, and says when to hold again: at once, unless that has just been done.
+    fn lost(&mut self, how: &str) -> Instant {
         let delay = self.backoff.next_delay();
         let wish = self.wishes.borrow();
         let (service, id) = (&wish.instance.service, &wish.instance.id);
-        let (since, attempts) = match &*self.states.borrow() {
-            RegistrationState::Retrying {
-                since, attempts, ..
-            } => (*since, attempts.saturating_add(1)),
-            _ => (Instant::now(), 0),
+        tracing::warn!(%service, %id, how, "registration lost; registering again");
+        self.retrying(0, how);
+        let again = self.backoff.failures() > 1;
+        Instant::now() + if again { delay } else { Duration::ZERO }
+    }
+
+    /// Records a failure, and says when to try again.
+    fn failed(&mut self, cause: &str, claim: Claim) -> Instant {
+        let delay = self.backoff.next_delay();
+        let wish = self.wishes.borrow();
+        let (service, id, registry) = (&wish.instance.service, &wish.instance.id, self.store.url());
+        let attempts = match &*self.states.borrow() {
+            RegistrationState::Retrying { attempts, .. } => attempts.saturating_add(1),
+            _ => 1,
         };
         // Once for each outage; the state tells the rest.
-        match attempts {
-            0 => tracing::warn!(%service, %id, cause, "registration lost; registering again"),
-            1 if claim == Claim::First => {
-                tracing::warn!(%service, %id, registry = self.store.url(), cause, "cannot register yet; trying on");
-            }
-            _ => tracing::debug!(%service, %id, attempts, cause, "still not registered"),
+        if attempts == 1 {
+            let again = if claim == Claim::First {
+                "yet"
+            } else {
+                "again"
+            };
+            tracing::warn!(%service, %id, registry, cause, "cannot register {again}; trying on");
+        } else {
+            tracing::debug!(%service, %id, attempts, cause, "still not registered");
         }
+        self.retrying(attempts, cause);
+        Instant::now() + delay
+    }
+
+    fn retrying(&self, attempts: u32, cause: &str) {
+        let since = match &*self.states.borrow() {
+            RegistrationState::Retrying { since, .. } => *since,
+            _ => Instant::now(),
+        };
+        let cause = cause.into();
         self.states.send_replace(RegistrationState::Retrying {
             since,
             attempts,
-            cause: cause.into(),
+            cause,
         });
-        self.settle.send_replace(wish.version);
-        Instant::now() + delay
+        self.settle.send_replace(self.wishes.borrow().version);
+    }
+
+    /// What may be left of an instance that was held, and is given up while the registry does not answer.
+    fn left_behind(&self, claim: Claim) -> Result<(), StoreError> {
+        let RegistrationState::Retrying {
+            attempts: 1..,
+            cause,
+            ..
+        } = &*self.states.borrow()
+        else {
+            return Ok(());
+        };
+        if claim == Claim::First {
+            return Ok(());
+        }
+        let Instance { service, id, .. } = self.wishes.borrow().instance.clone();
+        Err(StoreError::ReleaseFailed {
+            service,
+            id,
+            source: (&**cause).into(),
+        })
     }
 
     fn superseded(&self, holder: &str) {
@@ -224,6 +266,22 @@ impl Keeper {
         }
         self.states.send_replace(RegistrationState::Deregistered);
         released
+    }
+}
+
+impl Drop for Keeper {
+    /// However the task ends, nobody goes on believing that the instance is held.
+    fn drop(&mut self) {
+        self.states.send_if_modified(|state| {
+            let ended = matches!(
+                state,
+                RegistrationState::Superseded { .. } | RegistrationState::Deregistered
+            );
+            if !ended {
+                *state = RegistrationState::Deregistered;
+            }
+            !ended
+        });
     }
 }
 

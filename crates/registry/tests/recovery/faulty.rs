@@ -11,8 +11,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use registry::{
-    Change, Hold, HoldRequest, Instance, Loss, Registry, ServiceName, Snapshot, Store, StoreError,
-    backend::memory::MemoryStore,
+    Change, Hold, HoldRequest, Instance, Loss, Registry, Revision, ServiceName, Snapshot, Store,
+    StoreError, backend::memory::MemoryStore,
 };
 use tokio::sync::watch;
 
@@ -201,6 +201,12 @@ impl Hold for FaultyHold {
             }
         }
         .boxed()
+    }
+
+    fn written(&self) -> Revision {
+        self.hold
+            .as_ref()
+            .map_or_else(Revision::default, |hold| hold.written())
     }
 
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use faulty::faulty;
 use registry::{
-    Address, Freshness, Instance, Registration, RegistrationState, Registry, ServiceName,
+    Address, Freshness, Instance, Registration, RegistrationState, Registry, ServiceName, Snapshot,
     SnapshotWatch, Status, Weight,
 };
 use tokio::time::{Instant, timeout};
@@ -64,23 +64,28 @@ async fn names(registry: &Registry) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_that_is_lost_is_held_again() {
+async fn a_registration_that_is_lost_is_held_again_at_once_and_less_soon_each_further_time() {
     let (registry, faults) = faulty();
     let registration = registry.register(instance(), TTL);
-    for _ in 0..5 {
-        held(&registration).await;
-        faults.lose_all_holds();
-        let state = until(&registration, |state| {
-            !matches!(state, RegistrationState::Held { .. })
-        })
-        .await;
-        assert!(
-            matches!(&state, RegistrationState::Retrying { cause, .. } if &**cause == "revoked"),
-            "{state:?}"
-        );
-    }
     held(&registration).await;
-    assert_eq!(names(&registry).await, ["10.0.0.7:50051"]);
+    let mut states = registration.states();
+    let mut absences = Vec::new();
+    for _ in 0..4 {
+        states.borrow_and_update();
+        let lost = Instant::now();
+        faults.lose_all_holds();
+        timeout(BOUND, states.changed())
+            .await
+            .expect("within the bound")
+            .expect("the keeper lives");
+        held(&registration).await;
+        absences.push(lost.elapsed());
+    }
+    assert_eq!(absences[0], Duration::ZERO);
+    assert!(
+        absences[1] >= Duration::from_millis(50) && absences[3] > absences[1],
+        "{absences:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,8 +11,11 @@ use super::{
     lease::Lease,
     members::{Connection, Failure, Members},
     place::{Holder, Place, read},
+    reader::revision,
 };
-use crate::{Claim, Hold, HoldRequest, Instance, Loss, StoreError, dialect::etcd as dialect};
+use crate::{
+    Claim, Hold, HoldRequest, Instance, Loss, Revision, StoreError, dialect::etcd as dialect,
+};
 
 /// How often a claim that somebody crosses is made anew.
 const CLAIMS: usize = 3;
@@ -24,6 +27,8 @@ pub(super) struct EtcdHold {
     key: String,
     instance: Instance,
     lease: Lease,
+    /// The revision of our newest put.
+    written: i64,
     told: watch::Receiver<Option<Loss>>,
     guard: AbortOnDropHandle<()>,
     released: bool,
@@ -41,6 +46,16 @@ enum Problem {
     Superseded(String),
 }
 
+impl Problem {
+    /// Whether it is certain that nothing was written.
+    fn wrote_nothing(&self) -> bool {
+        match self {
+            Self::Etcd(failure) => !failure.is_members(),
+            Self::Crossed | Self::NotOurs | Self::Superseded(_) => true,
+        }
+    }
+}
+
 impl EtcdHold {
     /// Puts the instance at `key` and keeps it there.
     pub(super) async fn new(
@@ -54,32 +69,35 @@ impl EtcdHold {
             claim,
         } = request;
         // When the put fails its lease is left to expire: the key may be there, and the next try keeps it there.
-        let put = async {
-            let lease = Lease::grant(&members, ttl).await?;
-            let put = Put {
-                members: &members,
-                key: &key,
-                instance: &instance,
-                lease: lease.id(),
-            };
-            let known = match claim {
-                Claim::First => put.when(Vec::new()).await?.ok_or(Problem::Crossed)?,
-                Claim::Again => put.unless_superseded().await?,
-            };
-            Ok((lease, known))
-        };
-        match put.await {
-            Ok((lease, known)) => Ok(Self::guarded(members, key, instance, lease, known)),
-            Err(Problem::Superseded(holder)) => Err(StoreError::Superseded {
-                service: instance.service,
-                id: instance.id,
+        let failed = |problem: Problem| match problem {
+            Problem::Superseded(holder) => StoreError::Superseded {
+                service: instance.service.clone(),
+                id: instance.id.clone(),
                 holder,
-            }),
-            Err(problem) => Err(StoreError::HoldFailed {
-                service: instance.service,
-                id: instance.id,
+            },
+            problem => StoreError::HoldFailed {
+                service: instance.service.clone(),
+                id: instance.id.clone(),
                 source: problem.into(),
-            }),
+            },
+        };
+        let granted = Lease::grant(&members, ttl).await;
+        let lease = granted.map_err(|failure| failed(failure.into()))?;
+        let put = Put {
+            members: &members,
+            key: &key,
+            instance: &instance,
+            lease: lease.id(),
+        };
+        match put.claim(claim).await {
+            Ok(known) => Ok(Self::guarded(members, key, instance, lease, known)),
+            Err(problem) => {
+                // What may have been written after all is left to expire: see `Drop`.
+                if problem.wrote_nothing() {
+                    lease.revoke_in_background();
+                }
+                Err(failed(problem))
+            }
         }
     }
 
@@ -101,6 +119,7 @@ impl EtcdHold {
             lease: lease.id(),
             holder: instance.incarnation,
             known,
+            written: known,
         };
         let guard = tokio::spawn(async move {
             let loss = select! {
@@ -114,13 +133,14 @@ impl EtcdHold {
             key,
             instance,
             lease,
+            written: known,
             told,
             guard: AbortOnDropHandle::new(guard),
             released: false,
         }
     }
 
-    async fn write(&self, instance: &Instance) -> Result<(), Problem> {
+    async fn write(&self, instance: &Instance) -> Result<i64, Problem> {
         let put = Put {
             members: &self.members,
             key: &self.key,
@@ -128,7 +148,7 @@ impl EtcdHold {
             lease: self.lease.id(),
         };
         let written = put.when(vec![self.ours()]).await?;
-        written.map(|_| ()).ok_or(Problem::NotOurs)
+        written.ok_or(Problem::NotOurs)
     }
 
     async fn delete(&self) -> Result<(), Failure> {
@@ -156,15 +176,20 @@ impl Hold for EtcdHold {
         })
     }
 
+    fn written(&self) -> Revision {
+        Revision(self.written.unsigned_abs())
+    }
+
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
             let written = self.write(&instance).await;
             self.instance = instance;
-            written.map_err(|problem| StoreError::UpdateFailed {
+            self.written = written.map_err(|problem| StoreError::UpdateFailed {
                 service: self.instance.service.clone(),
                 id: self.instance.id.clone(),
                 source: problem.into(),
-            })
+            })?;
+            Ok(())
         })
     }
 
@@ -221,8 +246,15 @@ impl Put<'_> {
             .await
     }
 
-    /// Puts it if nobody else has the key.
-    async fn unless_superseded(&self) -> Result<i64, Problem> {
+    async fn claim(&self, claim: Claim) -> Result<i64, Problem> {
+        match claim {
+            Claim::First => self.when(Vec::new()).await?.ok_or(Problem::Crossed),
+            Claim::Again(written) => self.unless_superseded(written).await,
+        }
+    }
+
+    /// Puts it if nobody else has put the key since our own newest put.
+    async fn unless_superseded(&self, written: Revision) -> Result<i64, Problem> {
         for _ in 0..CLAIMS {
             let found = self
                 .members
@@ -231,9 +263,9 @@ impl Put<'_> {
                 None => 0,
                 Some(kv) => {
                     let holder = Holder::of(&self.instance.service, &self.instance.id, &kv);
-                    if holder.incarnation.is_none()
-                        || holder.incarnation != self.instance.incarnation
-                    {
+                    let ours = holder.incarnation.is_some()
+                        && holder.incarnation == self.instance.incarnation;
+                    if !ours && revision(kv.mod_revision()) > written {
                         return Err(Problem::Superseded(holder.text));
                     }
                     kv.mod_revision()

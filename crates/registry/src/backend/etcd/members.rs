@@ -212,8 +212,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Failure {
-    /// Whether another member might do better.
-    fn is_members(&self) -> bool {
+    /// Whether another member might do better. If not, the request was refused, and nothing was done.
+    pub(super) fn is_members(&self) -> bool {
         match &self.cause {
             FailureCause::Etcd(etcd_client::Error::GRpcStatus(status)) => !matches!(
                 status.code(),

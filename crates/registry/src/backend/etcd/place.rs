@@ -24,6 +24,8 @@ pub(super) struct Place {
     pub(super) holder: Option<Incarnation>,
     /// The revision at which it was last known to be ours.
     pub(super) known: i64,
+    /// The revision of our newest put that was seen.
+    pub(super) written: i64,
 }
 
 impl Place {
@@ -92,12 +94,18 @@ impl Place {
         Ok(self.judge(found.as_ref()))
     }
 
-    fn judge(&self, found: Option<&KeyValue>) -> Option<Loss> {
+    fn judge(&mut self, found: Option<&KeyValue>) -> Option<Loss> {
         let Some(kv) = found else {
             return Some(Loss::Gone("its key is gone".into()));
         };
         if kv.lease() == self.lease {
+            self.written = self.written.max(kv.mod_revision());
             return None;
+        }
+        if kv.mod_revision() < self.written {
+            return Some(Loss::Gone(
+                "its key is older than what we have put there: a backup was restored".into(),
+            ));
         }
         let holder = Holder::of(&self.service, &self.id, kv);
         Some(

@@ -12,7 +12,9 @@ use super::{
     notify::{Mailbox, Subscription},
     place::{Place, Refused, clean},
 };
-use crate::{Claim, Hold, HoldRequest, Instance, InstanceId, Loss, ServiceName, StoreError};
+use crate::{
+    Claim, Hold, HoldRequest, Instance, InstanceId, Loss, Revision, ServiceName, StoreError,
+};
 
 pub(super) struct FileHold {
     directory: Arc<Directory>,
@@ -116,6 +118,11 @@ impl FileHold {
 impl Hold for FileHold {
     fn lost(&mut self) -> BoxFuture<'_, Loss> {
         self.wait_for_loss().boxed()
+    }
+
+    /// Revisions are this process's own count here, and a lock tells who lives: nothing is to be compared.
+    fn written(&self) -> Revision {
+        Revision::default()
     }
 
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -57,7 +57,7 @@ impl Place {
             undecodable,
             file: Mutex::new(None),
         };
-        if claim == Claim::Again
+        if claim != Claim::First
             && let Seen::Live(holder) = place.look()?
             && !place.is_same(holder.as_ref())
         {
@@ -111,13 +111,7 @@ impl Place {
     fn who_has_it(&self) -> Loss {
         match self.look() {
             Ok(Seen::Live(holder)) => Loss::Superseded(name_of(holder.as_ref())),
-            // A later process that has died since came later all the same.
-            Ok(Seen::Dead(Some(holder)))
-                if holder.incarnation.is_some() && !self.is_same(Some(&holder)) =>
-            {
-                Loss::Superseded(name_of(Some(&holder)))
-            }
-            Ok(Seen::Dead(_)) => Loss::Gone("its file was replaced by nobody's".into()),
+            Ok(Seen::Dead) => Loss::Gone("its file was replaced by nobody's".into()),
             Ok(Seen::Nothing) => Loss::Gone("its file was deleted".into()),
             Err(error) => Loss::Gone(format!("its file is out of reach: {error}")),
         }
@@ -206,8 +200,7 @@ fn name_of(holder: Option<&Instance>) -> String {
 pub(super) fn clean(_lock: &DirectoryLock, directory: &Directory, undecodable: &Undecodable) {
     let remove_if_left = |name: &OsStr| {
         let left = layout::is_unfinished(name)
-            || layout::is_record(name)
-                && matches!(look(directory, name, undecodable)?, Seen::Dead(_));
+            || layout::is_record(name) && matches!(look(directory, name, undecodable)?, Seen::Dead);
         if left {
             fs::remove_file(directory.path().join(name))?;
         }

@@ -101,8 +101,8 @@ impl Sight {
 pub(super) enum Seen {
     /// No file.
     Nothing,
-    /// A file that nobody has locked: its owner is gone. What it says, where that can be read.
-    Dead(Option<Instance>),
+    /// A file that nobody has locked: its owner is gone.
+    Dead,
     /// A file whose owner lives. What it says, where that can be read.
     Live(Option<Instance>),
 }
@@ -112,7 +112,7 @@ impl Seen {
     fn instance(self) -> Option<Instance> {
         match self {
             Self::Live(instance) => instance,
-            Self::Nothing | Self::Dead(_) => None,
+            Self::Nothing | Self::Dead => None,
         }
     }
 }
@@ -154,7 +154,7 @@ pub(super) fn look(
             Ok(()) => match FileIdentity::at(&path)? {
                 None => return Ok(Seen::Nothing),
                 Some(now) if now == FileIdentity::of(&metadata) => {
-                    return Ok(Seen::Dead(instance));
+                    return Ok(Seen::Dead);
                 }
                 Some(_) => {}
             },

@@ -1,6 +1,6 @@
 //! Of two processes at one key, the one that was started later has it.
 
-use registry::{Claim, Instance, Loss, StoreError, Weight};
+use registry::{Claim, Instance, Loss, Revision, StoreError, Weight};
 
 use crate::{
     fixture::{Fixture, hold, instance, request, soon},
@@ -65,7 +65,10 @@ pub(crate) async fn claiming_again_is_refused_while_another_holds(registry: &imp
     let (store, rival) = (registry.open().await, registry.open().await);
     let (earlier, later) = rivals();
     let _later_hold = hold(&*rival, &later).await;
-    match store.hold(request(&earlier, Claim::Again)).await {
+    match store
+        .hold(request(&earlier, Claim::Again(Revision::default())))
+        .await
+    {
         Err(StoreError::Superseded { service, id, .. }) => {
             assert_eq!((service, id), (earlier.service, earlier.id));
         }
@@ -80,7 +83,9 @@ pub(crate) async fn claiming_again_succeeds_when_the_key_is_gone(registry: &impl
     let (earlier, later) = rivals();
     let later_hold = hold(&*rival, &later).await;
     later_hold.release().await.expect("it is ours");
-    let again = store.hold(request(&earlier, Claim::Again)).await;
+    let again = store
+        .hold(request(&earlier, Claim::Again(Revision::default())))
+        .await;
     let mut hold = again.expect("nobody has the key");
     is_exactly(registry, &earlier).await;
     hold.update(earlier.clone()).await.expect("it is held");

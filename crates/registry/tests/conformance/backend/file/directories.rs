@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use registry::{Claim, Hold, Instance, Loss, Store, backend::file::FileStore, one_line};
+use registry::{Claim, Hold, Instance, Loss, Revision, Store, backend::file::FileStore, one_line};
 
 use super::File;
 use crate::{
@@ -64,7 +64,9 @@ async fn comes_back(store: &FileStore, mut held: Box<dyn Hold>, instance: &Insta
     assert!(matches!(loss, Loss::Gone(_)), "{loss:?}");
     drop(held);
     let mut follower = Follower::start(store, "greeter").await;
-    let again = store.hold(request(instance, Claim::Again)).await;
+    let again = store
+        .hold(request(instance, Claim::Again(Revision::default())))
+        .await;
     let mut again = again.expect("nobody has it");
     follower.until_exactly(&[instance]).await;
     assert_eq!(listed(store, "greeter").await, ["10.0.0.1:1"]);
