@@ -78,9 +78,14 @@ advisories:
 compose-test:
     deploy/compose-test
 
+# Go and this project in one registry: a caller and a greeter on etcd's own Go package find ours, and ours find them
+[group('check it')]
+interop-test:
+    deploy/interop-test
+
 # What a change has to pass besides `test`: lint and the containers
 [group('check it')]
-ci: lint compose-test
+ci: lint compose-test interop-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 

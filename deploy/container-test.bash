@@ -1,0 +1,83 @@
+# What the tests of the containers share; sourced by them, in strict mode and at the top of the workspace. A test brings
+# docker-compose.yml up as a project of its own, beside whatever else is running, and ends with nothing left behind.
+
+test=$(basename "$0")
+export COMPOSE_PROJECT_NAME=discovery-$test-$$ COMPOSE_ANSI=never
+export ETCD_PORT=0 CLIENT_ADMIN_PORT=0 # any free one
+work=$(mktemp -d)
+passed=0
+detached=()
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# Runs a command whose output matters only when something has failed.
+quietly() { "$@" >>"$work/log" 2>&1; }
+say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
+ok() { passed=$((passed + 1)) && say "ok: $*"; }
+fail() { say "FAILED: $*" && exit 1; }
+
+finish() {
+  local code=$?
+  trap - EXIT
+  set +e
+  [ "$code" -eq 0 ] || show_logs
+  [ "${#detached[@]}" -eq 0 ] || quietly docker rm --force "${detached[@]}"
+  quietly docker compose down --volumes --remove-orphans --rmi local --timeout 5 || say "could not remove all of it"
+  rm -rf "$work"
+  echo "${test/-/ }: $passed passed, $((code == 0 ? 0 : 1)) failed, in $SECONDS s"
+  exit "$code"
+}
+
+show_logs() {
+  tail --lines 50 "$work/log"
+  docker compose ps --all
+  for service in $(docker compose config --services); do
+    docker compose logs --no-color --timestamps --tail 30 "$service" | sed 's/\x1b\[2K//'
+  done
+  for container in "${detached[@]}"; do
+    docker logs --tail 30 "$container" 2>&1 | sed "s/^/$container | /"
+  done
+}
+
+# within SECONDS WHAT COMMAND…: waits until the command succeeds
+within() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ "$SECONDS" -lt "$end" ] || fail "$what"
+    sleep 0.3
+  done
+  ok "$what"
+}
+
+build_images() {
+  say "building the images (some minutes when nothing is cached)"
+  quietly timeout 2400 docker compose build || fail "the images are built"
+  ok "the images are built"
+}
+
+start_all() {
+  quietly docker compose up --detach --wait --wait-timeout 120 || fail "all services are healthy within two minutes"
+  ok "all services are healthy"
+}
+
+# run_detached NAME SERVICE ARGS…: a container beside those that `up` starts; its name is then in $container
+run_detached() {
+  container=$COMPOSE_PROJECT_NAME-$1
+  detached+=("$container")
+  quietly docker compose run --detach --no-deps --name "$container" "${@:2}" || fail "$container starts"
+}
+
+scale() { quietly just scale "greeter=$1" || fail "just scale greeter=$1"; }
+greeters() { docker compose ps --quiet greeter; }
+etcdctl() { docker compose exec -T etcd-0 etcdctl "$@"; }
+registered() { etcdctl get --prefix --keys-only greeter/ | grep -c . || true; }
+registers() { [ "$(registered)" -eq "$1" ]; }
+now() { date --utc +%FT%T.%NZ; }
+exit_code() { timeout 60 docker wait "$1"; }
+client() { docker compose ps --quiet client; }
+
+# answers CONTAINER SINCE: the addresses in a caller's log, one for each call: those of the instances that answered it
+answers() { docker logs --since "$2" "$1" 2>/dev/null | sed -n 's/^[0-9]*: Hello .* from //p'; }
+answered() { [ "$(answers "$1" "$2" | wc -l)" -ge "$3" ]; }
+answered_by() { [ "$(answers "$1" "$2" | sort -u | wc -l)" -eq "$3" ]; }
