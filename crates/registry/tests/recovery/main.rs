@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use faulty::faulty;
 use registry::{
-    Address, Freshness, Instance, Registration, RegistrationState, Registry, ServiceName, Snapshot,
+    Address, Freshness, Instance, Registration, RegistrationState, Registry, ServiceName,
     SnapshotWatch, Status, Weight,
 };
 use tokio::time::{Instant, timeout};
