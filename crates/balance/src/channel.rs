@@ -63,6 +63,7 @@ struct Shared {
 
 /// What the driver has made of the endpoints.
 struct Published {
+    state: ConnectivityState,
     picker: Arc<dyn Picker>,
     endpoints: Vec<EndpointStatus>,
     freshness: Freshness,

@@ -112,7 +112,7 @@ impl PolicyConfig {
     pub(crate) fn build(self) -> Box<dyn Policy> {
         match self {
             Self::PickFirst { shuffle } => Box::new(pick_first::PickFirst::new(shuffle)),
-            Self::RoundRobin => Box::new(round_robin::RoundRobin::default()),
+            Self::RoundRobin => Box::new(round_robin::RoundRobin::new()),
         }
     }
 }

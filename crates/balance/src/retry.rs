@@ -19,6 +19,8 @@ pub(crate) const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 pub(crate) struct Tries {
     /// Attempts that may have reached an application.
     failed: u32,
+    /// Retries since the server last said when to come back: its word starts the backoff anew.
+    backoffs: u32,
     /// Whether the one transparent retry was made that a call gets which a server had seen and not processed.
     transparent: bool,
 }
@@ -47,8 +49,14 @@ impl Tries {
         }
         match failure.pushback {
             Some(Pushback::Never) => None,
-            Some(Pushback::After(wait)) => Some(wait),
-            None => Some(backoff(policy, self.failed)),
+            Some(Pushback::After(wait)) => {
+                self.backoffs = 0;
+                Some(wait)
+            }
+            None => {
+                self.backoffs += 1;
+                Some(backoff(policy, self.backoffs))
+            }
         }
     }
 }

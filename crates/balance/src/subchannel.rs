@@ -20,11 +20,11 @@ use registry::{Address, Backoff, BackoffPolicy};
 use tokio::{
     select,
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::transport::{ConnectFailed, Connection, connect};
+use crate::transport::{Connection, connect};
 
 /// gRPC's connectivity states (grpc/grpc `doc/connectivity-semantics-and-api.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,7 +89,7 @@ struct Shared {
 }
 
 impl Subchannel {
-    /// One try to connect gets this long, the least that gRPC allows (grpc/grpc `doc/connection-backoff.md`).
+    /// One try to connect to one address gets this long, the least that gRPC allows (grpc/grpc `doc/connection-backoff.md`).
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
     pub(crate) fn start(
@@ -168,14 +168,12 @@ impl Worker {
     async fn connected(&mut self) -> Arc<Connection> {
         loop {
             let started = Instant::now();
-            let failed = match timeout(Subchannel::CONNECT_TIMEOUT, connect(&self.addresses)).await
-            {
-                Ok(Ok(connection)) => {
+            let failed = match connect(&self.addresses, Subchannel::CONNECT_TIMEOUT).await {
+                Ok(connection) => {
                     self.backoff.reset();
                     return Arc::new(connection);
                 }
-                Ok(Err(failed)) => failed,
-                Err(_elapsed) => ConnectFailed::timed_out(&self.addresses),
+                Err(failed) => failed,
             };
             let next = started + self.backoff.next_delay();
             tracing::debug!(cause = registry::one_line(&failed), "could not connect");

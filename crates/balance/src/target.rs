@@ -2,7 +2,6 @@
 
 use std::{fmt, str::FromStr};
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use registry::{Address, InvalidInstance, ServiceName};
 
 /// What a caller names: a service, or a list of addresses.
@@ -82,7 +81,7 @@ impl Target {
         match self {
             // The one character of a name that an authority cannot have is '/'.
             Self::Service { service, .. } if service.as_str().contains('/') => {
-                percent_encode(service.as_str().as_bytes(), NON_ALPHANUMERIC).to_string()
+                service.as_str().replace('/', ".")
             }
             Self::Service { service, .. } => service.to_string(),
             Self::Static(addresses) => addresses[0].to_string(),

@@ -6,7 +6,7 @@ mod deadline;
 mod request_body;
 mod response_body;
 
-pub(crate) use connect::{ConnectFailed, connect};
+pub(crate) use connect::connect;
 pub(crate) use connection::Connection;
 pub(crate) use deadline::{Deadline, timeout_from, timeout_value};
 pub(crate) use request_body::RequestBody;

@@ -107,6 +107,7 @@ impl Builder {
             )),
             config,
             published: ArcSwap::from_pointee(Published {
+                state: ConnectivityState::Connecting,
                 picker: Arc::new(Queueing),
                 endpoints: Vec::new(),
                 freshness: Freshness::Starting,

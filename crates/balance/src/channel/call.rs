@@ -155,7 +155,10 @@ impl Shared {
                 .as_ref()
                 .and_then(|method| method.retry.as_ref());
             match tries.after(&failure, policy.filter(|_| body.is_replayable())) {
-                Some(wait) => sleep(wait).await,
+                Some(wait) => {
+                    drop(answer);
+                    sleep(wait).await;
+                }
                 None => return answer.ok_or(failure.status),
             }
         }
@@ -245,13 +248,13 @@ fn answered(endpoint: &ReadyEndpoint, response: http::Response<RecvStream>, held
     let peer = endpoint.connection.peer();
     let content = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_grpc = content.is_some_and(|value| value.starts_with(b"application/grpc"));
-    if parts.status != StatusCode::OK || !is_grpc {
+    let code = Code::in_headers(&parts.headers);
+    if code.is_none() && (parts.status != StatusCode::OK || !is_grpc) {
         return Outcome::Failed(Status::from_http(peer, parts.status).into(), None);
     }
     parts
         .extensions
         .insert(ServedBy(Arc::clone(&endpoint.endpoint.instance)));
-    let code = Code::in_headers(&parts.headers);
     let failure = code
         .filter(|code| *code != Code::Ok)
         .map(|code| Failure::in_trailers(code, &parts.headers));

@@ -102,6 +102,8 @@ impl Driver {
     }
 
     /// Makes the endpoints those of `instances`; who stays keeps its connection and its statistics.
+    ///
+    /// A last resort stays one until one of them is ready.
     fn replace(&mut self, instances: Vec<Arc<Instance>>) {
         let mut before = std::mem::take(&mut self.entries);
         for instance in instances {
@@ -115,6 +117,8 @@ impl Driver {
             };
             self.entries.insert(id, entry);
         }
+        self.entries
+            .extend(before.into_iter().filter(|(_, entry)| entry.last_resort));
     }
 
     fn start(&mut self, instance: Arc<Instance>) -> Entry {
@@ -147,17 +151,22 @@ impl Driver {
     }
 
     fn rebuild(&mut self, called: bool) {
+        let others_serve = self
+            .entries
+            .values()
+            .any(|entry| !entry.last_resort && entry.is_ready());
+        let is_needed = |entry: &Entry| entry.is_ready() && !others_serve;
         self.entries
-            .retain(|_, entry| !entry.last_resort || entry.is_ready());
+            .retain(|_, entry| !entry.last_resort || is_needed(entry));
         let candidates: Vec<Candidate> = self.entries.values().map(Entry::candidate).collect();
         let plan = self.plan(&candidates, called);
-        for (place, entry) in self.entries.values().enumerate() {
-            if plan.connect.contains(&place) {
-                entry.subchannel.connect();
-            } else if plan.rest.contains(&place) {
-                entry.subchannel.rest();
-            }
-        }
+        let entries: Vec<&Entry> = self.entries.values().collect();
+        plan.connect
+            .iter()
+            .for_each(|place| entries[*place].subchannel.connect());
+        plan.rest
+            .iter()
+            .for_each(|place| entries[*place].subchannel.rest());
         self.publish(plan);
     }
 
@@ -192,6 +201,7 @@ impl Driver {
         let endpoints = self.entries.values().map(Entry::status).collect();
         let freshness = self.freshness.clone();
         self.shared.published.store(Arc::new(Published {
+            state,
             picker,
             endpoints,
             freshness,

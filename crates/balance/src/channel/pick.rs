@@ -1,7 +1,7 @@
 //! From the published picker to an endpoint for one attempt.
 
 use super::Shared;
-use crate::{endpoint::ReadyEndpoint, policy::Pick, status::Status};
+use crate::{endpoint::ReadyEndpoint, policy::Pick, status::Status, subchannel::ConnectivityState};
 
 /// What a look at the picker gives.
 enum Choice {
@@ -25,7 +25,10 @@ impl Shared {
                 Choice::Fail(status) if !wait_for_ready => return Err(status),
                 Choice::Fail(_) | Choice::Wait => {}
             }
-            self.called.notify_one();
+            // Only who is idle has to be told: to tell others would make them publish anew, and wake all who wait here.
+            if self.published.load().state == ConnectivityState::Idle {
+                self.called.notify_one();
+            }
             if generation.changed().await.is_err() {
                 return Err(Status::unavailable("the channel was shut down"));
             }

@@ -11,10 +11,18 @@ use crate::{
     subchannel::{ConnectivityState, SubchannelState},
 };
 
-#[derive(Default)]
 pub(super) struct RoundRobin {
     /// Survives the pickers, so that a rebuild does not start over at the first endpoint.
     next: Arc<AtomicUsize>,
+}
+
+impl RoundRobin {
+    /// Begins anywhere: channels that live for one call would otherwise all call the first.
+    pub(super) fn new() -> Self {
+        Self {
+            next: Arc::new(AtomicUsize::new(fastrand::usize(..))),
+        }
+    }
 }
 
 impl Policy for RoundRobin {

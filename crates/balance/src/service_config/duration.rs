@@ -9,17 +9,25 @@ const MAX_SECONDS: u64 = 315_576_000_000;
 
 /// Reads a duration that is zero or more.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| {
-        D::Error::custom(format!("{text:?} is not a duration; write seconds followed by s, at most nine decimals, as in \"1.5s\""))
-    })
+    read(&String::deserialize(deserializer)?)
 }
 
-/// The same for a field that may be absent.
+/// The same for a field that may be absent, which in JSON of protobuf `null` means too.
 pub(super) fn optional<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
+    Option::<String>::deserialize(deserializer)?
+        .as_deref()
+        .map(read)
+        .transpose()
+}
+
+fn read<E: Error>(text: &str) -> Result<Duration, E> {
+    parse(text).ok_or_else(|| {
+        E::custom(format!(
+            "{text:?} is not a duration; write seconds followed by s, at most nine decimals, as in \"1.5s\""
+        ))
+    })
 }
 
 fn parse(text: &str) -> Option<Duration> {

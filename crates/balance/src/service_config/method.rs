@@ -152,7 +152,7 @@ impl MethodTable {
         if self.entries.is_empty() {
             return None;
         }
-        let service = &path[..=path.rfind('/')?];
+        let service = path.rfind('/').map_or("", |end| &path[..=end]);
         self.entries
             .get(path)
             .or_else(|| self.entries.get(service))

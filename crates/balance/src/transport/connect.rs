@@ -1,9 +1,9 @@
 //! From an endpoint's addresses to a connection that has proved to be alive.
 
-use std::io;
+use std::{io, time::Duration};
 
 use registry::Address;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::connection::{Connection, Driving};
 
@@ -18,22 +18,20 @@ pub(crate) enum ConnectFailed {
     TimedOut(Address),
 }
 
-impl ConnectFailed {
-    pub(crate) fn timed_out(addresses: &[Address]) -> Self {
-        Self::TimedOut(addresses[0].clone())
-    }
-}
-
-/// Connects to the first of `addresses` that answers. Dropping the future leaves nothing behind.
-pub(crate) async fn connect(addresses: &[Address]) -> Result<Connection, ConnectFailed> {
+/// Connects to the first of `addresses` that answers within `patience`. Dropping the future leaves nothing behind.
+pub(crate) async fn connect(
+    addresses: &[Address],
+    patience: Duration,
+) -> Result<Connection, ConnectFailed> {
     let mut last = None;
     for address in addresses {
-        match connect_one(address).await {
-            Ok(connection) => return Ok(connection),
-            Err(failed) => last = Some(failed),
+        match timeout(patience, connect_one(address)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(failed)) => last = Some(failed),
+            Err(_elapsed) => last = Some(ConnectFailed::TimedOut(address.clone())),
         }
     }
-    Err(last.unwrap_or_else(|| unreachable!("an instance has at least one address")))
+    Err(last.expect("an instance has at least one address"))
 }
 
 async fn connect_one(address: &Address) -> Result<Connection, ConnectFailed> {
@@ -55,4 +53,34 @@ async fn connect_one(address: &Address) -> Result<Connection, ConnectFailed> {
     // The handshake returns before the server has said anything, so a hung server looks connected.
     driving.answered().await.map_err(http2)?;
     Ok(driving.into_connection())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::{Address, ConnectFailed, Duration, connect};
+
+    #[tokio::test]
+    async fn an_address_that_hangs_is_left_for_the_next_and_the_failure_names_the_last() {
+        let hung = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addresses =
+            [&hung, &closed].map(|listener| Address::from(listener.local_addr().expect("bound")));
+        drop(closed);
+        let failed = connect(&addresses, Duration::from_millis(50))
+            .await
+            .expect_err("nobody answers");
+        assert!(
+            matches!(&failed, ConnectFailed::Tcp { address, .. } if *address == addresses[1]),
+            "{failed}"
+        );
+        let failed = connect(&addresses[..1], Duration::from_millis(50))
+            .await
+            .expect_err("nobody answers");
+        assert!(
+            matches!(&failed, ConnectFailed::TimedOut(address) if *address == addresses[0]),
+            "{failed}"
+        );
+    }
 }

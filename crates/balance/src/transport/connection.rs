@@ -2,11 +2,12 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,9 +16,10 @@ use registry::Address;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     select,
-    sync::Notify,
+    sync::{Notify, Semaphore},
+    time::sleep,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 /// A stream's window: what one response may have under way before its reader has taken it.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -26,6 +28,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Frames as large as this are taken from the server, for fewer of them in large messages.
 const FRAME_SIZE: u32 = 64 << 10;
+/// While calls wait for a stream, how often to look whether the server has said GOAWAY meanwhile.
+const GOAWAY_LOOK: Duration = Duration::from_millis(100);
 /// How many streams that we have reset are remembered, to ignore what the server had sent for them before it knew.
 const RESET_STREAMS: usize = 1_024;
 
@@ -38,7 +42,7 @@ pub(crate) struct Connection {
     peer: Arc<str>,
     send: SendRequest<Bytes>,
     slots: Arc<StreamSlots>,
-    closed: CancellationToken,
+    end: Arc<End>,
 }
 
 impl Connection {
@@ -49,21 +53,20 @@ impl Connection {
 
     /// Whether new streams can be had, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
-        !self.closed.is_cancelled()
+        !self.end.has_come()
     }
 
     /// Waits until no new streams can be had. Cancellation safe.
     pub(crate) async fn closed(&self) {
-        self.closed.cancelled().await;
+        self.end.comes().await;
     }
 
     /// Waits for the right to open a stream, and for the connection to take it; `None` when the connection takes no
     /// more. What was to be sent has then not left.
     pub(crate) async fn stream(&self) -> Option<(SendRequest<Bytes>, StreamSlot)> {
-        let slot = select! {
-            biased;
-            slot = StreamSlots::acquire(&self.slots) => slot,
-            () = self.closed() => return None,
+        let slot = match StreamSlots::try_acquire(&self.slots) {
+            Some(slot) => slot,
+            None => self.wait_for_slot().await?,
         };
         match self.send.clone().ready().await {
             Ok(send) => Some((send, slot)),
@@ -74,9 +77,25 @@ impl Connection {
         }
     }
 
+    async fn wait_for_slot(&self) -> Option<StreamSlot> {
+        let mut slot = pin!(StreamSlots::acquire(&self.slots));
+        loop {
+            // That the server has said GOAWAY shows here only; retiring the connection wakes all that wait.
+            if self.send.clone().ready().await.is_err() {
+                self.retire();
+            }
+            select! {
+                biased;
+                () = self.closed() => return None,
+                slot = &mut slot => return Some(slot),
+                () = sleep(GOAWAY_LOOK) => {}
+            }
+        }
+    }
+
     /// Gives the connection no new stream; those that it has finish.
     pub(crate) fn retire(&self) {
-        self.closed.cancel();
+        self.end.tell();
     }
 }
 
@@ -100,27 +119,30 @@ impl Driving {
             .max_concurrent_reset_streams(RESET_STREAMS)
             // We count the streams ourselves: h2 would queue without bound.
             .initial_max_send_streams(usize::MAX)
+            // h2 counts answers to calls that were given up long ago against the connection, for its whole life.
+            .max_local_error_reset_streams(None)
             .handshake(socket)
             .await?;
         let ping = driver.ping_pong().expect("taken once");
         let slots = Arc::new(StreamSlots::default());
-        let closed = CancellationToken::new();
+        let end = Arc::new(End::default());
         let peer: Arc<str> = peer.as_str().into();
         let connection = Connection {
             peer: Arc::clone(&peer),
             send,
             slots: Arc::clone(&slots),
-            closed: closed.clone(),
+            end: Arc::clone(&end),
         };
+        let telling = TellOnDrop(end);
         let task = tokio::spawn(async move {
-            let _closes = closed.drop_guard();
-            let end = poll_fn(|cx| {
+            let _tells = telling;
+            let ended = poll_fn(|cx| {
                 let end = Pin::new(&mut driver).poll(cx);
                 slots.limit(driver.max_concurrent_send_streams());
                 end
             })
             .await;
-            match end {
+            match ended {
                 Ok(()) => tracing::debug!(%peer, "connection closed"),
                 Err(error) => tracing::debug!(%peer, %error, "connection lost"),
             }
@@ -143,55 +165,94 @@ impl Driving {
     }
 }
 
-/// Counts a connection's streams against the limit that the server sets.
+/// That a connection takes no new streams any more. Asked for each pick, so it is an atomic and no lock.
+#[derive(Debug, Default)]
+struct End {
+    come: AtomicBool,
+    told: Notify,
+}
+
+impl End {
+    fn has_come(&self) -> bool {
+        self.come.load(Ordering::Acquire)
+    }
+
+    fn tell(&self) {
+        self.come.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    /// Cancellation safe.
+    async fn comes(&self) {
+        let mut told = pin!(self.told.notified());
+        told.as_mut().enable();
+        if !self.has_come() {
+            told.await;
+        }
+    }
+}
+
+/// Tells the end however the driving task ends.
+struct TellOnDrop(Arc<End>);
+
+impl Drop for TellOnDrop {
+    fn drop(&mut self) {
+        self.0.tell();
+    }
+}
+
+/// Counts a connection's streams against the limit that the server sets; who waits longest is served first.
 ///
 /// A fresh clone of `SendRequest` is always ready, and h2 queues what is above the limit without bound.
 #[derive(Debug)]
 struct StreamSlots {
-    used: AtomicUsize,
+    free: Semaphore,
     limit: AtomicUsize,
-    freed: Notify,
+    /// Slots that are to be withdrawn and are still in use.
+    owed: AtomicUsize,
 }
 
 impl Default for StreamSlots {
     fn default() -> Self {
         Self {
-            used: AtomicUsize::new(0),
-            limit: AtomicUsize::new(usize::MAX),
-            freed: Notify::new(),
+            free: Semaphore::new(Self::UNLIMITED),
+            limit: AtomicUsize::new(Self::UNLIMITED),
+            owed: AtomicUsize::new(0),
         }
     }
 }
 
 impl StreamSlots {
-    async fn acquire(this: &Arc<Self>) -> StreamSlot {
-        loop {
-            if let Some(slot) = Self::try_acquire(this) {
-                return slot;
-            }
-            let freed = this.freed.notified();
-            // One may have been freed between the look and the registration; a permit is kept for `notified`, but a
-            // raised limit wakes only those who wait.
-            if let Some(slot) = Self::try_acquire(this) {
-                return slot;
-            }
-            freed.await;
-        }
-    }
+    /// Far from what a semaphore can hold, so that no order of limits and ends overflows it.
+    const UNLIMITED: usize = Semaphore::MAX_PERMITS / 2;
 
     fn try_acquire(this: &Arc<Self>) -> Option<StreamSlot> {
-        let limit = this.limit.load(Ordering::Relaxed);
-        this.used
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-                (used < limit).then_some(used + 1)
-            })
-            .ok()
-            .map(|_| StreamSlot(Arc::clone(this)))
+        this.free.try_acquire().ok()?.forget();
+        Some(StreamSlot(Arc::clone(this)))
     }
 
+    /// Cancellation safe: who stops waiting loses its turn and nothing else.
+    async fn acquire(this: &Arc<Self>) -> StreamSlot {
+        this.free.acquire().await.expect("never closed").forget();
+        StreamSlot(Arc::clone(this))
+    }
+
+    /// Follows the server's limit; called by the one task that drives the connection.
     fn limit(&self, limit: usize) {
-        if self.limit.swap(limit, Ordering::Relaxed) < limit {
-            self.freed.notify_waiters();
+        let limit = limit.min(Self::UNLIMITED);
+        let before = self.limit.swap(limit, Ordering::Relaxed);
+        if limit < before {
+            let withdrawn = self.free.forget_permits(before - limit);
+            self.owed
+                .fetch_add(before - limit - withdrawn, Ordering::AcqRel);
+        } else if limit > before {
+            let more = limit - before;
+            let pay = |owed: usize| Some(owed.saturating_sub(more));
+            let owed = self
+                .owed
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, pay);
+            self.free
+                .add_permits(more.saturating_sub(owed.unwrap_or_default()));
         }
     }
 }
@@ -202,7 +263,14 @@ pub(crate) struct StreamSlot(Arc<StreamSlots>);
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        let owed = |owed: usize| owed.checked_sub(1);
+        if self
+            .0
+            .owed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, owed)
+            .is_err()
+        {
+            self.0.free.add_permits(1);
+        }
     }
 }

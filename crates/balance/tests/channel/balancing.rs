@@ -1,11 +1,23 @@
 //! Where calls go while instances come and go.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use balance::Channel;
 use tokio_stream::StreamExt;
 
-use crate::{call, client, hello, register, registry, server::Server, until, until_ready};
+use crate::{
+    call, client, hello,
+    peer::{Peer, greet_all, handshake},
+    register, registry,
+    server::Server,
+    until, until_ready,
+};
 
 #[tokio::test]
 async fn round_robin_gives_every_instance_the_same_share() {
@@ -139,6 +151,53 @@ async fn an_update_that_leaves_nobody_keeps_those_still_connected() {
 }
 
 #[tokio::test]
+async fn a_last_resort_serves_until_another_instance_is_ready() {
+    let registry = registry();
+    let (first, second) = (Server::start().await, Server::start().await);
+    let one = register(&registry, &first.address).await;
+    let channel = Channel::builder("greeter")
+        .registry(&registry)
+        .build()
+        .expect("a channel");
+    call(&channel, "before").await.expect("an answer");
+    one.deregister().await.expect("deregistered");
+    let is_last_resort = || {
+        channel
+            .explain()
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.remark.is_some())
+    };
+    until("it is a last resort", is_last_resort).await;
+    // One that cannot be reached comes first: it is no reason to let go of the one that can.
+    let nobody = registry::Address::new("127.0.0.1:1").expect("an address");
+    let _unreachable = register(&registry, &nobody).await;
+    until("the newcomer has failed", || {
+        channel
+            .explain()
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.state == "TRANSIENT_FAILURE")
+    })
+    .await;
+    assert_eq!(
+        call(&channel, "still").await.expect("an answer"),
+        first.address.as_str()
+    );
+    let _two = register(&registry, &second.address).await;
+    until("the last resort is gone", || {
+        channel.explain().endpoints.len() == 2
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(
+            call(&channel, "new").await.expect("an answer"),
+            second.address.as_str()
+        );
+    }
+}
+
+#[tokio::test]
 async fn pick_first_stays_with_one_until_it_goes() {
     let registry = registry();
     let mut servers = Vec::new();
@@ -205,4 +264,50 @@ async fn a_target_that_cannot_be_found_is_refused_when_the_channel_is_built() {
         .build()
         .expect_err("no such policy");
     assert!(policy.to_string().contains("round_robin"), "{policy}");
+}
+
+#[tokio::test]
+async fn connections_close_when_their_endpoint_or_channel_goes() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut peers = Vec::new();
+    let registry = registry();
+    let mut registrations = Vec::new();
+    for _ in 0..2 {
+        let open = Arc::clone(&open);
+        let peer = Peer::start(move |_, socket, address| {
+            let open = Arc::clone(&open);
+            async move {
+                open.fetch_add(1, Ordering::SeqCst);
+                let connection = handshake(socket).await;
+                greet_all(connection, "x", address).await;
+                open.fetch_sub(1, Ordering::SeqCst);
+            }
+        })
+        .await;
+        registrations.push(register(&registry, &peer.address).await);
+        peers.push(peer);
+    }
+    let channel = Channel::builder("greeter")
+        .registry(&registry)
+        .build()
+        .expect("a channel");
+    until_ready(&channel, 2).await;
+    call(&channel, "x").await.expect("an answer");
+    registrations
+        .pop()
+        .unwrap()
+        .deregister()
+        .await
+        .expect("gone");
+    until("one is closed", || open.load(Ordering::SeqCst) == 1).await;
+    drop(channel);
+    until("both are closed", || open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_service_with_a_slash_in_its_name_can_be_called() {
+    Channel::builder("shop/basket")
+        .registry(&registry())
+        .build()
+        .expect("a channel");
 }

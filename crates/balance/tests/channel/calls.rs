@@ -150,10 +150,24 @@ async fn a_deadline_ends_a_stream_that_always_has_more() {
 async fn what_a_service_config_gives_a_method_is_its_deadline() {
     let server = Server::start().await;
     let json = r#"{"methodConfig":[{"name":[{"service":"helloworld.Greeter","method":"SayHello"}],"timeout":"0.1s"}]}"#;
-    let status = call(&configured(&server, json), "forever")
-        .await
-        .expect_err("too slow");
+    let channel = configured(&server, json);
+    let status = call(&channel, "forever").await.expect_err("too slow");
     assert_eq!(status.code(), Code::DeadlineExceeded);
+    call(&channel, "in time").await.expect("an answer");
+    let told = server
+        .seen
+        .timeout
+        .lock()
+        .expect("no panic holds it")
+        .clone();
+    let nanos: u32 = told
+        .strip_suffix('n')
+        .and_then(|digits| digits.parse().ok())
+        .expect("nanoseconds");
+    assert!(
+        (1..100_000_000).contains(&nanos),
+        "the server was told what was left: {told}"
+    );
 }
 
 #[tokio::test]

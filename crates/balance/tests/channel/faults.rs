@@ -10,6 +10,7 @@ use std::{
 
 use balance::Channel;
 use tokio::{io::AsyncWriteExt, task::JoinSet};
+use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::{
@@ -277,10 +278,16 @@ async fn a_connection_that_dies_leaves_the_picker_before_the_registry_knows() {
 }
 
 #[tokio::test]
-async fn a_call_whose_connection_dies_under_it_is_unavailable_and_names_the_peer() {
-    let mortal = Peer::start(|_, socket, _| async move {
-        let mut connection = handshake(socket).await;
-        let _call = connection.accept().await;
+async fn a_call_whose_connection_dies_under_it_is_unavailable_and_is_not_made_again() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::clone(&seen);
+    let mortal = Peer::start(move |_, socket, _| {
+        let calls = Arc::clone(&calls);
+        async move {
+            let mut connection = handshake(socket).await;
+            let _call = connection.accept().await;
+            calls.fetch_add(1, Ordering::SeqCst);
+        }
     })
     .await;
     let status = client(&to(&[&mortal.address]))
@@ -291,6 +298,11 @@ async fn a_call_whose_connection_dies_under_it_is_unavailable_and_names_the_peer
     assert!(
         status.message().contains(mortal.address.as_str()),
         "{status}"
+    );
+    assert_eq!(
+        seen.load(Ordering::SeqCst),
+        1,
+        "an application may have acted on it"
     );
 }
 
@@ -321,4 +333,57 @@ async fn a_server_that_refuses_nothing_but_sends_rubbish_takes_no_other_call_dow
         }
     }
     assert_eq!(answered, 5);
+}
+
+#[tokio::test]
+async fn trailers_without_a_status_are_no_success() {
+    let peer = Peer::start(|_, socket, _| async move {
+        let mut connection = handshake(socket).await;
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let response = http::Response::builder()
+                .header("content-type", "application/grpc")
+                .body(())
+                .expect("one");
+            let mut stream = respond.send_response(response, false).expect("open");
+            stream
+                .send_trailers(http::HeaderMap::from_iter([(
+                    "x-other".parse().unwrap(),
+                    1.into(),
+                )]))
+                .expect("open");
+        }
+    })
+    .await;
+    let channel = Channel::builder(format!("static:///{}", peer.address))
+        .build()
+        .expect("a channel");
+    let mut stream = client(&channel)
+        .say_hello_stream_reply(hello("x"))
+        .await
+        .expect("a stream")
+        .into_inner();
+    let end = stream.next().await;
+    assert!(matches!(end, Some(Err(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_status_that_is_given_counts_more_than_http() {
+    let peer = Peer::start(|_, socket, _| async move {
+        let mut connection = handshake(socket).await;
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let response = http::Response::builder()
+                .status(503)
+                .header("content-type", "application/grpc")
+                .header("grpc-status", "8")
+                .body(())
+                .expect("one");
+            respond.send_response(response, true).expect("open");
+        }
+    })
+    .await;
+    let channel = Channel::builder(format!("static:///{}", peer.address))
+        .build()
+        .expect("a channel");
+    let status = call(&channel, "x").await.expect_err("refused");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 }

@@ -6,6 +6,7 @@ mod faults;
 mod peer;
 mod readiness;
 mod server;
+mod streams;
 
 use std::time::Duration;
 

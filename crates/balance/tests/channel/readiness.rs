@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use balance::{Channel, ConnectivityState, WaitForReady};
+use balance::{Channel, ConnectivityState, ResponseBody, WaitForReady};
 use registry::{Address, Registry, ServiceName};
 use tonic::Code;
+use tower::Service;
 
 use crate::{call, client, hello, register, registry, server::Server};
 
@@ -138,6 +139,36 @@ async fn a_process_that_starts_again_at_its_address_is_called_without_waiting_fo
 }
 
 #[tokio::test]
+async fn any_change_of_a_registration_ends_the_backoff() {
+    let registry = registry();
+    let address = nobody().await;
+    let registration = register(&registry, &address).await;
+    let channel = Channel::builder("greeter")
+        .registry(&registry)
+        .build()
+        .expect("a channel");
+    call(&channel, "early")
+        .await
+        .expect_err("nobody listens yet");
+    let _server = Server::start_at(address.as_str()).await;
+    let changed = tokio::time::Instant::now();
+    registration
+        .update(|instance| instance.with_label("ready", "yes"))
+        .await;
+    let mut request = hello("again");
+    request.extensions_mut().insert(WaitForReady(true));
+    client(&channel)
+        .say_hello(request)
+        .await
+        .expect("an answer");
+    assert!(
+        changed.elapsed() < Duration::from_millis(500),
+        "took {:?}: a backoff was waited for",
+        changed.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn an_instance_that_comes_back_by_itself_is_found_within_the_cap_of_the_backoff() {
     let registry = registry();
     let address = nobody().await;
@@ -214,4 +245,31 @@ async fn calls_queue_until_the_registry_has_been_read() {
         "queued, not failed: {status}"
     );
     assert_eq!(channel.state(), ConnectivityState::Connecting);
+}
+
+#[tokio::test]
+async fn a_call_that_waits_does_not_keep_the_channel_busy() {
+    let mut channel = Channel::builder("greeter")
+        .registry(&registry())
+        .build()
+        .expect("a channel");
+    let mut request = http::Request::post("http://greeter/helloworld.Greeter/SayHello")
+        .body(ResponseBody::default())
+        .expect("a request");
+    request.extensions_mut().insert(WaitForReady(true));
+    let mut call = channel.call(request);
+    let mut polls = 0;
+    let waiting = std::future::poll_fn(|cx| {
+        polls += 1;
+        call.as_mut().poll(cx)
+    });
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), waiting)
+            .await
+            .is_err()
+    );
+    assert!(
+        polls < 10,
+        "woken {polls} times in a second in which nothing happened"
+    );
 }

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -34,7 +34,8 @@ pub(crate) struct Seen {
     pub(crate) running: AtomicUsize,
     /// The last `grpc-previous-rpc-attempts`.
     pub(crate) previous_attempts: AtomicUsize,
-    pub(crate) timeout_ms: AtomicUsize,
+    /// The last `grpc-timeout`.
+    pub(crate) timeout: Mutex<String>,
 }
 
 impl Server {
@@ -115,8 +116,7 @@ fn number(request: &Request<HelloRequest>, header: &str) -> usize {
         .metadata()
         .get(header)
         .and_then(|value| value.to_str().ok());
-    text.and_then(|text| text.trim_end_matches(char::is_alphabetic).parse().ok())
-        .unwrap_or(0)
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 #[tonic::async_trait]
@@ -131,9 +131,13 @@ impl Greeter for Handler {
             number(&request, "grpc-previous-rpc-attempts"),
             Ordering::SeqCst,
         );
-        self.seen
-            .timeout_ms
-            .store(number(&request, "grpc-timeout"), Ordering::SeqCst);
+        let timeout = request
+            .metadata()
+            .get("grpc-timeout")
+            .and_then(|value| value.to_str().ok());
+        timeout
+            .unwrap_or_default()
+            .clone_into(&mut self.seen.timeout.lock().expect("no panic holds it"));
         match request.get_ref().name.as_str() {
             "forever" => std::future::pending().await,
             "never" => Err(Status::failed_precondition("50 % of “never”")),
