@@ -124,10 +124,10 @@ impl Incarnation {
 
     /// Reads what [`Display`](fmt::Display) writes: 1 to 16 hexadecimal digits, not all zero.
     pub fn parse(text: &str) -> Option<Self> {
-        u64::from_str_radix(text, 16)
-            .ok()
-            .and_then(NonZeroU64::new)
-            .map(Self)
+        // `from_str_radix` alone would take "+f", and any number of leading zeros.
+        let digits = text.len() <= 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = digits.then(|| u64::from_str_radix(text, 16).ok())??;
+        NonZeroU64::new(number).map(Self)
     }
 }
 
@@ -246,5 +246,21 @@ impl Instance {
     pub fn with_incarnation(mut self, incarnation: Incarnation) -> Self {
         self.incarnation = Some(incarnation);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Incarnation;
+
+    #[test]
+    fn an_incarnation_is_1_to_16_hexadecimal_digits_and_not_zero() {
+        let incarnation = Incarnation::random();
+        let text = incarnation.to_string();
+        assert_eq!(Incarnation::parse(&text), Some(incarnation));
+        assert!(Incarnation::parse("f").is_some());
+        for bad in ["", "0", "+f", "-1", "0x1", "g", " f", "0000000000000000f"] {
+            assert_eq!(Incarnation::parse(bad), None, "{bad:?}");
+        }
     }
 }
