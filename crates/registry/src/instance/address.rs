@@ -7,11 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{InvalidInstance, name::host_problem};
+use super::{
+    InvalidInstance,
+    name::{host_problem, size_problem},
+};
 
-const ALLOWED: &str = "an address is host:port, where the host is an IPv4 address, an IPv6 address in brackets or a host name, and the port is from 1 to 65535";
+const ALLOWED: &str = "an address is host:port in at most 253 bytes, where the host is an IPv4 address, an IPv6 address in brackets or a host name, and the port is from 1 to 65535";
 
-/// Where an instance answers: `10.0.0.7:50051`, `[fd00::7]:50051` or `greeter-0.example:50051`.
+/// Where an instance answers: `10.0.0.7:50051`, `[fd00::7]:50051` or `greeter-0.example:50051`; at most 253 bytes.
 ///
 /// ```
 /// use registry::Address;
@@ -69,8 +72,8 @@ impl Address {
 }
 
 fn parse(address: &str) -> Result<u16, String> {
-    if address.is_empty() {
-        return Err("is empty".into());
+    if let Some(problem) = size_problem(address) {
+        return Err(problem);
     }
     let (host, port) = address.rsplit_once(':').ok_or("has no port")?;
     match host.strip_prefix('[') {
@@ -124,6 +127,7 @@ impl FromStr for Address {
 #[cfg(test)]
 mod tests {
     use super::Address;
+    use crate::InstanceId;
 
     #[test]
     fn every_form_of_host_is_read() {
@@ -135,6 +139,19 @@ mod tests {
             let address = Address::new(text).expect(text);
             assert_eq!((address.as_str(), address.host()), (text, host));
         }
+    }
+
+    #[test]
+    fn every_address_can_be_an_id() {
+        let longest = format!("{}:65535", "h".repeat(247));
+        let address = Address::new(&longest).expect("253 bytes");
+        let id = InstanceId::from(&address);
+        assert_eq!(InstanceId::new(id.as_str()), Ok(id));
+        let refused = Address::new(&format!("h{longest}")).expect_err("254 bytes");
+        assert!(
+            refused.to_string().contains("is 254 bytes long"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -26,7 +26,8 @@ fn segment_problem(text: &str) -> Option<String> {
     Some(format!("contains {bad:?}"))
 }
 
-fn size_problem(text: &str) -> Option<String> {
+/// What keeps `text` from being any part of an instance.
+pub(super) fn size_problem(text: &str) -> Option<String> {
     match text.len() {
         0 => Some("is empty".into()),
         1..=MAX_BYTES => None,

@@ -122,7 +122,7 @@ fn what_is_no_instance_is_refused_with_its_reason() {
             "status",
         ),
         (&unclosed, "JSON"),
-        (&huge, "1000000 bytes"),
+        (&huge, "1000002 bytes"),
     ] {
         let error = read(value).expect_err(reason);
         assert!(error.contains(reason), "{error}");
