@@ -12,6 +12,8 @@ use crate::{Backoff, BackoffPolicy, Loss, one_line};
 
 /// Below this etcd grants more than is asked for, with its default election timeout.
 const SHORTEST: i64 = 2;
+/// Above this etcd grants nothing. Who says more is taken to mean this: a clock can be that far ahead, but not any further.
+const LONGEST: i64 = 9_000_000_000;
 
 /// A lease that was granted to us. Dropped, it is left to expire.
 #[derive(Debug)]
@@ -173,17 +175,24 @@ fn whole_seconds(ttl: Duration) -> i64 {
 }
 
 fn seconds(ttl: i64) -> Duration {
-    Duration::from_secs(ttl.max(0).unsigned_abs())
+    Duration::from_secs(ttl.clamp(0, LONGEST).unsigned_abs())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, whole_seconds};
+    use super::{Duration, Instant, seconds, whole_seconds};
 
     #[test]
     fn a_part_of_a_second_is_rounded_up() {
         assert_eq!(whole_seconds(Duration::from_millis(2_001)), 3);
         assert_eq!(whole_seconds(Duration::from_secs(10)), 10);
         assert_eq!(whole_seconds(Duration::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn an_absurd_ttl_is_a_very_long_one_or_none() {
+        let now = Instant::now();
+        assert!(now + seconds(i64::MAX) > now + seconds(1_000_000));
+        assert_eq!(now + seconds(i64::MIN), now);
     }
 }
