@@ -21,13 +21,13 @@ pub enum ConnectError {
         "{url:?} names no registry: a registry URL is etcd://HOST:PORT,HOST:PORT/NAMESPACE, file:///DIRECTORY, fixed:///LIST.json or memory:"
     )]
     UnknownScheme {
-        /// The URL as given.
+        /// The URL as given, less a user and password.
         url: String,
     },
     /// What follows `file://` or `fixed://` is no absolute path.
     #[error("{url:?} has no absolute path; write {scheme}:///PATH with three slashes")]
     NoPath {
-        /// The URL as given.
+        /// The URL as given, less a user and password.
         url: String,
         /// Its scheme.
         scheme: &'static str,
@@ -65,7 +65,9 @@ pub fn connect(url: &str) -> Result<Registry, ConnectError> {
         Some(("etcd" | "etcds", _)) => Ok(EtcdStore::new(url.parse::<EtcdOptions>()?).into()),
         Some(("file", rest)) => Ok(FileStore::open(path(url, "file", rest)?)?.into()),
         Some(("fixed", rest)) => Ok(FixedStore::from_file(path(url, "fixed", rest)?)?.into()),
-        _ => Err(ConnectError::UnknownScheme { url: url.into() }),
+        _ => Err(ConnectError::UnknownScheme {
+            url: without_user(url),
+        }),
     }
 }
 
@@ -73,9 +75,20 @@ fn path(url: &str, scheme: &'static str, rest: &str) -> Result<String, ConnectEr
     let path = rest.strip_prefix("//").filter(|path| path.starts_with('/'));
     let decoded = path.and_then(|path| percent_decode_str(path).decode_utf8().ok());
     decoded.map(Into::into).ok_or_else(|| ConnectError::NoPath {
-        url: url.into(),
+        url: without_user(url),
         scheme,
     })
+}
+
+/// The URL as a message may repeat it: less what is before an `@`, which may be a password.
+fn without_user(url: &str) -> String {
+    let Some((before, after)) = url.rsplit_once('@') else {
+        return url.into();
+    };
+    let scheme = ["//", ":"]
+        .iter()
+        .find_map(|end| Some(before.find(end)? + end.len()));
+    format!("{}***@{after}", &before[..scheme.unwrap_or(0)])
 }
 
 #[cfg(test)]
@@ -88,6 +101,26 @@ mod tests {
         let url = format!("file://{}/a%20b", directory.path().display());
         connect(&url).expect("a registry");
         assert!(directory.path().join("a b").is_dir());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_repeats_no_password() {
+        for url in [
+            "zookeeper://root:secret@h:2181/x",
+            "zookeeper://root:se@cret//@h:2181/x",
+            "file://root:secret@h:2181/x",
+            "fixed:root:secret@h:2181/x",
+            "etcd://root:secret@h:2181/x",
+            "etcds://root:secret@h:2181/x",
+            "etcd:root:secret@h:2181/x",
+            "root:secret@h:2181/x",
+        ] {
+            let refused = connect(url).expect_err(url);
+            let message = format!("{refused} {refused:?}");
+            assert!(!message.contains("cret"), "{message}");
+            let host = message.contains("h:2181");
+            assert_eq!(host, message.contains("***@h:2181/x"), "{message}");
+        }
     }
 
     #[tokio::test]
