@@ -166,3 +166,113 @@ fn failing(candidates: &[Candidate]) -> Arc<dyn Picker> {
         "no instance can be reached: {shown}{more}"
     ))))
 }
+
+#[cfg(test)]
+mod tests {
+    use registry::{Address, Instance, ServiceName};
+
+    use super::{
+        Arc, Candidate, ConnectivityState, Endpoint, Pick, Plan, PolicyConfig, SubchannelState,
+    };
+
+    /// One candidate for each state, with serials from 0.
+    fn candidates(states: &[SubchannelState]) -> Vec<Candidate> {
+        let candidate = |(serial, state): (u64, &SubchannelState)| {
+            let service = ServiceName::new("greeter").expect("a name");
+            let address = Address::new(&format!("10.0.0.1:{}", serial + 1)).expect("an address");
+            let endpoint = Arc::new(Endpoint::new(Arc::new(Instance::new(service, address))));
+            Candidate {
+                serial,
+                endpoint,
+                state: state.clone(),
+            }
+        };
+        (0..).zip(states).map(candidate).collect()
+    }
+
+    fn failed(cause: &str) -> SubchannelState {
+        SubchannelState::TransientFailure(cause.into())
+    }
+
+    fn failure(plan: &Plan) -> String {
+        match plan.picker.pick() {
+            Pick::Fail(status) => status.message.to_string(),
+            Pick::Ready(_) | Pick::Queue => panic!("the plan does not fail calls"),
+        }
+    }
+
+    const IN_ORDER: PolicyConfig = PolicyConfig::PickFirst { shuffle: false };
+
+    #[test]
+    fn round_robin_connects_everybody_and_queues_meanwhile() {
+        let states = [
+            SubchannelState::Idle,
+            failed("refused"),
+            SubchannelState::Idle,
+            SubchannelState::Connecting,
+        ];
+        let plan = PolicyConfig::RoundRobin
+            .build()
+            .plan(&candidates(&states), false);
+        assert_eq!(
+            (plan.state, plan.connect),
+            (ConnectivityState::Connecting, vec![0, 2])
+        );
+        assert!(matches!(plan.picker.pick(), Pick::Queue));
+    }
+
+    #[test]
+    fn a_policy_fails_calls_only_when_nobody_can_be_reached_and_says_why() {
+        for policy in [PolicyConfig::RoundRobin, IN_ORDER] {
+            let states: Vec<_> = ["a", "b", "c", "d", "e"].map(failed).into();
+            let plan = policy.build().plan(&candidates(&states), false);
+            assert_eq!(plan.state, ConnectivityState::TransientFailure);
+            assert_eq!(
+                failure(&plan),
+                "no instance can be reached: a; b; c; and 2 more"
+            );
+        }
+    }
+
+    #[test]
+    fn pick_first_tries_the_next_only_when_those_before_it_have_failed() {
+        let mut policy = IN_ORDER.build();
+        let plan = policy.plan(
+            &candidates(&[SubchannelState::Idle, SubchannelState::Idle]),
+            false,
+        );
+        assert_eq!(
+            (plan.state, plan.connect),
+            (ConnectivityState::Connecting, vec![0])
+        );
+        let plan = policy.plan(
+            &candidates(&[SubchannelState::Connecting, SubchannelState::Idle]),
+            false,
+        );
+        assert_eq!(
+            (plan.state, plan.connect),
+            (ConnectivityState::Connecting, vec![])
+        );
+        let plan = policy.plan(
+            &candidates(&[failed("refused"), SubchannelState::Idle]),
+            false,
+        );
+        assert_eq!(
+            (plan.state, plan.connect),
+            (ConnectivityState::Connecting, vec![1])
+        );
+    }
+
+    #[test]
+    fn a_shuffled_pick_first_does_not_always_begin_with_the_same() {
+        let idle = vec![SubchannelState::Idle; 4];
+        let first = |_| {
+            PolicyConfig::PickFirst { shuffle: true }
+                .build()
+                .plan(&candidates(&idle), false)
+                .connect[0]
+        };
+        let firsts: std::collections::BTreeSet<_> = (0..200).map(first).collect();
+        assert_eq!(firsts.len(), 4);
+    }
+}

@@ -140,3 +140,68 @@ impl Snapshot {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{Arc, Change, Instance, InstanceId, Revision, ServiceName, Snapshot, Update};
+    use crate::{Address, Weight};
+
+    fn instance() -> impl Strategy<Value = Arc<Instance>> {
+        (1..8u16, 1..3u32).prop_map(|(port, weight)| {
+            let service = ServiceName::new("greeter").expect("a name");
+            let address = Address::new(&format!("10.0.0.1:{port}")).expect("an address");
+            Arc::new(
+                Instance::new(service, address).with_weight(Weight::new(weight).expect("a weight")),
+            )
+        })
+    }
+
+    fn update() -> impl Strategy<Value = Update> {
+        prop_oneof![
+            instance().prop_map(Update::Upsert),
+            instance().prop_map(|instance| Update::Remove(InstanceId::clone(&instance.id))),
+            vec(instance(), 0..6).prop_map(Update::Reset),
+        ]
+    }
+
+    fn after(updates: Vec<Update>) -> Snapshot {
+        let nobody = Snapshot::empty(ServiceName::new("greeter").expect("a name"));
+        nobody.apply(Change {
+            revision: Revision(1),
+            updates,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_changed_between_two_snapshots_leads_from_one_to_the_other(
+            before in vec(update(), 0..6),
+            later in vec(update(), 0..6),
+        ) {
+            let before = after(before);
+            let now = before.clone().apply(Change { revision: Revision(2), updates: later });
+            let changes = now.changes_since(&before);
+            prop_assert!(changes.len() <= before.len() + now.len());
+            let led = before.apply(Change { revision: Revision(2), updates: changes });
+            prop_assert_eq!(led, now);
+        }
+
+        #[test]
+        fn a_reset_leaves_just_what_it_names_and_keeps_what_was_the_same(
+            before in vec(update(), 0..6),
+            all in vec(instance(), 0..6),
+        ) {
+            let before = after(before);
+            let now = before.clone().apply(Change { revision: Revision(2), updates: vec![Update::Reset(all.clone())] });
+            prop_assert!(now.instances().all(|instance| all.contains(instance)));
+            prop_assert!(all.iter().all(|instance| now.get(&instance.id).is_some()));
+            for instance in now.instances() {
+                let once = all.iter().filter(|other| other.id == instance.id).count() == 1;
+                let kept = before.get(&instance.id).filter(|old| once && *old == instance);
+                prop_assert!(kept.is_none_or(|kept| Arc::ptr_eq(kept, instance)), "what is the same is shared");
+            }
+        }
+    }
+}
