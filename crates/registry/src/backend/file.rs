@@ -28,6 +28,7 @@ mod layout;
 mod notify;
 mod place;
 mod recheck;
+mod root;
 mod sight;
 mod watch;
 
@@ -54,6 +55,7 @@ use self::{
     hold::FileHold,
     layout::{or_absent, service_of},
     notify::Notifier,
+    root::Root,
     sight::Sight,
     watch::Watcher,
 };
@@ -119,7 +121,7 @@ pub struct FileStore {
 
 #[derive(Debug)]
 struct Shared {
-    root: PathBuf,
+    root: Root,
     url: String,
     undecodable: Undecodable,
     /// Counts what this store has told; there is no revision that processes share.
@@ -131,35 +133,41 @@ struct Shared {
 impl FileStore {
     /// The registry in the directory `root`, which is made with mode 0700 when it is missing.
     ///
-    /// One that is there is refused unless this user or root owns it; its mode is the operator's own choice.
+    /// One that is there is refused unless this user or root owns it, now and whenever something is done with it; its
+    /// mode is the operator's own choice.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, FileError> {
         let given = root.into();
         let root = absolute(&given).map_err(|source| FileError::Unusable {
             path: given,
             source,
         })?;
-        layout::prepare_root(&root)?;
-        Ok(Self {
+        let root = Root::new(root);
+        root.prepare()?;
+        Ok(Self::at(root))
+    }
+
+    fn at(root: Root) -> Self {
+        Self {
             shared: Arc::new(Shared {
-                url: path_url("file", &root),
+                url: path_url("file", root.path()),
                 root,
                 undecodable: Undecodable::default(),
                 revision: AtomicU64::new(0),
                 notifier: Mutex::default(),
                 owned: Mutex::default(),
             }),
-        })
+        }
     }
 
     /// The registry's directory.
     pub fn root(&self) -> &Path {
-        &self.shared.root
+        self.shared.root.path()
     }
 }
 
 impl Shared {
     fn directory(&self, service: &ServiceName) -> Arc<Directory> {
-        Arc::new(Directory::new(&self.root, service.clone()))
+        Arc::new(Directory::new(self.root.clone(), service.clone()))
     }
 
     fn sight(&self, service: &ServiceName) -> Sight {
@@ -179,7 +187,7 @@ impl Shared {
                 Some(notifier)
             }
             Err(error) => {
-                tracing::warn!(root = %self.root.display(), %error, "cannot be told of changes; looking each second");
+                tracing::warn!(root = %self.root.path().display(), %error, "cannot be told of changes; looking each second");
                 None
             }
         }
@@ -210,7 +218,8 @@ impl Shared {
 
     fn services(&self) -> io::Result<Vec<ServiceName>> {
         let mut services = Vec::new();
-        let Some(entries) = or_absent(fs::read_dir(&self.root))? else {
+        self.root.check().map_err(io::Error::other)?;
+        let Some(entries) = or_absent(fs::read_dir(self.root.path()))? else {
             return Ok(services);
         };
         for entry in entries {

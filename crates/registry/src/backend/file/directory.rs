@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     blocking,
     layout::{self, FileIdentity, or_absent},
+    root::Root,
 };
 use crate::{Backoff, BackoffPolicy, ServiceName};
 
@@ -29,7 +30,7 @@ const LOCK_BOUND: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Directory {
-    root: PathBuf,
+    root: Root,
     path: PathBuf,
     service: ServiceName,
     /// Whose turn it is among this process's tasks, so that only one of them asks for the lock.
@@ -47,10 +48,10 @@ pub(super) struct DirectoryLock {
 }
 
 impl Directory {
-    pub(super) fn new(root: &Path, service: ServiceName) -> Self {
+    pub(super) fn new(root: Root, service: ServiceName) -> Self {
         Self {
-            root: root.to_owned(),
-            path: layout::service_directory(root, &service),
+            path: layout::service_directory(root.path(), &service),
+            root,
             service,
             turn: Arc::new(Semaphore::new(1)),
             was_cleaned: AtomicBool::new(false),
@@ -70,17 +71,20 @@ impl Directory {
         !self.was_cleaned.swap(true, Ordering::Relaxed)
     }
 
-    /// Makes sure that the directory is there.
+    /// Makes sure that the directory is there, in a registry that may be trusted.
     pub(super) fn create(&self) -> io::Result<()> {
-        if self.path.is_dir() {
-            return Ok(());
-        }
-        layout::prepare_root(&self.root).map_err(io::Error::other)?;
+        self.root.prepare().map_err(io::Error::other)?;
         DirBuilder::new().recursive(true).create(&self.path)
+    }
+
+    /// Refuses a registry that may not be trusted: to be asked before anything in it is believed.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.root.check().map_err(io::Error::other)
     }
 
     /// The names of all files in it; none when there is no directory.
     pub(super) fn names(&self) -> io::Result<BTreeSet<OsString>> {
+        self.check()?;
         // A file that is replaced during a reading can be missing from it (tmpfs before Linux 6.6), but hardly from
         // two in a row.
         let mut names = self.read_names()?;

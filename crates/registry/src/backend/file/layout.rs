@@ -1,4 +1,4 @@
-//! Where in the registry's directory each thing lies, and whose the directory may be.
+//! Where in the registry's directory each thing lies.
 //!
 //! ```text
 //! ROOT/                      created with mode 0700
@@ -10,15 +10,13 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::FileError;
 use crate::{InstanceId, ServiceName};
 
 /// What cannot stand in a file's name, and the sign that announces it. All else that a name may have stays readable.
@@ -67,37 +65,6 @@ pub(super) fn is_unfinished(file: &OsStr) -> bool {
         .is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED))
 }
 
-/// Makes sure that the registry's directory is there and may be trusted.
-pub(super) fn prepare_root(root: &Path) -> Result<(), FileError> {
-    let failed = |source| FileError::Unusable {
-        path: root.to_owned(),
-        source,
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(root)
-        .map_err(failed)?;
-    let user = nix::unistd::geteuid().as_raw();
-    // The link counts as much as what it leads to: whoever owns it can lead us elsewhere.
-    for metadata in [fs::symlink_metadata(root), fs::metadata(root)] {
-        check_owner(root, metadata.map_err(failed)?.uid(), user)?;
-    }
-    Ok(())
-}
-
-/// Root's directories are an operator's arrangement; anybody else's let them forge and remove instances.
-fn check_owner(path: &Path, owner: u32, user: u32) -> Result<(), FileError> {
-    if owner == user || owner == 0 {
-        return Ok(());
-    }
-    Err(FileError::ForeignOwner {
-        path: path.to_owned(),
-        owner,
-        user,
-    })
-}
-
 /// What makes one file itself, whatever its name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileIdentity {
@@ -132,7 +99,7 @@ pub(super) fn or_absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 mod tests {
     use std::{ffi::OsStr, path::Path};
 
-    use super::{check_owner, id_of, record_name, service_directory, service_of};
+    use super::{id_of, record_name, service_directory, service_of};
     use crate::{InstanceId, ServiceName};
 
     #[test]
@@ -158,20 +125,5 @@ mod tests {
             assert_eq!(name, format!("{id}.json"));
             assert_eq!(id_of(OsStr::new(&name)), Some(id));
         }
-    }
-
-    #[test]
-    fn a_directory_of_somebody_else_is_refused_by_name_and_owner() {
-        let path = Path::new("/tmp/discovery-1000");
-        assert!(check_owner(path, 1000, 1000).is_ok(), "our own");
-        assert!(check_owner(path, 0, 1000).is_ok(), "an operator's");
-        let message = check_owner(path, 1001, 1000)
-            .expect_err("somebody else's")
-            .to_string();
-        assert!(
-            message.contains("/tmp/discovery-1000") && message.contains("1001"),
-            "{message}"
-        );
-        assert!(check_owner(path, 1001, 0).is_err(), "root trusts no user");
     }
 }

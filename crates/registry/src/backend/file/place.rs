@@ -118,6 +118,7 @@ impl Place {
     }
 
     fn look(&self) -> io::Result<Seen> {
+        self.directory.check()?;
         let name = self.path.file_name().unwrap_or(OsStr::new(""));
         look(&self.directory, name, &self.undecodable)
     }

@@ -58,6 +58,7 @@ impl Sight {
 
     /// Looks at the files of these names, and says what has changed.
     pub(super) fn look_at(&mut self, names: &BTreeSet<OsString>) -> io::Result<Vec<Update>> {
+        self.directory.check()?;
         let mut updates = Vec::new();
         for name in names.iter().filter(|name| layout::is_record(name)) {
             let now = look(&self.directory, name, &self.undecodable)?.instance();
