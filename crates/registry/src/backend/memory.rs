@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -51,19 +51,36 @@ impl Shared {
         self.steps.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    fn services(&self) -> MutexGuard<'_, HashMap<ServiceName, watch::Sender<Service>>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with a service that is held or watched from now on. One that is neither any more is forgotten when
+    /// the next one comes.
     fn service<T>(
         &self,
         service: &ServiceName,
         with: impl FnOnce(&watch::Sender<Service>) -> T,
     ) -> T {
-        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.services();
+        if !services.contains_key(service) {
+            services.retain(|_, known| known.receiver_count() > 0);
+        }
         let entry = services.entry(service.clone()).or_insert_with(|| {
             watch::Sender::new(Service {
-                snapshot: Snapshot::empty(service.clone()),
+                snapshot: self.nobody(service),
                 holders: HashMap::new(),
             })
         });
         with(entry)
+    }
+
+    /// No instances, as of now: no revision is older than what was told before.
+    fn nobody(&self, service: &ServiceName) -> Snapshot {
+        Snapshot::empty(service.clone()).apply(Change {
+            revision: Revision(self.steps.load(Ordering::Relaxed)),
+            updates: Vec::new(),
+        })
     }
 
     /// Applies `update` where `holder` still holds `id`, and says whether it does.
@@ -135,10 +152,10 @@ impl Store for MemoryStore {
     }
 
     fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
-        ready(Ok(self
-            .shared
-            .service(service, |sender| sender.borrow().snapshot.clone())))
-        .boxed()
+        let services = self.shared.services();
+        let known = services.get(service);
+        let listed = known.map(|sender| sender.borrow().snapshot.clone());
+        ready(Ok(listed.unwrap_or_else(|| self.shared.nobody(service)))).boxed()
     }
 
     fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
@@ -154,11 +171,7 @@ impl Store for MemoryStore {
     }
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
-        let services = self
-            .shared
-            .services
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let services = self.shared.services();
         let mut names: Vec<_> = services
             .iter()
             .filter(|(_, s)| !s.borrow().snapshot.is_empty())
@@ -262,5 +275,25 @@ impl Drop for MemoryHold {
             self.holder,
             Update::Remove(self.id.clone()),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::{MemoryStore, ServiceName, Store};
+
+    #[tokio::test]
+    async fn what_is_only_asked_for_takes_no_memory_for_long() {
+        let store = MemoryStore::new();
+        for number in 0..100 {
+            let name = ServiceName::new(&format!("asked-{number}")).expect("a name");
+            assert!(store.list(&name).await.expect("a list").is_empty());
+            let first = store.watch(&name).next().await.expect("an item");
+            assert_eq!(first.expect("a reset").updates.len(), 1);
+        }
+        let known = store.shared.services().len();
+        assert!(known <= 1, "{known} services are known");
     }
 }
