@@ -79,7 +79,7 @@ impl Store for EtcdStore {
             let key = self
                 .keys
                 .instance(&request.instance.service, &request.instance.id);
-            let hold = EtcdHold::new(members, key, request).await?;
+            let hold = EtcdHold::new(members, key, request, self.quiet).await?;
             Ok(Box::new(hold) as Box<dyn Hold>)
         })
     }

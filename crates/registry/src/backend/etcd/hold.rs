@@ -1,10 +1,13 @@
 //! An instance's key under a lease of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use futures_util::future::BoxFuture;
-use tokio::{select, sync::watch};
+use tokio::{
+    select,
+    sync::{Notify, watch},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -30,6 +33,8 @@ pub(super) struct EtcdHold {
     /// The revision of our newest put.
     written: i64,
     told: watch::Receiver<Option<Loss>>,
+    /// Makes whoever watches over the key look at it.
+    doubt: Arc<Notify>,
     guard: AbortOnDropHandle<()>,
     released: bool,
 }
@@ -57,11 +62,12 @@ impl Problem {
 }
 
 impl EtcdHold {
-    /// Puts the instance at `key` and keeps it there.
+    /// Puts the instance at `key` and keeps it there; after a silence of `quiet` the key is looked at.
     pub(super) async fn new(
         members: Arc<Members>,
         key: String,
         request: HoldRequest,
+        quiet: Duration,
     ) -> Result<Self, StoreError> {
         let HoldRequest {
             instance,
@@ -90,7 +96,7 @@ impl EtcdHold {
             lease: lease.id(),
         };
         match put.claim(claim).await {
-            Ok(known) => Ok(Self::guarded(members, key, instance, lease, known)),
+            Ok(known) => Ok(Self::guarded(members, key, instance, lease, known, quiet)),
             Err(problem) => {
                 // What may have been written after all is left to expire: see `Drop`.
                 if problem.wrote_nothing() {
@@ -108,8 +114,10 @@ impl EtcdHold {
         instance: Instance,
         lease: Lease,
         known: i64,
+        quiet: Duration,
     ) -> Self {
         let (tell, told) = watch::channel(None);
+        let doubt = Arc::new(Notify::new());
         let keeper = lease.keeper();
         let place = Place {
             members: Arc::clone(&members),
@@ -120,6 +128,8 @@ impl EtcdHold {
             holder: instance.incarnation,
             known,
             written: known,
+            quiet,
+            doubt: Arc::clone(&doubt),
         };
         let guard = tokio::spawn(async move {
             let loss = select! {
@@ -135,6 +145,7 @@ impl EtcdHold {
             lease,
             written: known,
             told,
+            doubt,
             guard: AbortOnDropHandle::new(guard),
             released: false,
         }
@@ -148,7 +159,10 @@ impl EtcdHold {
             lease: self.lease.id(),
         };
         let written = put.when(vec![self.ours()]).await?;
-        written.ok_or(Problem::NotOurs)
+        written.ok_or_else(|| {
+            self.doubt.notify_one();
+            Problem::NotOurs
+        })
     }
 
     async fn delete(&self) -> Result<(), Failure> {

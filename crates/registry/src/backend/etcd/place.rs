@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{KeyValue, WatchOptions};
-use tokio::time::sleep;
+use tokio::{select, sync::Notify, time::sleep};
 
 use super::{
     members::{Connection, Failure, Members},
@@ -26,6 +26,10 @@ pub(super) struct Place {
     pub(super) known: i64,
     /// The revision of our newest put that was seen.
     pub(super) written: i64,
+    /// After which silence to look whether something was missed.
+    pub(super) quiet: Duration,
+    /// Told by whoever has reason to think that something was.
+    pub(super) doubt: Arc<Notify>,
 }
 
 impl Place {
@@ -67,12 +71,22 @@ impl Place {
         }
     }
 
-    /// Watches from what is known on.
+    /// Watches from what is known on. A watch that is stuck is as silent as one with nothing to say: a look decides.
     async fn follow(&mut self, connection: &Connection) -> Result<Loss, Failure> {
         let options = WatchOptions::new();
         let mut watching = Watching::open(connection, &self.key, options, self.known).await?;
         loop {
-            let message = watching.next(connection).await?;
+            let message = select! {
+                message = watching.next(connection) => Some(message?),
+                () = self.doubt.notified() => None,
+                () = sleep(self.quiet) => None,
+            };
+            let Some(message) = message else {
+                match self.look().await? {
+                    Some(loss) => return Ok(loss),
+                    None => continue,
+                }
+            };
             for kv in message.events().iter().filter_map(|event| event.kv()) {
                 self.known = self.known.max(kv.mod_revision());
                 // A deletion has no version, and no value.
@@ -148,4 +162,48 @@ pub(super) async fn read(
     let mut answer = connection.ask(client.get(key, None)).await?;
     let revision = connection.revision(answer.header())?;
     Ok((revision, answer.take_kvs().pop()))
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::etcd::Cluster;
+    use tokio::time::timeout;
+
+    use super::{Arc, Duration, Loss, Members, Notify, Place};
+    use crate::{Address, InstanceId, ServiceName};
+
+    /// The place of a lease that was lost before the watch of its key began, which has nothing to say of it.
+    fn place(cluster: &Cluster, quiet: Duration, doubt: &Arc<Notify>) -> Place {
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        Place {
+            members: Arc::new(Members::new(vec![endpoint])),
+            key: "greeter/a".into(),
+            service: ServiceName::new("greeter").expect("a name"),
+            id: InstanceId::new("a").expect("an id"),
+            lease: 7,
+            holder: None,
+            known: 2,
+            written: 1,
+            quiet,
+            doubt: Arc::clone(doubt),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_whose_watch_is_silent_looks_for_itself_after_a_while_and_when_in_doubt() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let taken = cluster.etcdctl(&["put", "greeter/a", "x"]).await;
+        taken.expect("it is put, at revision 2");
+        let doubt = Arc::default();
+        let (short, long) = (Duration::from_millis(100), Duration::from_hours(1));
+        let patient = tokio::spawn(place(&cluster, long, &doubt).lost());
+        let bound = Duration::from_secs(20);
+        let impatient = Box::pin(place(&cluster, short, &Arc::default()).lost());
+        let superseded = Loss::Superseded("a value that is no instance".into());
+        assert_eq!(timeout(bound, impatient).await, Ok(superseded.clone()));
+        assert!(!patient.is_finished(), "nobody has told it to look");
+        doubt.notify_one();
+        let lost = timeout(bound, patient).await.expect("it looks");
+        assert_eq!(lost.expect("no panic"), superseded);
+    }
 }
