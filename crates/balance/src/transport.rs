@@ -1,15 +1,17 @@
 //! One HTTP/2 connection, driven directly: connecting, streams, bodies under flow control both ways, deadlines.
 
+mod bounded;
 mod connect;
 mod connection;
 mod deadline;
+mod receiving;
 mod request_body;
 mod response_body;
 
 pub(crate) use connect::connect;
 pub(crate) use connection::Connection;
 pub(crate) use deadline::{Deadline, timeout_from, timeout_value};
+pub(crate) use receiving::{Held, Receiving};
 pub(crate) use request_body::RequestBody;
 use request_body::Upload;
 pub use response_body::ResponseBody;
-pub(crate) use response_body::{Held, Receiving};

@@ -297,13 +297,13 @@ impl Answer {
             trailers_only,
             held,
         } = self;
-        let body = ResponseBody::new(Receiving {
+        let receiving = Receiving {
             stream,
             peer,
             trailers_only,
-            deadline,
             _held: held,
-        });
+        };
+        let body = ResponseBody::new(receiving, deadline);
         http::Response::from_parts(head, body)
     }
 }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// gRPC's request header that tells the server how long the caller waits (grpc/grpc `doc/PROTOCOL-HTTP2.md`).
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -43,8 +46,13 @@ impl Deadline {
         self.sleep.deadline()
     }
 
-    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         self.sleep.as_mut().poll(cx).map(|()| Expired)
+    }
+
+    /// The same outside of tokio's budget for a task: the waker is called when the deadline has passed, and only then.
+    pub(super) fn poll_expired_at_any_cost(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        pin!(unconstrained(poll_fn(|cx| self.poll_expired(cx)))).poll(cx)
     }
 
     /// Runs `future` until it ends or the deadline passes.

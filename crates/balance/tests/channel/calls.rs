@@ -147,6 +147,32 @@ async fn a_deadline_ends_a_stream_that_always_has_more() {
 }
 
 #[tokio::test]
+async fn a_deadline_ends_a_stream_that_nobody_reads() {
+    let (server, channel) = one().await;
+    let mut request = hello("ticks");
+    request.set_timeout(Duration::from_millis(200));
+    let unread = client(&channel)
+        .say_hello_stream_reply(request)
+        .await
+        .expect("a stream");
+    until("the handler has ended", || {
+        server.seen.running.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    until("nothing is in flight", || {
+        channel.explain().endpoints[0].in_flight == 0
+    })
+    .await;
+    let status = unread
+        .into_inner()
+        .next()
+        .await
+        .expect("a status")
+        .expect_err("too long");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
 async fn what_a_service_config_gives_a_method_is_its_deadline() {
     let server = Server::start().await;
     let json = r#"{"methodConfig":[{"name":[{"service":"helloworld.Greeter","method":"SayHello"}],"timeout":"0.1s"}]}"#;
