@@ -22,7 +22,7 @@ pub use self::url::{EtcdOptions, InvalidEtcdUrl};
 use self::{
     hold::EtcdHold,
     keys::Keys,
-    list::each_with_prefix,
+    list::{BOUND, What, for_each},
     members::{Connection, Failure, Members},
     reader::Reader,
 };
@@ -126,7 +126,7 @@ async fn list(connection: Connection, reader: &Reader) -> Result<Change, Failure
 
 async fn services(connection: Connection, keys: &Keys) -> Result<Vec<ServiceName>, Failure> {
     let mut services = BTreeSet::new();
-    each_with_prefix(&connection, keys.prefix(), true, |kv| {
+    for_each(&connection, What::ServiceKeys(keys), BOUND, |kv| {
         services.extend(keys.service_of(kv.key()));
     })
     .await?;

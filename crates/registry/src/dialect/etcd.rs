@@ -70,6 +70,22 @@ pub(crate) fn service_of(key: &[u8]) -> Option<ServiceName> {
     ServiceName::new(service).ok()
 }
 
+/// The first place after `key` where a service's key may be: whatever lies below a segment that no service's name has is
+/// passed over whole.
+pub(crate) fn after(key: &[u8]) -> Vec<u8> {
+    let slashes = key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let mut start = 0;
+    for (end, _) in slashes {
+        let segment = str::from_utf8(&key[start..end]).ok();
+        if segment.is_none_or(|segment| ServiceName::new(segment).is_err()) {
+            // In the order of keys this is what comes after all that begins with the segment and a '/'.
+            return [&key[..end], &[b'/' + 1]].concat();
+        }
+        start = end + 1;
+    }
+    [key, &[0]].concat()
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Written<'a> {

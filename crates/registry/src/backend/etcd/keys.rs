@@ -34,4 +34,10 @@ impl Keys {
     pub(super) fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
         dialect::service_of(key.strip_prefix(self.prefix.as_bytes())?)
     }
+
+    /// The first place after `key` where a service's key may be.
+    pub(super) fn after(&self, key: &[u8]) -> Vec<u8> {
+        let below = key.get(self.prefix.len()..).unwrap_or_default();
+        [self.prefix.as_bytes(), &dialect::after(below)].concat()
+    }
 }

@@ -1,13 +1,21 @@
 //! Reading many keys: in pages, all at the revision of the first.
 
-use etcd_client::{GetOptions, KeyValue};
+use std::time::Duration;
 
-use super::members::{Connection, Failure};
+use etcd_client::{GetOptions, KeyValue};
+use tokio::time::Instant;
+
+use super::{
+    keys::Keys,
+    members::{Connection, Failure},
+};
 
 /// How many keys one request reads: an answer has to fit into a message, and a member answers others in between.
 const PAGE: i64 = 1_000;
 /// Values are at most 1.5 MiB each; those of instances are a few hundred bytes.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+/// How long to go on asking one member for further pages.
+pub(super) const BOUND: Duration = Duration::from_secs(20);
 
 /// At which revision something was read, and how much there was.
 #[derive(Debug, Clone, Copy)]
@@ -16,14 +24,42 @@ pub(super) struct Read {
     pub(super) count: i64,
 }
 
-/// Hands every key that begins with `prefix` to `each`, as of one revision: that of a linearizable read.
-pub(super) async fn each_with_prefix(
+/// What to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum What<'a> {
+    /// Every key that begins with this, and its value.
+    Prefix(&'a str),
+    /// The keys alone, of all services. Much of what belongs to something else is left out.
+    ServiceKeys(&'a Keys),
+}
+
+impl What<'_> {
+    fn prefix(&self) -> &str {
+        match self {
+            Self::Prefix(prefix) => prefix,
+            Self::ServiceKeys(keys) => keys.prefix(),
+        }
+    }
+
+    /// Where to read on after `key`.
+    fn after(&self, key: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Prefix(_) => [key, &[0]].concat(),
+            Self::ServiceKeys(keys) => keys.after(key),
+        }
+    }
+}
+
+/// Hands every key-value that is wanted to `each`, as of one revision: that of a linearizable read. Fails when that takes
+/// longer than `bound`.
+pub(super) async fn for_each(
     connection: &Connection,
-    prefix: &str,
-    keys_only: bool,
+    what: What<'_>,
+    bound: Duration,
     mut each: impl FnMut(&KeyValue),
 ) -> Result<Read, Failure> {
-    let (mut from, end) = range(prefix);
+    let deadline = Instant::now() + bound;
+    let (mut from, end) = range(what.prefix());
     let mut client = connection
         .client
         .kv_client()
@@ -32,7 +68,7 @@ pub(super) async fn each_with_prefix(
     let mut page = PAGE;
     loop {
         let mut options = GetOptions::new().with_range(end.clone()).with_limit(page);
-        if keys_only {
+        if matches!(what, What::ServiceKeys(_)) {
             options = options.with_keys_only();
         }
         if let Some(Read { revision, .. }) = read {
@@ -56,8 +92,14 @@ pub(super) async fn each_with_prefix(
         let read = *read.get_or_insert(first);
         answer.kvs().iter().for_each(&mut each);
         match answer.kvs().last() {
-            Some(last) if answer.more() => from = [last.key(), &[0]].concat(),
+            Some(last) if answer.more() => from = what.after(last.key()),
             _ => return Ok(read),
+        }
+        if Instant::now() >= deadline {
+            let prefix = what.prefix();
+            return Err(connection.complaint(format!(
+                "it has more keys that begin with {prefix:?} than can be read within {bound:?}"
+            )));
         }
     }
 }
@@ -88,5 +130,42 @@ pub(super) fn range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
     match prefix.as_bytes().split_last() {
         None => (vec![0], vec![0]),
         Some((last, head)) => (prefix.into(), [head, &[last + 1]].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use testkit::etcd::Cluster;
+
+    use super::{BOUND, Duration, Keys, PAGE, What, for_each};
+    use crate::{Address, backend::etcd::members::Members};
+
+    #[tokio::test]
+    async fn services_are_found_beside_what_is_none_and_a_reading_has_a_bound() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        let members = Members::new(vec![endpoint]);
+        let connection = members.connection().await.expect("a connection");
+        let others = (0..2 * PAGE).flat_map(|n| [format!("/registry/{n}"), format!("m/_own/{n}")]);
+        let services = [".first/1", "m/1", "m/n/1", "m/z", "z/1"].map(String::from);
+        let puts = others.chain(services).map(|key| {
+            let mut client = connection.client.clone();
+            async move { client.put(key, "", None).await }
+        });
+        assert!(join_all(puts).await.iter().all(Result::is_ok));
+        let keys = Keys::new(None);
+        let (mut services, mut handed) = (Vec::new(), 0);
+        let read = for_each(&connection, What::ServiceKeys(&keys), BOUND, |kv| {
+            services.extend(keys.service_of(kv.key()).map(|name| name.to_string()));
+            handed += 1;
+        });
+        read.await.expect("it is read");
+        assert_eq!(services, [".first", "m", "m/n", "m", "z"]);
+        assert!(handed < 3 * PAGE, "{handed} keys");
+
+        let all = for_each(&connection, What::Prefix("m/"), Duration::ZERO, |_| ());
+        let refused = all.await.expect_err("there is a second page").to_string();
+        assert!(refused.contains("\"m/\""), "{refused}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use etcd_client::KeyValue;
 
 use super::{
-    list::{Read, each_with_prefix},
+    list::{BOUND, Read, What, for_each},
     members::{Connection, Failure},
 };
 use crate::{
@@ -26,7 +26,7 @@ impl Reader {
     /// All instances as they are now, as a reset.
     pub(super) async fn list(&self, connection: &Connection) -> Result<(Read, Change), Failure> {
         let mut instances = Vec::new();
-        let read = each_with_prefix(connection, &self.prefix, false, |kv| {
+        let read = for_each(connection, What::Prefix(&self.prefix), BOUND, |kv| {
             instances.extend(self.instance(kv));
         });
         let read = read.await?;

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Suffix, decode, encode, key, service_of, suffix};
+use super::{Suffix, after, decode, encode, key, service_of, suffix};
 use crate::{Address, Incarnation, Instance, InstanceId, ServiceName, Status, Weight, Zone};
 
 fn greeter() -> ServiceName {
@@ -201,4 +201,23 @@ proptest! {
         let _ = decode(&greeter(), id(), &value);
         let _ = (suffix(&key), service_of(&key));
     }
+}
+
+#[test]
+fn what_no_service_can_have_is_passed_over_whole() {
+    for (key, next) in [
+        ("a/1", "a/1\0"),
+        ("a/b/1", "a/b/1\0"),
+        ("a/_x", "a/_x\0"),
+        ("top", "top\0"),
+        ("", "\0"),
+        ("/registry/pods/x", "0"),
+        ("_intent/a/1", "_intent0"),
+        ("a/_own/x/y", "a/_own0"),
+        ("a/b c/d", "a/b c0"),
+        ("a//x", "a/0"),
+    ] {
+        assert_eq!(after(key.as_bytes()), next.as_bytes(), "{key}");
+    }
+    assert_eq!(after(b"\xff/a"), b"\xff0");
 }
