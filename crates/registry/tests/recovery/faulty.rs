@@ -47,6 +47,7 @@ struct Shared {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct State {
     down: bool,
+    holds_hang: bool,
     watches_paused: bool,
     holds_lost: usize,
     watches_broken: usize,
@@ -56,6 +57,11 @@ impl Faults {
     /// Makes every request fail, or none.
     pub(crate) fn set_down(&self, down: bool) {
         self.0.faults.send_modify(|state| state.down = down);
+    }
+
+    /// Makes every attempt to hold wait for an answer, or none.
+    pub(crate) fn hang_holds(&self, hang: bool) {
+        self.0.faults.send_modify(|state| state.holds_hang = hang);
     }
 
     /// Makes new watches fail, or not.
@@ -132,6 +138,9 @@ impl Store for Faulty {
 
     fn hold(&self, request: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
         async move {
+            if self.faults.now().holds_hang {
+                self.faults.changes(|state| state.holds_hang).await;
+            }
             if self.faults.now().down {
                 return Err(refused(&request.instance.service));
             }
