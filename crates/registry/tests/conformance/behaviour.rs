@@ -2,4 +2,5 @@
 
 pub(crate) mod claims;
 pub(crate) mod holding;
+pub(crate) mod spoiling;
 pub(crate) mod watching;

@@ -18,6 +18,12 @@ pub(crate) trait Fixture: Sized {
     async fn open(&self) -> Arc<dyn Store>;
 }
 
+/// A registry that anybody may write to.
+pub(crate) trait Spoiled: Fixture {
+    /// Puts what is no instance where the instance of that id of a service would be.
+    async fn spoil(&self, service: &str, id: &str);
+}
+
 pub(crate) fn service(name: &str) -> ServiceName {
     ServiceName::new(name).expect("a service name")
 }

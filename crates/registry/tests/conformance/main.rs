@@ -6,9 +6,10 @@ mod behaviour;
 mod fixture;
 mod follower;
 
-/// Makes each behaviour a test of its own for a backend: `BACKEND::BEHAVIOUR`.
+/// Makes each behaviour a test of its own for a backend: `BACKEND::BEHAVIOUR`. After a `;` come those that not every
+/// backend can show.
 macro_rules! conformance {
-    ($backend:ident: $fixture:ty) => {
+    ($backend:ident: $fixture:ty $(; $($module:ident: $behaviour:ident),+)?) => {
         conformance! { @tests $backend: $fixture;
             holding: a_held_instance_is_listed_and_watched,
             holding: every_field_of_an_instance_survives,
@@ -29,6 +30,7 @@ macro_rules! conformance {
             claims: a_superseded_update_leaves_the_later_instance,
             claims: claiming_again_is_refused_while_another_holds,
             claims: claiming_again_succeeds_when_the_key_is_gone,
+            $($($module: $behaviour,)+)?
         }
     };
     (@tests $backend:ident: $fixture:ty; $($module:ident: $behaviour:ident,)*) => {
@@ -45,5 +47,5 @@ macro_rules! conformance {
 }
 
 conformance!(memory: crate::backend::memory::Memory);
-conformance!(file: crate::backend::file::File);
-conformance!(etcd: crate::backend::etcd::Etcd);
+conformance!(file: crate::backend::file::File; spoiling: bad_values_are_skipped_and_each_is_counted_once);
+conformance!(etcd: crate::backend::etcd::Etcd; spoiling: bad_values_are_skipped_and_each_is_counted_once);

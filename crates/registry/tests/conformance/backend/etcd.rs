@@ -9,7 +9,7 @@ use registry::{Store, backend::etcd::EtcdStore};
 use testkit::etcd::Cluster;
 use tokio::sync::Mutex;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, Spoiled};
 
 /// Behaviours that run at the same time share one cluster, each in a namespace of its own; the last one ends it.
 static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
@@ -38,5 +38,13 @@ impl Fixture for Etcd {
     async fn open(&self) -> Arc<dyn Store> {
         let url = self.cluster.url(&self.namespace);
         Arc::new(EtcdStore::new(url.parse().expect("a URL")))
+    }
+}
+
+impl Spoiled for Etcd {
+    async fn spoil(&self, service: &str, id: &str) {
+        let key = format!("{}/{service}/{id}", self.namespace);
+        let put = self.cluster.etcdctl(&["put", &key, "no instance"]).await;
+        put.expect("it is put");
     }
 }

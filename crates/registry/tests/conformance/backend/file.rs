@@ -6,12 +6,12 @@ mod directories;
 mod leftovers;
 mod odd_files;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use registry::{Store, backend::file::FileStore};
 use tempfile::TempDir;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, Spoiled};
 
 pub(crate) struct File(TempDir);
 
@@ -42,5 +42,12 @@ impl Fixture for File {
 
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(self.store())
+    }
+}
+
+impl Spoiled for File {
+    async fn spoil(&self, service: &str, id: &str) {
+        let path = self.root().join(format!("{service}/{id}.json"));
+        fs::write(path, "no instance").expect("a file");
     }
 }
