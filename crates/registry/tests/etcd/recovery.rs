@@ -9,11 +9,15 @@ use std::{
     time::Duration,
 };
 
-use registry::{Registration, RegistrationState, Registry, SnapshotWatch};
-use testkit::etcd::Cluster;
+use futures_util::StreamExt as _;
+use registry::{
+    Change, Registration, RegistrationState, Registry, Snapshot, SnapshotWatch, Store as _,
+    backend::etcd::EtcdStore,
+};
+use testkit::{etcd::Cluster, eventually};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::{cluster, instance, revoke_every_lease, service, soon, store};
+use crate::support::{PATIENCE, cluster, instance, revoke_every_lease, service, soon, store};
 
 const TTL: Duration = Duration::from_secs(2);
 const INSTANCES: u16 = 5;
@@ -22,7 +26,7 @@ const INSTANCES: u16 = 5;
 struct Fleet {
     registrations: Vec<Registration>,
     watch: SnapshotWatch,
-    /// The fewest instances that the watcher has seen since all were there.
+    /// The fewest instances that any update has left since all were there.
     fewest: Arc<AtomicUsize>,
     _watcher: AbortOnDropHandle<()>,
 }
@@ -36,7 +40,11 @@ impl Fleet {
         let mut watch = caller.watch(&service("fleet"));
         all_seen(&mut watch).await;
         let fewest = Arc::new(AtomicUsize::new(usize::MAX));
-        let watcher = tokio::spawn(note_the_fewest(watch.clone(), Arc::clone(&fewest)));
+        let watcher = tokio::spawn(note_the_fewest(store(cluster), Arc::clone(&fewest)));
+        eventually(PATIENCE, "the watcher's first list", async || {
+            fewest.load(Ordering::SeqCst) == usize::from(INSTANCES)
+        })
+        .await;
         Self {
             registrations,
             watch,
@@ -83,10 +91,19 @@ async fn all_seen(watch: &mut SnapshotWatch) {
     soon("all instances", all).await;
 }
 
-async fn note_the_fewest(mut watch: SnapshotWatch, fewest: Arc<AtomicUsize>) {
+/// Applies each update by itself: whoever follows snapshots does not see what went and came back in between.
+async fn note_the_fewest(store: EtcdStore, fewest: Arc<AtomicUsize>) {
+    let mut snapshot = Snapshot::empty(service("fleet"));
     loop {
-        let seen = watch.changed().await.snapshot.map_or(0, |all| all.len());
-        fewest.fetch_min(seen, Ordering::SeqCst);
+        let mut watch = store.watch(&service("fleet"));
+        while let Some(Ok(Change { revision, updates })) = watch.next().await {
+            for update in updates {
+                let updates = vec![update];
+                snapshot = snapshot.apply(Change { revision, updates });
+                fewest.fetch_min(snapshot.len(), Ordering::SeqCst);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
