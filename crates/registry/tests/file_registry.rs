@@ -84,6 +84,30 @@ async fn a_registration_whose_file_is_deleted_is_held_again() {
 }
 
 #[tokio::test]
+async fn a_file_that_nobody_stands_behind_supersedes_nobody() {
+    let (temporary, root) = directory();
+    let (server, client) = (registry(&root), registry(&root));
+    let registration = server.register(instance(1), TTL);
+    let mut held = until_state(&registration, is_held).await;
+    let ours = registration.instance().incarnation;
+    // A backup that was restored, and what somebody has written by hand.
+    for record in [
+        r#"{"v":1,"addresses":["10.0.0.1:1"],"incarnation":"00000000000000ff"}"#,
+        r#"{"v":1,"addresses":["10.0.0.1:1"]}"#,
+        "no instance",
+    ] {
+        let beside = temporary.path().join("beside");
+        fs::write(&beside, record).expect("a file");
+        fs::rename(beside, root.join("greeter/10.0.0.1:1.json")).expect("a file");
+        let again = |state: &RegistrationState| is_held(state) && *state != held;
+        held = until_state(&registration, again).await;
+        let listed = client.list(&greeter()).await.expect("a list");
+        let listed: Vec<_> = listed.instances().map(|seen| seen.incarnation).collect();
+        assert_eq!(listed, [ours]);
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_is_wiped_is_filled_again_by_those_who_live() {
     let (temporary, root) = directory();
     let (server, client) = (registry(&root), registry(&root));
