@@ -3,5 +3,6 @@
 mod format;
 mod holds;
 mod recovery;
+mod returns;
 mod support;
 mod watches;
