@@ -1,7 +1,7 @@
 //! A hold that is lost is reported, whatever took it; one that need not be lost is not.
 
 use futures_util::FutureExt as _;
-use registry::{Loss, Store as _, StoreError, Weight, backend::etcd::EtcdStore};
+use registry::{Loss, Store as _, StoreError, Weight, backend::etcd::EtcdStore, one_line};
 use testkit::{etcd::Cluster, eventually};
 use tokio::time::{Duration, Instant, timeout};
 
@@ -89,6 +89,24 @@ async fn a_released_or_dropped_hold_leaves_no_lease() {
 }
 
 #[tokio::test]
+async fn a_put_that_is_refused_leaves_no_lease() {
+    let cluster = cluster(1).await;
+    let store = store(&cluster);
+    // Beyond what etcd takes, and beyond what its connection takes.
+    for size in [2_000_000, 4_000_000] {
+        let large = instance("large", 1).with_label("large", "x".repeat(size));
+        let refused = store.hold(request(&large, 60)).await.err();
+        let cause = one_line(&refused.expect("it is refused"));
+        assert!(cause.contains("large"), "{cause}");
+        eventually(PATIENCE, "no lease", async || {
+            let leases = etcdctl(&cluster, &["lease", "list"]).await;
+            leases.starts_with("found 0")
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn an_update_of_a_hold_that_is_gone_is_refused() {
     let cluster = shared().await;
     let greeter = instance("update-gone", 1);
@@ -148,18 +166,27 @@ async fn a_key_that_is_deleted_and_compacted_away_behind_its_owners_back_is_repo
 }
 
 #[tokio::test]
-async fn a_hold_survives_a_member_that_hangs() {
+async fn a_hold_survives_each_member_that_hangs() {
     let cluster = cluster(3).await;
     let leader = cluster.leader().await.expect("a leader");
-    let follower = (leader + 1) % 3;
-    let endpoints = [follower, leader].map(|member| cluster.endpoints()[member].clone());
+    let followers = [1, 2].map(|next| (leader + next) % 3);
+    let endpoints = followers.map(|member| cluster.endpoints()[member].clone());
     let url = format!("etcd://{}", endpoints.join(","));
     let store = EtcdStore::new(url.parse().expect("a URL"));
-    let mut hold = hold(&store, &instance("hanging", 1), 6).await;
-    cluster.pause(follower).expect("it is paused");
-    let loss = timeout(Duration::from_secs(8), hold.lost()).await;
-    assert!(loss.is_err(), "{loss:?}");
-    assert_eq!(listed(&store, "hanging").await, 1);
+    let mut hold = hold(&store, &instance("hanging", 1), 4).await;
+    // One after the other, for longer than the lease: whichever is in use, one of them hangs while it is.
+    for follower in followers {
+        cluster.pause(follower).expect("it is paused");
+        let loss = timeout(Duration::from_secs(6), hold.lost()).await;
+        assert!(loss.is_err(), "{loss:?}");
+        assert_eq!(listed(&store, "hanging").await, 1);
+        cluster.resume(follower).expect("it goes on");
+        let member = store_of_member(&cluster, follower);
+        eventually(PATIENCE, "an answer", async || {
+            member.list(&service("hanging")).await.is_ok()
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ impl Problem {
     /// Whether it is certain that nothing was written.
     fn wrote_nothing(&self) -> bool {
         match self {
-            Self::Etcd(failure) => !failure.is_members(),
+            Self::Etcd(failure) => failure.wrote_nothing(),
             Self::Crossed | Self::NotOurs | Self::Superseded(_) => true,
         }
     }

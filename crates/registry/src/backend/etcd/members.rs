@@ -229,6 +229,18 @@ impl Failure {
         }
     }
 
+    /// Whether it is certain that nothing was written.
+    pub(super) fn wrote_nothing(&self) -> bool {
+        // etcd's own reasons (too many requests, no space), or its gRPC server's; an HTTP/2 error has the same code, and
+        // may come after the request was taken.
+        let is_refused = |text: &str| {
+            text.starts_with("etcdserver: ") || text.starts_with("grpc: received message larger")
+        };
+        !self.is_members()
+            || matches!(&self.cause, FailureCause::Etcd(etcd_client::Error::GRpcStatus(status))
+                if status.code() == Code::ResourceExhausted && is_refused(status.message()))
+    }
+
     /// Whether an answer was larger than it may be.
     pub(super) fn is_too_large(&self) -> bool {
         // tonic's own; etcd has that code for a revision that is compacted, or yet to come.
