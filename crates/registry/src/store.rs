@@ -47,18 +47,23 @@ pub struct HoldRequest {
     pub claim: Claim,
 }
 
-/// Two processes may hold one key after another, never in turns: the one that was started later wins, whatever any
-/// clock says. A first claim is made once in a process's life, so whoever finds somebody else at its key when it comes
+/// Two processes may hold one key after another, never in turns: the one whose first claim came later wins, whatever any
+/// clock says. A first claim succeeds once in a process's life, so whoever finds somebody else at its key when it comes
 /// back is the earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// This process's first: take the key over.
+    ///
+    /// It is made again until it succeeds. A process that could not make it before now counts as started now: it takes
+    /// the key even from one that was started after it and has been here meanwhile.
     First,
     /// The hold was lost: take the key again, unless another incarnation has put itself there after the newest of our
     /// own writes, whose revision this is ([`StoreError::Superseded`]).
     ///
-    /// What is older than our own write is no later process: a backup that was restored has brought it back. A store
-    /// whose revisions do not outlive a process takes any living holder for a later one.
+    /// What is older than our own write is no later process: a backup that was restored has brought it back. In a store
+    /// that was wiped, revisions start anew, and a later process's write may have a lower number than ours: it cannot be
+    /// told from such a backup, and is taken for one. A store whose revisions do not outlive a process takes any living
+    /// holder for a later one.
     Again(Revision),
 }
 
