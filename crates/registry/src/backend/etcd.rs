@@ -14,7 +14,11 @@ mod url;
 mod watch;
 mod watching;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
@@ -45,6 +49,7 @@ pub struct EtcdStore {
     keys: Keys,
     quiet: Duration,
     undecodable: Undecodable,
+    nested: Arc<Once>,
 }
 
 impl EtcdStore {
@@ -56,6 +61,7 @@ impl EtcdStore {
             members: Arc::new(Members::new(options.endpoints)),
             quiet: options.quiet,
             undecodable: Undecodable::default(),
+            nested: Arc::new(Once::new()),
         }
     }
 
@@ -64,6 +70,7 @@ impl EtcdStore {
             service: service.clone(),
             prefix: self.keys.service(service),
             undecodable: self.undecodable.clone(),
+            nested: Arc::clone(&self.nested),
         }
     }
 }

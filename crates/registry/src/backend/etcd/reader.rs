@@ -1,6 +1,6 @@
 //! From etcd's key-values to what happened to the instances of one service.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use etcd_client::KeyValue;
 
@@ -20,6 +20,8 @@ pub(super) struct Reader {
     /// What the service's keys begin with.
     pub(super) prefix: String,
     pub(super) undecodable: Undecodable,
+    /// The store's warning of names that go on where another's ends.
+    pub(super) nested: Arc<Once>,
 }
 
 impl Reader {
@@ -42,7 +44,10 @@ impl Reader {
     fn instance(&self, kv: &KeyValue) -> Option<Arc<Instance>> {
         let id = match self.suffix(kv) {
             Suffix::Instance(id) => id,
-            Suffix::Deeper => return None,
+            Suffix::Deeper => {
+                self.warn_of_another(kv);
+                return None;
+            }
             Suffix::Invalid(reason) => {
                 self.skip(kv, &reason);
                 return None;
@@ -77,6 +82,19 @@ impl Reader {
         below.map_or(Suffix::Deeper, dialect::suffix)
     }
 
+    /// etcd's own Go clients, which look no further than the prefix, take another service's instance for one of this.
+    fn warn_of_another(&self, kv: &KeyValue) {
+        let below = kv.key().strip_prefix(self.prefix.as_bytes());
+        let whole = |below| [dialect::prefix(&self.service).as_bytes(), below].concat();
+        let Some(other) = below.and_then(|below| dialect::service_of(&whole(below))) else {
+            return;
+        };
+        self.nested.call_once(|| {
+            let service = &self.service;
+            tracing::warn!(%service, %other, "a service's name begins with another's and a '/': Go callers of the shorter one call the instances of both");
+        });
+    }
+
     fn skip(&self, kv: &KeyValue, reason: &dyn std::fmt::Display) {
         let key = String::from_utf8_lossy(kv.key());
         self.undecodable.skip(&key, kv.mod_revision(), reason);
@@ -86,4 +104,36 @@ impl Reader {
 /// etcd's revisions begin at 1.
 pub(super) fn revision(revision: i64) -> Revision {
     Revision(revision.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::etcd::Cluster;
+
+    use super::{Arc, Once, Reader, ServiceName, Undecodable};
+    use crate::{Address, backend::etcd::members::Members};
+
+    #[tokio::test]
+    async fn a_name_that_goes_on_where_another_ends_is_worth_a_warning() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        let members = Members::new(vec![endpoint]);
+        let connection = members.connection().await.expect("a connection");
+        let reader = Reader {
+            service: ServiceName::new("shop").expect("a name"),
+            prefix: "eu/shop/".into(),
+            undecodable: Undecodable::default(),
+            nested: Arc::new(Once::new()),
+        };
+        let warned_after = async |key| {
+            let put = cluster.etcdctl(&["put", key, "{}"]).await;
+            put.expect("it is put");
+            reader.list(&connection).await.expect("a list");
+            reader.nested.is_completed()
+        };
+        for key in ["eu/shop/1", "eu/shopping/1", "eu/shop/_own/1"] {
+            assert!(!warned_after(key).await, "{key}");
+        }
+        assert!(warned_after("eu/shop/basket/1").await);
+    }
 }

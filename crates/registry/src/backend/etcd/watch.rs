@@ -159,9 +159,11 @@ impl Following {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Once;
+
     use testkit::etcd::Cluster;
 
-    use super::{Connection, Duration, Following, Members, Reader};
+    use super::{Arc, Connection, Duration, Following, Members, Reader};
     use crate::{Address, ServiceName, Undecodable};
 
     async fn connection(cluster: &Cluster) -> Connection {
@@ -177,6 +179,7 @@ mod tests {
             service: ServiceName::new("greeter").expect("a name"),
             prefix: "greeter/".into(),
             undecodable: Undecodable::default(),
+            nested: Arc::new(Once::new()),
         };
         let quiet = Duration::from_millis(10);
         let started = Following::start(connection.clone(), reader, quiet).await;
