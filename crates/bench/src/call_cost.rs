@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    io::{self, IsTerminal as _},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -56,21 +57,51 @@ pub(crate) struct ClientArgs {
     addresses: Vec<String>,
 }
 
+/// Asks as `docs/benchmarks.md` does: once in time, and once in instructions.
+pub(crate) fn ask() -> Result<()> {
+    println!("## What does a unary call cost its caller?\n");
+    let time = Args {
+        callers: 64,
+        calls: 50_000,
+        rounds: 7,
+        instructions: false,
+    };
+    run(&time)?;
+    println!();
+    run(&Args {
+        callers: 16,
+        instructions: true,
+        ..time
+    })
+}
+
 /// Measures all peers and prints the table.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let servers = Servers::start()?;
     let (unit, rounds) = if args.instructions {
+        println!(
+            "{} callers, one thread, counted by valgrind\n",
+            args.callers
+        );
         ("instructions", 1)
     } else {
-        ("CPU µs", args.rounds)
+        let Args {
+            callers,
+            calls,
+            rounds,
+            ..
+        } = args;
+        println!(
+            "{callers} callers, one thread, the median of {rounds} measurements of {calls} calls\n"
+        );
+        ("CPU µs", *rounds)
     };
-    println!(
-        "{} callers, one thread, {} calls a measurement, {rounds} measurement(s) of each\n",
-        args.callers, args.calls
-    );
+    let watched = io::stderr().is_terminal();
     let mut figures: Vec<(Peer, Vec<f64>)> = Peer::ALL.map(|peer| (peer, Vec::new())).into();
     for round in 1..=rounds {
-        eprint!("\rround {round} of {rounds}");
+        if watched {
+            eprint!("\rround {round} of {rounds}");
+        }
         for (peer, figures) in &mut figures {
             figures.push(if args.instructions {
                 instructions(*peer, args, &servers.addresses)?
@@ -79,7 +110,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             });
         }
     }
-    eprintln!();
+    if watched {
+        eprint!("\r\x1b[K");
+    }
     let yardstick = median(&figures[0].1);
     println!("| channel | {unit} a call | over tonic's direct channel |\n| --- | --- | --- |");
     for (peer, figures) in &figures {

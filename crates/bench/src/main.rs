@@ -14,8 +14,9 @@ use clap::{Parser, Subcommand};
     after_help = "Run it with --release; docs/benchmarks.md says how to read the tables."
 )]
 struct Args {
+    /// Without one, all are asked
     #[command(subcommand)]
-    question: Question,
+    question: Option<Question>,
 }
 
 #[derive(Subcommand)]
@@ -32,8 +33,9 @@ enum Question {
 
 fn main() -> Result<()> {
     match Args::parse().question {
-        Question::CallCost(args) => call_cost::run(&args),
-        Question::Serve => servers::serve(),
-        Question::Client(args) => call_cost::client(&args),
+        None => call_cost::ask(),
+        Some(Question::CallCost(args)) => call_cost::run(&args),
+        Some(Question::Serve) => servers::serve(),
+        Some(Question::Client(args)) => call_cost::client(&args),
     }
 }
