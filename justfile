@@ -14,17 +14,20 @@ default:
 
 # The main job under load and faults, on the file registry; `demo etcd` on a local three-member etcd cluster
 [group('see it work')]
+[no-exit-message]
 demo kind="file":
     cargo build --workspace --bins
     cargo run --quiet --package testkit --bin demo -- {{ kind }}
 
 # A local three-member etcd cluster on loopback, until Ctrl-C; says how to reach it
 [group('see it work')]
+[no-exit-message]
 etcd *args:
     cargo run --quiet --package testkit --bin testkit-etcd -- {{ args }}
 
 # The benchmarks of crates/bench; `bench --help` names them
 [group('see it work')]
+[no-exit-message]
 bench *args:
     cargo run --release --package bench -- {{ args }}
 
@@ -101,6 +104,7 @@ scale +counts:
 
 # Follow the logs, of all services or of those named
 [group('run it in containers')]
+[no-exit-message]
 logs *services:
     {{ compose }} logs --follow --tail 100 {{ services }}
 

@@ -40,7 +40,8 @@
 //!   does when a server refused it unseen, once, and when it failed, as the service config's retry policy says (gRFC A6).
 //! - An instance that the registry drops gets no new call and finishes those that it has. When the registry drops all,
 //!   those still connected serve on.
-//! - Dropping a call, or a response's body, cancels it on the server.
+//! - Dropping a call, or a response's body, cancels it on the server, and so does its deadline, which is held to the
+//!   millisecond, even when nobody reads the response.
 
 mod channel;
 mod endpoint;

@@ -65,7 +65,7 @@ pub(crate) struct Args {
     forever: bool,
 
     /// How long each caller rests after each of its calls [default: 1s; 0s with --count, --duration or --rate]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     interval: Option<Duration>,
 
     /// How many callers there are, 10,000 at most
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = positive_number)]
     rate: Option<f64>,
 
-    /// The load balancing policy, before the one of the service config
+    /// The load balancing policy, `pick_first` or `round_robin`, before the one of the service config
     #[arg(long, value_name = "NAME")]
     pub(crate) policy: Option<String>,
 
@@ -164,12 +164,18 @@ impl Args {
     }
 }
 
+const NO_TIME: &str = "a time is a number with its unit, such as 500ms, 10s or 2m";
+
 fn positive_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("a time above 0 is expected, such as 10s".into()),
         Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+        Err(_) => Err(NO_TIME.into()),
     }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| NO_TIME.into())
 }
 
 /// The wire has eight digits for a timeout; a day is far from that and from any call.

@@ -64,11 +64,16 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
         print_each: args.prints_each_call(),
     };
     let report = run.until_the_end(signals).await;
-    show(&report, args.output);
-    if report.calls == 0 && args.goal() != Goal::Never {
+    let in_vain = report.calls == 0 && args.goal() != Goal::Never;
+    if !in_vain || args.output == Output::Json {
+        show(&report, args.output);
+    }
+    if in_vain {
+        let why = run.greeter.why_nobody();
         bail!(
-            "no call was made: there was no instance of {}",
-            args.service()
+            "no call was made: {}",
+            why.as_deref()
+                .unwrap_or("the time was over before the first")
         );
     }
     Ok(if report.failures == 0 {

@@ -89,12 +89,13 @@ fn progress_bar(goal: Goal) -> ProgressBar {
 }
 
 fn show(bar: &ProgressBar, goal: Goal, moment: &Moment) {
-    bar.set_message(moment.summary());
+    // The position first: a message that comes with an old one would be drawn by itself.
     match goal {
         Goal::Count(_) => bar.set_position(moment.total.calls()),
         Goal::Duration(duration) => bar.set_position(millis(moment.elapsed.min(duration))),
         Goal::Never => bar.tick(),
     }
+    bar.set_message(moment.summary());
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -153,10 +153,25 @@ async fn a_run_that_ends_without_a_call_is_no_success() {
     let ended = run(&["--duration", "500ms"]).await;
     assert_eq!(ended.code, Some(1));
     let last = ended.stderr.last().expect("a reason");
-    assert_eq!(
-        last,
-        "error: no call was made: there was no instance of greeter"
+    let why = "error: no call was made: there is no instance of greeter in file:";
+    assert!(last.starts_with(why), "{last}");
+    assert!(
+        ended.stdout.is_empty(),
+        "a table of zeros says nothing: {:?}",
+        ended.stdout
     );
+}
+
+#[tokio::test]
+async fn calls_that_fail_fast_keep_nothing_from_ending_them() {
+    let (process, _directory) = start(&["--fail-fast", "--interval", "0s", "--concurrency", "2"]);
+    process
+        .wait_for_line("1s: ", BOUND)
+        .await
+        .expect("it goes on");
+    process.signal(Signal::SIGINT).expect("it runs");
+    let ended = end(&process).await;
+    assert_eq!(ended.code, Some(1), "all of its calls failed");
 }
 
 #[tokio::test]

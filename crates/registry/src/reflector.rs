@@ -137,9 +137,10 @@ impl Follow {
     fn live(&self, change: Change) {
         self.view.send_if_modified(|view| {
             let service = &self.service;
+            // As loud as what it takes back: whoever was told of the loss is told of its end.
             if let Freshness::Stale { since, .. } = view.freshness {
                 let stale = since.elapsed();
-                tracing::info!(%service, revision = %change.revision, ?stale, "following the registry");
+                tracing::warn!(%service, revision = %change.revision, ?stale, "following the registry again");
             }
             let before = view.snapshot.take();
             let now = before.clone().unwrap_or_else(|| Snapshot::empty(service.clone())).apply(change);

@@ -195,7 +195,7 @@ fn flatten(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
 
 fn log_end(ended: Result<anyhow::Result<()>, Elapsed>, in_flight: u64, limit: Duration) {
     match ended {
-        Ok(Ok(())) => tracing::info!("every call has ended"),
+        Ok(Ok(())) => tracing::info!("stopped; no call is left"),
         Ok(Err(error)) => tracing::error!(
             error = registry::one_line(error.as_ref()),
             "the server has failed"

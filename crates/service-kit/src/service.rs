@@ -180,7 +180,7 @@ impl Service {
     /// When it cannot start, or cannot go on.
     pub async fn serve(self) -> anyhow::Result<()> {
         let instance = self.instance();
-        self.observe_registration();
+        self.observe_registry();
         let standing = self.standing.clone();
         let admin = self.admin.ready(move || standing.ready());
         let admin = admin.serve(&self.admin_config).await?;
@@ -222,10 +222,17 @@ impl Service {
         instance
     }
 
-    fn observe_registration(&self) {
-        let standing = self.standing.clone();
-        self.telemetry
-            .meter("service-kit")
+    fn observe_registry(&self) {
+        let (standing, registry) = (self.standing.clone(), self.registry.clone());
+        let meter = self.telemetry.meter("service-kit");
+        meter
+            .u64_observable_counter("discovery.undecodable")
+            .with_description(
+                "Values in the registry that were skipped because they are no instances",
+            )
+            .with_callback(move |counter| counter.observe(registry.undecodable(), &[]))
+            .build();
+        meter
             .u64_observable_gauge("discovery.registered")
             .with_description("Whether the registry shows this instance as serving: 1 or 0")
             .with_callback(move |gauge| gauge.observe(standing.is_registered().into(), &[]))

@@ -210,7 +210,7 @@ impl Driver {
         self.shared.state.send_if_modified(|before| {
             let changed = *before != state;
             if changed {
-                tracing::debug!(target = %self.shared.target, from = %before, to = %state, "channel state");
+                tracing::debug!(channel = %self.shared.target, from = %before, to = %state, "channel state");
             }
             *before = state;
             changed

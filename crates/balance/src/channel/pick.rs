@@ -1,5 +1,7 @@
 //! From the published picker to an endpoint for one attempt.
 
+use tokio::task::consume_budget;
+
 use super::Shared;
 use crate::{endpoint::ReadyEndpoint, policy::Pick, status::Status, subchannel::ConnectivityState};
 
@@ -22,7 +24,11 @@ impl Shared {
         loop {
             match self.choose() {
                 Choice::Ready(endpoint) => return Ok(endpoint),
-                Choice::Fail(status) if !wait_for_ready => return Err(status),
+                Choice::Fail(status) if !wait_for_ready => {
+                    // A caller that tries again at once would otherwise never let its thread go.
+                    consume_budget().await;
+                    return Err(status);
+                }
                 Choice::Fail(_) | Choice::Wait => {}
             }
             // Only who is idle has to be told: to tell others would make them publish anew, and wake all who wait here.

@@ -34,6 +34,24 @@ async fn without_an_instance_a_call_fails_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_caller_that_tries_again_at_once_lets_its_thread_go() {
+    let channel = Channel::builder("greeter")
+        .registry(&registry())
+        .build()
+        .expect("a channel");
+    let looping = async {
+        for _ in 0..1_000_000 {
+            call(&channel, "nobody").await.expect_err("nobody is there");
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_millis(100), looping).await;
+    assert!(
+        ended.is_err(),
+        "a million failures went by before the timer was looked at"
+    );
+}
+
+#[tokio::test]
 async fn a_call_that_waits_for_ready_is_answered_when_an_instance_comes() {
     let registry = registry();
     let channel = Channel::builder("greeter")

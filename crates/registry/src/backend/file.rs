@@ -82,7 +82,7 @@ pub enum FileError {
     },
     /// It belongs to somebody who could forge and remove instances in it.
     #[error(
-        "the registry directory {path} belongs to user {owner}, and this process runs as user {user}: use a directory of your own, or have root own a shared one"
+        "the registry directory {path} belongs to user {owner}, and this process runs as user {user}: name a directory of your own (file:///DIRECTORY), or have root own a shared one"
     )]
     ForeignOwner {
         /// The directory.
@@ -91,6 +91,14 @@ pub enum FileError {
         owner: u32,
         /// The user id of this process.
         user: u32,
+    },
+    /// Everybody may write there.
+    #[error(
+        "everybody may write to the registry directory {path}, and so forge and remove instances in it: run chmod o-w on it, or name another (file:///DIRECTORY)"
+    )]
+    OpenToAll {
+        /// The directory.
+        path: PathBuf,
     },
 }
 

@@ -79,8 +79,8 @@ fn describe(cluster: &Cluster) -> String {
   registry URL  {url}
 
 Try, each in a terminal of its own:
-  greeter-server --registry {url}
-  greeter-client --registry {url}
+  cargo run -p greeter-server -- --registry {url}
+  cargo run -p greeter-client -- --registry {url}
   ETCDCTL_API=3 etcdctl --endpoints={endpoints} get --prefix greeter/
   ETCDCTL_API=3 etcdctl --endpoints={endpoints} endpoint status --write-out=table
 

@@ -1,7 +1,7 @@
 //! The registry's directory, and whose it may be.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, Metadata},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -46,6 +46,7 @@ impl Root {
         for metadata in [fs::symlink_metadata(&self.path), fs::metadata(&self.path)] {
             if let Some(found) = or_absent(metadata).map_err(|source| self.unusable(source))? {
                 self.check_owner(found.uid())?;
+                self.check_mode(&found)?;
             }
         }
         Ok(())
@@ -60,6 +61,16 @@ impl Root {
             path: self.path.clone(),
             owner,
             user: self.user,
+        })
+    }
+
+    /// Who shares a directory is the operator's choice, but all the world is nobody's. A link's own mode says nothing.
+    fn check_mode(&self, found: &Metadata) -> Result<(), FileError> {
+        if found.is_symlink() || found.mode() & 0o002 == 0 {
+            return Ok(());
+        }
+        Err(FileError::OpenToAll {
+            path: self.path.clone(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The directory itself: whose it is, and what happens when it is taken away.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, Permissions},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
 };
@@ -36,6 +36,19 @@ fn the_mode_of_a_directory_that_is_there_is_the_operator_s_choice() {
     given.expect("a directory");
     registry.store();
     assert_eq!(mode(&registry.root()), 0o755);
+}
+
+#[test]
+fn a_directory_that_everybody_may_write_to_is_refused_by_name() {
+    let registry = File::new();
+    fs::create_dir(registry.root()).expect("a directory");
+    fs::set_permissions(registry.root(), Permissions::from_mode(0o777)).expect("it is ours");
+    let refused = FileStore::open(registry.root()).expect_err("anybody could forge an instance");
+    let message = one_line(&refused);
+    assert!(
+        message.contains("discovery") && message.contains("chmod"),
+        "{message}"
+    );
 }
 
 #[test]
