@@ -2,4 +2,5 @@
 
 pub(crate) mod etcd;
 pub(crate) mod file;
+pub(crate) mod fixed;
 pub(crate) mod memory;

@@ -2,5 +2,6 @@
 
 pub(crate) mod claims;
 pub(crate) mod holding;
+pub(crate) mod reading;
 pub(crate) mod spoiling;
 pub(crate) mod watching;

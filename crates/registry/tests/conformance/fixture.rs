@@ -18,6 +18,42 @@ pub(crate) trait Fixture: Sized {
     async fn open(&self) -> Arc<dyn Store>;
 }
 
+/// A registry with certain instances in it, to be read.
+pub(crate) trait Readable: Sized {
+    /// A new registry that holds just these.
+    async fn showing(instances: &[Instance]) -> Self;
+
+    /// A handle on it that has had no part in putting them there.
+    fn reader(&self) -> &dyn Store;
+}
+
+/// What any registry shows while its instances are held.
+pub(crate) struct Held<F> {
+    reader: Arc<dyn Store>,
+    _holds: Vec<Box<dyn Hold>>,
+    _registry: F,
+}
+
+impl<F: Fixture> Readable for Held<F> {
+    async fn showing(instances: &[Instance]) -> Self {
+        let registry = F::start().await;
+        let (owner, reader) = (registry.open().await, registry.open().await);
+        let mut holds = Vec::new();
+        for instance in instances {
+            holds.push(hold(&*owner, instance).await);
+        }
+        Self {
+            reader,
+            _holds: holds,
+            _registry: registry,
+        }
+    }
+
+    fn reader(&self) -> &dyn Store {
+        &*self.reader
+    }
+}
+
 /// A registry that anybody may write to.
 pub(crate) trait Spoiled: Fixture {
     /// Puts what is no instance where the instance of that id of a service would be.

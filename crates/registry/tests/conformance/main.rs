@@ -1,5 +1,6 @@
 //! One suite of behaviours over every backend. To add a backend: a [`Fixture`](fixture::Fixture) in `backend/`, and
-//! one `conformance!` line here.
+//! one `conformance!` line here. What every backend does when it is read, the read-only one included, is in the lines
+//! that say `reading`.
 
 mod backend;
 mod behaviour;
@@ -12,13 +13,11 @@ macro_rules! conformance {
     ($backend:ident: $fixture:ty $(; $($module:ident: $behaviour:ident),+)?) => {
         conformance! { @tests $backend: $fixture;
             holding: a_held_instance_is_listed_and_watched,
-            holding: every_field_of_an_instance_survives,
             holding: ids_of_every_form_survive,
             holding: an_update_is_one_upsert_and_no_absence,
             holding: release_removes_at_once,
             holding: dropping_a_hold_removes_the_instance,
             holding: lost_can_be_cancelled_and_asked_again,
-            watching: the_first_item_of_a_watch_is_a_reset,
             watching: a_watch_of_an_unknown_service_sees_its_first_instance,
             watching: no_gap_between_list_and_watch,
             watching: names_with_a_common_prefix_are_apart,
@@ -31,6 +30,23 @@ macro_rules! conformance {
             claims: claiming_again_is_refused_while_another_holds,
             claims: claiming_again_succeeds_when_the_key_is_gone,
             $($($module: $behaviour,)+)?
+        }
+    };
+    (reading $backend:ident: $readable:ty) => {
+        conformance! { @reading $backend: $readable;
+            every_field_of_an_instance_survives,
+            the_first_item_of_a_watch_is_a_reset,
+            each_service_is_read_by_its_whole_name,
+        }
+    };
+    (@reading $backend:ident: $readable:ty; $($behaviour:ident,)*) => {
+        mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    crate::behaviour::reading::$behaviour::<$readable>().await;
+                }
+            )*
         }
     };
     (@tests $backend:ident: $fixture:ty; $($module:ident: $behaviour:ident,)*) => {
@@ -46,6 +62,10 @@ macro_rules! conformance {
     };
 }
 
+conformance!(reading fixed: crate::backend::fixed::Fixed);
+conformance!(reading memory_read: crate::fixture::Held<crate::backend::memory::Memory>);
+conformance!(reading file_read: crate::fixture::Held<crate::backend::file::File>);
+conformance!(reading etcd_read: crate::fixture::Held<crate::backend::etcd::Etcd>);
 conformance!(memory: crate::backend::memory::Memory);
 conformance!(file: crate::backend::file::File; spoiling: bad_values_are_skipped_and_each_is_counted_once);
 conformance!(etcd: crate::backend::etcd::Etcd; spoiling: bad_values_are_skipped_and_each_is_counted_once);

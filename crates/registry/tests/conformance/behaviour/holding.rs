@@ -1,7 +1,7 @@
 //! A hold puts an instance there, changes it and takes it away.
 
 use futures_util::FutureExt;
-use registry::{Address, InstanceId, Status, Update, Weight, Zone};
+use registry::{InstanceId, Update, Weight};
 
 use crate::{
     fixture::{Fixture, hold, id, instance, listed, soon},
@@ -17,22 +17,6 @@ pub(crate) async fn a_held_instance_is_listed_and_watched(registry: &impl Fixtur
     let follower = Follower::start(&*reader, "greeter").await;
     let seen = follower.snapshot().get(&greeter.id).expect("it is there");
     assert_eq!(**seen, greeter);
-}
-
-pub(crate) async fn every_field_of_an_instance_survives(registry: &impl Fixture) {
-    let (owner, reader) = (registry.open().await, registry.open().await);
-    let full = instance("shop/basket", 1)
-        .with_id(id("basket-0"))
-        .with_more_addresses([Address::new("[fd00::7]:50051").expect("an address")])
-        .with_weight(Weight::new(7).expect("a weight"))
-        .with_zone(Zone::new("eu-1").expect("a zone"))
-        .with_version("v2 \"quoted\"\n")
-        .with_label("tier", "gold")
-        .with_label("näme/ü", "")
-        .with_status(Status::NotServing);
-    let _hold = hold(&*owner, &full).await;
-    let mut follower = Follower::start(&*reader, "shop/basket").await;
-    follower.until_exactly(&[&full]).await;
 }
 
 pub(crate) async fn ids_of_every_form_survive(registry: &impl Fixture) {

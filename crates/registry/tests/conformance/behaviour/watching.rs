@@ -7,20 +7,6 @@ use crate::{
     follower::Follower,
 };
 
-pub(crate) async fn the_first_item_of_a_watch_is_a_reset(registry: &impl Fixture) {
-    let (owner, reader) = (registry.open().await, registry.open().await);
-    let (first, second) = (instance("greeter", 1), instance("greeter", 2));
-    let _first_hold = hold(&*owner, &first).await;
-    let _second_hold = hold(&*owner, &second).await;
-    let mut follower = Follower::start(&*reader, "greeter").await;
-    let [Update::Reset(all)] = &follower.take_updates()[..] else {
-        panic!("the first item is a reset and nothing else");
-    };
-    let mut all: Vec<Instance> = all.iter().map(|i| (**i).clone()).collect();
-    all.sort_by(|a, b| a.id.cmp(&b.id));
-    assert_eq!(all, [first, second]);
-}
-
 pub(crate) async fn a_watch_of_an_unknown_service_sees_its_first_instance(registry: &impl Fixture) {
     let (owner, reader) = (registry.open().await, registry.open().await);
     let mut follower = Follower::start(&*reader, "greeter").await;
