@@ -16,7 +16,7 @@ use crate::{
     peer::{Peer, greet_all, handshake},
     register, registry,
     server::Server,
-    until, until_ready,
+    to_greeter, until, until_ready,
 };
 
 #[tokio::test]
@@ -31,10 +31,7 @@ async fn round_robin_gives_every_instance_the_same_share() {
     for server in &servers {
         registrations.push(register(&registry, &server.address).await);
     }
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     until_ready(&channel, 3).await;
     let mut shares = BTreeMap::new();
     for _ in 0..300 {
@@ -82,10 +79,7 @@ async fn an_instance_that_drains_gets_nothing_new_and_finishes_what_it_has() {
     let registry = registry();
     let (first, second) = (Server::start().await, Server::start().await);
     let one = register(&registry, &first.address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     let mut stream = client(&channel)
         .say_hello_stream_reply(hello("ticks"))
         .await
@@ -114,10 +108,7 @@ async fn an_update_that_leaves_nobody_keeps_those_still_connected() {
     let registry = registry();
     let server = Server::start().await;
     let registration = register(&registry, &server.address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     call(&channel, "before").await.expect("an answer");
     registration.deregister().await.expect("deregistered");
     let remark = || {
@@ -155,10 +146,7 @@ async fn a_last_resort_serves_until_another_instance_is_ready() {
     let registry = registry();
     let (first, second) = (Server::start().await, Server::start().await);
     let one = register(&registry, &first.address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     call(&channel, "before").await.expect("an answer");
     one.deregister().await.expect("deregistered");
     let is_last_resort = || {
@@ -291,10 +279,7 @@ async fn connections_close_when_their_endpoint_or_channel_goes() {
         registrations.push(register(&registry, &peer.address).await);
         peers.push(peer);
     }
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     until_ready(&channel, 2).await;
     call(&channel, "x").await.expect("an answer");
     registrations

@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use balance::Channel;
 use tokio::{io::AsyncWriteExt, task::JoinSet};
-use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::{
@@ -18,15 +16,8 @@ use crate::{
     peer::{Peer, go_away_unprocessed, greet, greet_all, handshake, hang},
     register, registry,
     server::Server,
-    until, until_ready,
+    to, to_greeter, until, until_ready,
 };
-
-fn to(peers: &[&registry::Address]) -> Channel {
-    let list: Vec<_> = peers.iter().map(|address| address.as_str()).collect();
-    Channel::builder(format!("static:///{}", list.join(",")))
-        .build()
-        .expect("a channel")
-}
 
 #[tokio::test]
 async fn a_server_that_hangs_after_accepting_is_never_ready() {
@@ -61,48 +52,6 @@ async fn a_server_that_speaks_no_http2_fails_calls_with_its_address() {
         .expect_err("no gRPC there");
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains(peer.address.as_str()), "{status}");
-}
-
-#[tokio::test]
-async fn a_server_that_answers_with_something_else_than_grpc_fails_the_call_alone() {
-    let peer = Peer::start(|_, socket, _| async move {
-        let mut connection = handshake(socket).await;
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let response = http::Response::builder()
-                .status(503)
-                .body(())
-                .expect("a response");
-            respond.send_response(response, true).expect("open");
-        }
-    })
-    .await;
-    let channel = to(&[&peer.address]);
-    for _ in 0..3 {
-        let status = call(&channel, "hello").await.expect_err("no gRPC there");
-        assert_eq!(status.code(), Code::Unavailable, "503 means UNAVAILABLE");
-        assert!(status.message().contains("503"), "{status}");
-    }
-}
-
-#[tokio::test]
-async fn a_stream_that_ends_without_a_status_is_an_internal_error() {
-    let peer = Peer::start(|_, socket, _| async move {
-        let mut connection = handshake(socket).await;
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let response = http::Response::builder()
-                .header("content-type", "application/grpc")
-                .body(())
-                .expect("one");
-            let mut stream = respond.send_response(response, false).expect("open");
-            stream.send_data(bytes::Bytes::new(), true).expect("open");
-        }
-    })
-    .await;
-    let status = call(&to(&[&peer.address]), "hello")
-        .await
-        .expect_err("no status");
-    assert_eq!(status.code(), Code::Internal);
-    assert!(status.message().contains("without a status"), "{status}");
 }
 
 #[tokio::test]
@@ -165,10 +114,7 @@ async fn a_call_above_the_last_id_of_goaway_goes_elsewhere() {
 #[tokio::test]
 async fn a_server_that_shuts_down_gracefully_loses_no_call() {
     let registry = registry();
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     let mut servers = Vec::new();
     for _ in 0..3 {
         let server = Server::start().await;
@@ -250,10 +196,7 @@ async fn a_connection_that_dies_leaves_the_picker_before_the_registry_knows() {
     })
     .await;
     let _stays = register(&registry, &mortal.address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     assert_eq!(
         call(&channel, "hello").await.expect("an answer"),
         mortal.address.as_str()
@@ -304,86 +247,4 @@ async fn a_call_whose_connection_dies_under_it_is_unavailable_and_is_not_made_ag
         1,
         "an application may have acted on it"
     );
-}
-
-#[tokio::test]
-async fn a_server_that_refuses_nothing_but_sends_rubbish_takes_no_other_call_down() {
-    let rubbish = Peer::start(|_, socket, _| async move {
-        let mut connection = handshake(socket).await;
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let response = http::Response::builder()
-                .header("content-type", "application/grpc")
-                .body(())
-                .expect("one");
-            let mut stream = respond.send_response(response, false).expect("open");
-            stream
-                .send_data(bytes::Bytes::from_static(&[7; 32]), true)
-                .expect("open");
-        }
-    })
-    .await;
-    let server = Server::start().await;
-    let channel = to(&[&rubbish.address, &server.address]);
-    until_ready(&channel, 2).await;
-    let mut answered = 0;
-    for _ in 0..10 {
-        match call(&channel, "hello").await {
-            Ok(_) => answered += 1,
-            Err(status) => assert_eq!(status.code(), Code::Internal, "{status}"),
-        }
-    }
-    assert_eq!(answered, 5);
-}
-
-#[tokio::test]
-async fn trailers_without_a_status_are_no_success() {
-    let peer = Peer::start(|_, socket, _| async move {
-        let mut connection = handshake(socket).await;
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let response = http::Response::builder()
-                .header("content-type", "application/grpc")
-                .body(())
-                .expect("one");
-            let mut stream = respond.send_response(response, false).expect("open");
-            stream
-                .send_trailers(http::HeaderMap::from_iter([(
-                    "x-other".parse().unwrap(),
-                    1.into(),
-                )]))
-                .expect("open");
-        }
-    })
-    .await;
-    let channel = Channel::builder(format!("static:///{}", peer.address))
-        .build()
-        .expect("a channel");
-    let mut stream = client(&channel)
-        .say_hello_stream_reply(hello("x"))
-        .await
-        .expect("a stream")
-        .into_inner();
-    let end = stream.next().await;
-    assert!(matches!(end, Some(Err(_))), "{end:?}");
-}
-
-#[tokio::test]
-async fn a_status_that_is_given_counts_more_than_http() {
-    let peer = Peer::start(|_, socket, _| async move {
-        let mut connection = handshake(socket).await;
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let response = http::Response::builder()
-                .status(503)
-                .header("content-type", "application/grpc")
-                .header("grpc-status", "8")
-                .body(())
-                .expect("one");
-            respond.send_response(response, true).expect("open");
-        }
-    })
-    .await;
-    let channel = Channel::builder(format!("static:///{}", peer.address))
-        .build()
-        .expect("a channel");
-    let status = call(&channel, "x").await.expect_err("refused");
-    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 }

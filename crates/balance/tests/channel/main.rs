@@ -1,5 +1,6 @@
 //! The channel against real servers on real sockets, and against peers that do what real servers do not.
 
+mod answers;
 mod balancing;
 mod calls;
 mod faults;
@@ -10,7 +11,7 @@ mod streams;
 
 use std::time::Duration;
 
-use balance::{Channel, ServedBy};
+use balance::{Channel, ServedBy, WaitForReady};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use registry::{
     Address, Instance, Registration, Registry, ServiceName, backend::memory::MemoryStore,
@@ -39,6 +40,22 @@ async fn register(registry: &Registry, address: &Address) -> Registration {
     registration
 }
 
+/// A channel to these addresses and no others.
+fn to(peers: &[&Address]) -> Channel {
+    let list: Vec<_> = peers.iter().map(|address| address.as_str()).collect();
+    Channel::builder(format!("static:///{}", list.join(",")))
+        .build()
+        .expect("a channel")
+}
+
+/// A channel to the greeter, by the default policy.
+fn to_greeter(registry: &Registry) -> Channel {
+    Channel::builder("greeter")
+        .registry(registry)
+        .build()
+        .expect("a channel")
+}
+
 fn client(channel: &Channel) -> GreeterClient<Channel> {
     GreeterClient::new(channel.clone())
 }
@@ -46,6 +63,13 @@ fn client(channel: &Channel) -> GreeterClient<Channel> {
 fn hello(name: &str) -> Request<HelloRequest> {
     let mut request = Request::new(HelloRequest { name: name.into() });
     request.set_timeout(BOUND);
+    request
+}
+
+/// The same of a caller that waits for an instance.
+fn patient(name: &str) -> Request<HelloRequest> {
+    let mut request = hello(name);
+    request.extensions_mut().insert(WaitForReady(true));
     request
 }
 

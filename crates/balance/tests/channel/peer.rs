@@ -3,7 +3,10 @@
 use std::{future::Future, io, time::Duration};
 
 use bytes::Bytes;
-use h2::server::{Connection, SendResponse};
+use h2::{
+    SendStream,
+    server::{Connection, SendResponse},
+};
 use http::{HeaderMap, Response};
 use prost::Message;
 use proto::helloworld::HelloReply;
@@ -44,6 +47,33 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Speaks HTTP/2, and gives each call to `answer`.
+    pub(crate) async fn answering(
+        answer: impl Fn(SendResponse<Bytes>) + Clone + Send + 'static,
+    ) -> Self {
+        Self::start(move |_, socket, _| {
+            let answer = answer.clone();
+            async move {
+                let mut connection = handshake(socket).await;
+                while let Some(Ok((_request, respond))) = connection.accept().await {
+                    answer(respond);
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Begins an answer as gRPC does.
+pub(crate) fn open(mut respond: SendResponse<Bytes>) -> SendStream<Bytes> {
+    let response = Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .expect("a response");
+    respond.send_response(response, false).expect("open")
+}
+
 pub(crate) async fn handshake(socket: TcpStream) -> Connection<TcpStream, Bytes> {
     h2::server::handshake(socket)
         .await
@@ -51,12 +81,8 @@ pub(crate) async fn handshake(socket: TcpStream) -> Connection<TcpStream, Bytes>
 }
 
 /// Answers as the greeter at `address` would.
-pub(crate) fn greet(mut respond: SendResponse<Bytes>, name: &str, address: &Address) {
-    let response = Response::builder()
-        .header("content-type", "application/grpc")
-        .body(())
-        .expect("a response");
-    let mut stream = respond.send_response(response, false).expect("open");
+pub(crate) fn greet(respond: SendResponse<Bytes>, name: &str, address: &Address) {
+    let mut stream = open(respond);
     let reply = HelloReply {
         message: format!("Hello {name} from {address}"),
     }

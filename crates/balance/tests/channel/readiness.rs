@@ -7,7 +7,7 @@ use registry::{Address, Registry, ServiceName};
 use tonic::Code;
 use tower::Service;
 
-use crate::{call, client, hello, register, registry, server::Server};
+use crate::{call, client, hello, patient, register, registry, server::Server, to_greeter};
 
 /// An address that nobody listens at.
 async fn nobody() -> Address {
@@ -19,10 +19,7 @@ async fn nobody() -> Address {
 
 #[tokio::test]
 async fn without_an_instance_a_call_fails_and_says_why() {
-    let channel = Channel::builder("greeter")
-        .registry(&registry())
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry());
     let status = call(&channel, "nobody").await.expect_err("nobody is there");
     assert_eq!(status.code(), Code::Unavailable);
     assert!(
@@ -35,10 +32,7 @@ async fn without_an_instance_a_call_fails_and_says_why() {
 
 #[tokio::test]
 async fn a_caller_that_tries_again_at_once_lets_its_thread_go() {
-    let channel = Channel::builder("greeter")
-        .registry(&registry())
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry());
     let looping = async {
         for _ in 0..1_000_000 {
             call(&channel, "nobody").await.expect_err("nobody is there");
@@ -54,12 +48,8 @@ async fn a_caller_that_tries_again_at_once_lets_its_thread_go() {
 #[tokio::test]
 async fn a_call_that_waits_for_ready_is_answered_when_an_instance_comes() {
     let registry = registry();
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
-    let mut request = hello("patience");
-    request.extensions_mut().insert(WaitForReady(true));
+    let channel = to_greeter(&registry);
+    let request = patient("patience");
     let mut client = client(&channel);
     let waiting = tokio::spawn(async move { client.say_hello(request).await });
     let state = channel
@@ -73,12 +63,8 @@ async fn a_call_that_waits_for_ready_is_answered_when_an_instance_comes() {
 
 #[tokio::test]
 async fn a_call_that_waits_for_ready_waits_no_longer_than_its_deadline() {
-    let channel = Channel::builder("greeter")
-        .registry(&registry())
-        .build()
-        .expect("a channel");
-    let mut request = hello("impatience");
-    request.extensions_mut().insert(WaitForReady(true));
+    let channel = to_greeter(&registry());
+    let mut request = patient("impatience");
     request.set_timeout(Duration::from_millis(50));
     let status = client(&channel)
         .say_hello(request)
@@ -96,10 +82,7 @@ async fn an_instance_that_cannot_be_reached_fails_calls_with_its_address_and_the
     let registry = registry();
     let address = nobody().await;
     let _registration = register(&registry, &address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     let status = call(&channel, "refused").await.expect_err("nobody listens");
     assert_eq!(status.code(), Code::Unavailable);
     let message = status.message();
@@ -115,10 +98,7 @@ async fn an_instance_that_cannot_be_reached_keeps_no_call_from_another() {
     let server = Server::start().await;
     let _dead = register(&registry, &nobody().await).await;
     let _live = register(&registry, &server.address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     for _ in 0..50 {
         assert_eq!(
             call(&channel, "alive").await.expect("an answer"),
@@ -132,18 +112,14 @@ async fn a_process_that_starts_again_at_its_address_is_called_without_waiting_fo
     let registry = registry();
     let address = nobody().await;
     let early = register(&registry, &address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     call(&channel, "early")
         .await
         .expect_err("nobody listens yet");
     let _server = Server::start_at(address.as_str()).await;
     let started = tokio::time::Instant::now();
     let _again = register(&registry, &address).await;
-    let mut request = hello("again");
-    request.extensions_mut().insert(WaitForReady(true));
+    let request = patient("again");
     client(&channel)
         .say_hello(request)
         .await
@@ -161,10 +137,7 @@ async fn any_change_of_a_registration_ends_the_backoff() {
     let registry = registry();
     let address = nobody().await;
     let registration = register(&registry, &address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     call(&channel, "early")
         .await
         .expect_err("nobody listens yet");
@@ -173,8 +146,7 @@ async fn any_change_of_a_registration_ends_the_backoff() {
     registration
         .update(|instance| instance.with_label("ready", "yes"))
         .await;
-    let mut request = hello("again");
-    request.extensions_mut().insert(WaitForReady(true));
+    let request = patient("again");
     client(&channel)
         .say_hello(request)
         .await
@@ -191,16 +163,12 @@ async fn an_instance_that_comes_back_by_itself_is_found_within_the_cap_of_the_ba
     let registry = registry();
     let address = nobody().await;
     let _registration = register(&registry, &address).await;
-    let channel = Channel::builder("greeter")
-        .registry(&registry)
-        .build()
-        .expect("a channel");
+    let channel = to_greeter(&registry);
     call(&channel, "early")
         .await
         .expect_err("nobody listens yet");
     let _server = Server::start_at(address.as_str()).await;
-    let mut request = hello("back");
-    request.extensions_mut().insert(WaitForReady(true));
+    let request = patient("back");
     let mut client = client(&channel);
     let answer = tokio::time::timeout(Duration::from_secs(3), client.say_hello(request));
     answer
@@ -267,10 +235,7 @@ async fn calls_queue_until_the_registry_has_been_read() {
 
 #[tokio::test]
 async fn a_call_that_waits_does_not_keep_the_channel_busy() {
-    let mut channel = Channel::builder("greeter")
-        .registry(&registry())
-        .build()
-        .expect("a channel");
+    let mut channel = to_greeter(&registry());
     let mut request = http::Request::post("http://greeter/helloworld.Greeter/SayHello")
         .body(ResponseBody::default())
         .expect("a request");

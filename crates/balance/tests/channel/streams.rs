@@ -265,7 +265,7 @@ async fn answers_that_come_too_late_take_no_other_call_down() {
         .expect("a channel");
     until_ready(&channel, 1).await;
     let survivor = tokio::spawn(channel.call(raw("20S")));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until("it is under way", || in_flight(&channel) == 1).await;
     let mut calls = JoinSet::new();
     for _ in 0..ABANDONED {
         calls.spawn(channel.call(raw("500m")));
