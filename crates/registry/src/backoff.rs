@@ -26,9 +26,10 @@ impl BackoffPolicy {
         jitter: 0.2,
     };
 
-    /// The same with at most `max` between two tries.
+    /// The same with at most `max` between two tries, jitter included.
     #[must_use]
     pub fn capped(self, max: Duration) -> Self {
+        let max = max.div_f64(1.0 + self.jitter);
         Self {
             max: self.max.min(max),
             initial: self.initial.min(max),
@@ -111,6 +112,21 @@ mod tests {
         assert_eq!(waits, [1000, 1600, 2000, 2000]);
         backoff.reset();
         assert_eq!(backoff.next_delay().as_millis(), 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cap_holds_for_the_longest_wait_and_leaves_the_waits_apart() {
+        let cap = Duration::from_secs(2);
+        let mut backoff = Backoff::new(BackoffPolicy::GRPC.capped(cap));
+        let waits: Vec<_> = (0..1_000).map(|_| backoff.next_delay()).collect();
+        assert!(waits.iter().all(|wait| *wait <= cap));
+        let longest = waits.iter().filter(|wait| **wait == cap).count();
+        assert!(longest < 10, "jitter is left: {longest} waits are the same");
+        assert!(
+            waits[100..]
+                .iter()
+                .any(|wait| *wait > Duration::from_millis(1_900))
+        );
     }
 
     #[tokio::test(start_paused = true)]

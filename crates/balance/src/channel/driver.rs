@@ -122,16 +122,10 @@ impl Driver {
     }
 
     fn start(&mut self, instance: Arc<Instance>) -> Entry {
-        let registered = self.resolution.registered;
-        let backoff = if registered {
-            BackoffPolicy::GRPC.capped(REGISTERED_BACKOFF)
-        } else {
-            BackoffPolicy::GRPC
-        };
         self.serial += 1;
         let subchannel = Subchannel::start(
             Arc::clone(instance.addresses()),
-            backoff,
+            backoff(self.resolution.registered),
             Arc::clone(&self.changed),
         );
         Entry {
@@ -257,5 +251,28 @@ impl Entry {
             since,
             last_resort: self.last_resort,
         }
+    }
+}
+
+/// gRPC's connection backoff; shorter where a registry vouches that the instance lives.
+fn backoff(registered: bool) -> BackoffPolicy {
+    if registered {
+        BackoffPolicy::GRPC.capped(REGISTERED_BACKOFF)
+    } else {
+        BackoffPolicy::GRPC
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry::Backoff;
+
+    use super::{BackoffPolicy, Duration, backoff};
+
+    #[tokio::test]
+    async fn an_instance_whose_registry_says_that_it_lives_is_tried_each_two_seconds_at_least() {
+        let mut waits = Backoff::new(backoff(true));
+        assert!((0..100).all(|_| waits.next_delay() <= Duration::from_secs(2)));
+        assert_eq!(backoff(false), BackoffPolicy::GRPC);
     }
 }
