@@ -46,6 +46,11 @@
 mod channel;
 mod endpoint;
 mod options;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the driver takes it up next")
+)]
+mod outlier;
 mod policy;
 mod resolver;
 mod retry;
