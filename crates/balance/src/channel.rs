@@ -1,12 +1,16 @@
 //! Where all of it meets: the channel that callers hold, and the task that keeps its endpoints.
 
+mod attempt;
 mod builder;
 mod call;
 mod driver;
+mod entries;
 mod explain;
+mod head;
 mod pick;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     fmt,
     pin::Pin,
@@ -27,10 +31,9 @@ pub use builder::{BuildError, Builder};
 pub use explain::{EndpointExplanation, Explanation};
 
 use crate::{
-    policy::Picker, service_config::ServiceConfig, subchannel::ConnectivityState, target::Target,
-    transport::ResponseBody,
+    endpoint::Endpoint, policy::Picker, service_config::ServiceConfig,
+    subchannel::ConnectivityState, target::Target, transport::ResponseBody,
 };
-use explain::EndpointStatus;
 
 /// A gRPC channel to all instances of a service: `GreeterClient::new(channel)` is all that a tonic user writes.
 ///
@@ -63,9 +66,10 @@ struct Shared {
 
 /// What the driver has made of the endpoints.
 struct Published {
-    state: ConnectivityState,
     picker: Arc<dyn Picker>,
-    endpoints: Vec<EndpointStatus>,
+    endpoints: Arc<[Arc<Endpoint>]>,
+    /// What is special about some endpoints, by serial.
+    remarks: HashMap<u64, &'static str>,
     freshness: Freshness,
 }
 

@@ -1,44 +1,38 @@
 //! An instance as the balancer sees it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{sync::Arc, time::Duration};
+
+use registry::{Instance, Zone};
+
+use crate::{
+    load::Load,
+    subchannel::{Subchannel, SubchannelContext},
 };
 
-use registry::Instance;
-
-use crate::transport::Connection;
-
-/// An instance, and what this channel has done with it.
+/// An instance, and what this channel has done with it: its connections, its calls in flight, its latency.
+///
+/// Another start of the process is another endpoint, with fresh statistics; all else that an instance says of itself may
+/// change in place.
 #[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) instance: Arc<Instance>,
-    pub(crate) load: Arc<Load>,
-}
-
-/// How much this channel has given an endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    in_flight: AtomicUsize,
-    picks: AtomicU64,
-}
-
-impl Load {
-    /// Calls that have been given to the endpoint and have not ended.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Attempts that have ever been given to the endpoint.
-    pub(crate) fn picks(&self) -> u64 {
-        self.picks.load(Ordering::Relaxed)
-    }
+pub struct Endpoint {
+    instance: Arc<Instance>,
+    serial: u64,
+    load: Arc<Load>,
+    subchannel: Arc<Subchannel>,
 }
 
 impl Endpoint {
-    pub(crate) fn new(instance: Arc<Instance>) -> Self {
+    /// An endpoint of no channel, which is never connected, for tests of a policy.
+    pub fn new(instance: impl Into<Arc<Instance>>) -> Self {
+        Self::within(instance.into(), None)
+    }
+
+    /// An endpoint of the channel that `context` belongs to; idle.
+    pub(crate) fn within(instance: Arc<Instance>, context: Option<Arc<SubchannelContext>>) -> Self {
         Self {
+            subchannel: Arc::new(Subchannel::new(Arc::clone(instance.addresses()), context)),
             instance,
+            serial: fastrand::u64(..),
             load: Arc::default(),
         }
     }
@@ -47,41 +41,65 @@ impl Endpoint {
     pub(crate) fn with(&self, instance: Arc<Instance>) -> Self {
         Self {
             instance,
+            serial: self.serial,
             load: Arc::clone(&self.load),
+            subchannel: Arc::clone(&self.subchannel),
         }
     }
 
-    /// Whether `instance` is this endpoint still. Another start of the process is another endpoint, with fresh
-    /// statistics; all else an instance says of itself may change in place.
+    /// Whether `instance` is this endpoint still.
     pub(crate) fn is_still(&self, instance: &Instance) -> bool {
         let own = &self.instance;
         own.id == instance.id
             && own.incarnation == instance.incarnation
             && own.addresses() == instance.addresses()
     }
-}
 
-/// An endpoint with a connection that takes calls.
-#[derive(Debug, Clone)]
-pub(crate) struct ReadyEndpoint {
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) connection: Arc<Connection>,
-}
-
-/// Counts one call as in flight for as long as it is held. Not `Clone`: a call is counted down once.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Load>);
-
-impl InFlight {
-    pub(crate) fn count(endpoint: &Endpoint) -> Self {
-        endpoint.load.picks.fetch_add(1, Ordering::Relaxed);
-        endpoint.load.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&endpoint.load))
+    /// The instance, as it says of itself now.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
     }
-}
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// Tells the endpoint from all others of this process; the same for as long as the instance's process lives.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Its share of the calls relative to the others, as the registry says: 1 to 1,000,000.
+    pub fn weight(&self) -> u32 {
+        self.instance.weight.get()
+    }
+
+    /// Where it runs.
+    pub fn zone(&self) -> Option<&Zone> {
+        self.instance.zone.as_ref()
+    }
+
+    /// Calls of this channel that the endpoint has and has not ended.
+    pub fn in_flight(&self) -> usize {
+        self.load.in_flight()
+    }
+
+    /// Attempts that this channel has ever given to the endpoint.
+    pub fn picks(&self) -> u64 {
+        self.load.picks()
+    }
+
+    /// How long its answers take of late, from the request to the end of the response; `None` before the first.
+    pub fn latency(&self) -> Option<Duration> {
+        self.load.latency()
+    }
+
+    /// Whether a connection of it takes calls now, as far as is known; one atomic load.
+    pub fn is_available(&self) -> bool {
+        self.subchannel.is_available()
+    }
+
+    pub(crate) fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
+    pub(crate) fn subchannel(&self) -> &Arc<Subchannel> {
+        &self.subchannel
     }
 }

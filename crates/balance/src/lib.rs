@@ -45,13 +45,14 @@
 
 mod channel;
 mod endpoint;
+mod load;
 mod options;
 #[cfg_attr(
     not(test),
     expect(dead_code, unused_imports, reason = "the driver takes it up next")
 )]
 mod outlier;
-mod policy;
+pub mod policy;
 mod resolver;
 mod retry;
 mod service_config;
@@ -61,7 +62,7 @@ mod target;
 mod transport;
 
 pub use channel::{BuildError, Builder, Channel, EndpointExplanation, Explanation};
-pub use options::{ServedBy, WaitForReady};
+pub use options::{HashKey, ServedBy, WaitForReady};
 pub use resolver::Unresolvable;
 pub use service_config::InvalidServiceConfig;
 pub use status::Code;

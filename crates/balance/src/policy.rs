@@ -2,131 +2,242 @@
 //!
 //! A [`Policy`] sees the endpoints with their states, says which are to be connected, and builds an immutable
 //! [`Picker`]; the picker chooses for one call, on the caller's own task, without a lock. Both are pure: they know
-//! counters and states, no clock and no socket.
+//! weights, counters and states, no clock and no socket.
 
 mod pick_first;
 mod round_robin;
+mod table;
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use http::HeaderMap;
 
-use crate::{
-    endpoint::{Endpoint, ReadyEndpoint},
-    status::Status,
-    subchannel::{ConnectivityState, SubchannelState},
-};
+pub use crate::{endpoint::Endpoint, status::Status};
+use crate::{options::HashKey, subchannel::ConnectivityState};
+pub(crate) use table::{Policies, PolicyConfig};
 
 /// What a picker answers for one call.
-pub(crate) enum Pick<'a> {
+#[derive(Debug)]
+pub enum Pick<'a> {
     /// Use this endpoint.
-    Ready(&'a ReadyEndpoint),
+    Ready(&'a Arc<Endpoint>),
+    /// Connect this endpoint, and wait for the next picker.
+    Connect(&'a Arc<Endpoint>),
     /// Wait for the next picker.
     Queue,
     /// No endpoint can be had: fail with this, unless the call waits for ready.
     Fail(&'a Status),
+    /// Fail with this even a call that waits for ready.
+    Drop(&'a Status),
 }
 
-/// An immutable choice among endpoints.
-pub(crate) trait Picker: Send + Sync {
-    /// Chooses for one call.
-    fn pick(&self) -> Pick<'_>;
-
-    /// How many endpoints there are to choose from: no more picks in a row are worth while.
-    fn choices(&self) -> usize;
+/// An immutable choice among endpoints; any number of calls choose at the same time.
+pub trait Picker: Send + Sync {
+    /// Chooses for one call, without waiting and without a lock.
+    ///
+    /// When the call [avoids](CallInfo::avoids) what was chosen, it picks again a few times, so that most pickers need
+    /// not look; one whose choice is fixed by the call passes over those itself.
+    fn pick(&self, call: &CallInfo<'_>) -> Pick<'_>;
 }
 
-/// An endpoint as a policy sees it.
-pub(crate) struct Candidate {
-    /// Tells the endpoint from all others that the channel has ever had.
-    pub(crate) serial: u64,
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) state: SubchannelState,
+/// What a picker may know of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct CallInfo<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) hash_key: Option<HashKey>,
+    /// The endpoints of the call's earlier attempts, by serial.
+    pub(crate) tried: &'a [u64],
 }
 
-impl Candidate {
-    /// The endpoint with its connection, while it has one.
-    fn ready(&self) -> Option<ReadyEndpoint> {
-        match &self.state {
-            SubchannelState::Ready(connection) => Some(ReadyEndpoint {
-                endpoint: Arc::clone(&self.endpoint),
-                connection: Arc::clone(connection),
-            }),
-            _ => None,
+impl<'a> CallInfo<'a> {
+    /// A call of the method at `path` (`/package.Service/Method`), for tests of a policy.
+    pub fn new(path: &'a str, headers: &'a HeaderMap) -> Self {
+        Self {
+            path,
+            headers,
+            hash_key: None,
+            tried: &[],
         }
+    }
+
+    /// The same with a hash key.
+    #[must_use]
+    pub fn with_hash_key(self, key: HashKey) -> Self {
+        Self {
+            hash_key: Some(key),
+            ..self
+        }
+    }
+
+    /// The method: `/package.Service/Method`.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The metadata that the call sends.
+    pub fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// What the caller wants to be hashed, if it says so.
+    pub fn hash_key(&self) -> Option<HashKey> {
+        self.hash_key
+    }
+
+    /// Whether the call should go elsewhere if it can: an attempt of it was at the endpoint already, or the endpoint's
+    /// connection has died or is suspected to have.
+    pub fn avoids(&self, endpoint: &Endpoint) -> bool {
+        self.tried.contains(&endpoint.serial()) || !endpoint.is_available()
+    }
+}
+
+/// An endpoint with its state, as a policy is to see it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Its connectivity state; `TransientFailure` as well when it is unhealthy or ejected.
+    pub state: ConnectivityState,
+    /// Why it fails, when it does.
+    pub failure: Option<Arc<str>>,
+}
+
+/// The endpoints that a policy balances over, in the order of their ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoints<'a> {
+    candidates: &'a [&'a Candidate],
+}
+
+impl<'a> Endpoints<'a> {
+    /// These endpoints.
+    pub fn new(candidates: &'a [&'a Candidate]) -> Self {
+        Self { candidates }
+    }
+
+    /// Each endpoint with its state.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a Candidate> + use<'a> {
+        self.candidates.iter().copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
+    /// Keeps all endpoints connected, and chooses by `picker` among those that are ready: what most policies want.
+    ///
+    /// While none is ready, calls wait for one that connects, and fail when none can be.
+    pub fn connect_all(&self, picker: impl FnOnce(Vec<Arc<Endpoint>>) -> Arc<dyn Picker>) -> Plan {
+        let mut ready = Vec::with_capacity(self.len());
+        let mut connect = Vec::new();
+        let mut connecting = false;
+        for candidate in self.iter() {
+            match candidate.state {
+                ConnectivityState::Ready => ready.push(Arc::clone(&candidate.endpoint)),
+                ConnectivityState::Idle => connect.push(Arc::clone(&candidate.endpoint)),
+                ConnectivityState::Connecting => connecting = true,
+                ConnectivityState::TransientFailure | ConnectivityState::Shutdown => {}
+            }
+        }
+        let plan = if !ready.is_empty() {
+            Plan::new(ConnectivityState::Ready, picker(ready))
+        } else if connecting || !connect.is_empty() {
+            Plan::connecting()
+        } else {
+            Plan::failing(self.failure())
+        };
+        plan.connecting_to(connect)
+    }
+
+    /// Why none of the endpoints can be reached.
+    pub fn failure(&self) -> Status {
+        const SHOWN: usize = 3;
+        let causes: Vec<&str> = self.iter().filter_map(|c| c.failure.as_deref()).collect();
+        let shown = causes[..causes.len().min(SHOWN)].join("; ");
+        let more = match causes.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Status::unavailable(format!("no instance can be reached: {shown}{more}"))
     }
 }
 
 /// What a policy makes of the endpoints as they are now.
-pub(crate) struct Plan {
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Plan {
     /// The channel's state.
-    pub(crate) state: ConnectivityState,
-    pub(crate) picker: Arc<dyn Picker>,
-    /// The candidates, by place, that are idle and are to be connected.
-    pub(crate) connect: Vec<usize>,
-    /// The candidates, by place, whose connections are not needed any more.
-    pub(crate) rest: Vec<usize>,
+    pub state: ConnectivityState,
+    /// What chooses from now on.
+    pub picker: Arc<dyn Picker>,
+    /// Those that are idle and are to be connected.
+    pub connect: Vec<Arc<Endpoint>>,
+    /// Those whose connections are not needed any more.
+    pub rest: Vec<Arc<Endpoint>>,
+}
+
+impl Plan {
+    /// The channel is in `state`, and `picker` chooses.
+    pub fn new(state: ConnectivityState, picker: Arc<dyn Picker>) -> Self {
+        Self {
+            state,
+            picker,
+            connect: Vec::new(),
+            rest: Vec::new(),
+        }
+    }
+
+    /// Calls wait.
+    pub fn connecting() -> Self {
+        Self::new(ConnectivityState::Connecting, Arc::new(Queueing))
+    }
+
+    /// Calls fail with `status`, unless they wait for ready.
+    pub fn failing(status: Status) -> Self {
+        Self::new(
+            ConnectivityState::TransientFailure,
+            Arc::new(Failing(status)),
+        )
+    }
+
+    /// The same, and `endpoints` are to be connected.
+    #[must_use]
+    pub fn connecting_to(self, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self {
+            connect: endpoints,
+            ..self
+        }
+    }
+
+    /// The same, and `endpoints` need no connection any more.
+    #[must_use]
+    pub fn resting(self, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self {
+            rest: endpoints,
+            ..self
+        }
+    }
 }
 
 /// Chooses which endpoints to connect, and how to choose among them.
-pub(crate) trait Policy: Send {
-    /// Looks at the endpoints; called whenever one comes, goes or changes its state. `called` says that a call is
-    /// waiting for an endpoint.
-    fn plan(&mut self, candidates: &[Candidate], called: bool) -> Plan;
-}
-
-/// A policy with its settings, as a service config or the builder names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PolicyConfig {
-    /// All calls to one endpoint, until it goes (gRFC A61, A62).
-    PickFirst { shuffle: bool },
-    /// Each call to the next endpoint.
-    RoundRobin,
-}
-
-impl PolicyConfig {
-    pub(crate) const NAMES: [&str; 2] = ["pick_first", "round_robin"];
-
-    /// The policy of that name with the settings `config`, `None` when there is none of the name, or what is wrong
-    /// with the settings.
-    pub(crate) fn parse(name: &str, config: Value) -> Result<Option<Self>, String> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct RoundRobin {}
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        struct PickFirst {
-            shuffle_address_list: Option<bool>,
-        }
-        let read = match name {
-            "round_robin" => serde_json::from_value(config).map(|RoundRobin {}| Self::RoundRobin),
-            // A registry lists its instances in the same order to everybody: unshuffled, all callers would sit on one.
-            "pick_first" => serde_json::from_value(config).map(|c: PickFirst| Self::PickFirst {
-                shuffle: c.shuffle_address_list.unwrap_or(true),
-            }),
-            _ => return Ok(None),
-        };
-        read.map(Some).map_err(|error| error.to_string())
-    }
-
-    pub(crate) fn build(self) -> Box<dyn Policy> {
-        match self {
-            Self::PickFirst { shuffle } => Box::new(pick_first::PickFirst::new(shuffle)),
-            Self::RoundRobin => Box::new(round_robin::RoundRobin::new()),
-        }
-    }
+pub trait Policy: Send {
+    /// Looks at the endpoints; called whenever one comes, goes or changes its state. What must outlive a picker, such as
+    /// whose turn it is, is kept in `self`.
+    fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan;
 }
 
 /// Makes calls wait for the next picker.
 pub(crate) struct Queueing;
 
 impl Picker for Queueing {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, _call: &CallInfo<'_>) -> Pick<'_> {
         Pick::Queue
-    }
-
-    fn choices(&self) -> usize {
-        0
     }
 }
 
@@ -134,143 +245,135 @@ impl Picker for Queueing {
 pub(crate) struct Failing(pub(crate) Status);
 
 impl Picker for Failing {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, _call: &CallInfo<'_>) -> Pick<'_> {
         Pick::Fail(&self.0)
     }
-
-    fn choices(&self) -> usize {
-        0
-    }
-}
-
-/// The picker of a channel none of whose endpoints can be reached.
-fn failing(candidates: &[Candidate]) -> Arc<dyn Picker> {
-    let causes: Vec<&str> = candidates
-        .iter()
-        .filter_map(|candidate| match &candidate.state {
-            SubchannelState::TransientFailure(cause) => Some(&**cause),
-            _ => None,
-        })
-        .collect();
-    let shown = causes
-        .iter()
-        .take(3)
-        .copied()
-        .collect::<Vec<_>>()
-        .join("; ");
-    let more = match causes.len().saturating_sub(3) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    Arc::new(Failing(Status::unavailable(format!(
-        "no instance can be reached: {shown}{more}"
-    ))))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use registry::{Address, Instance, ServiceName};
 
     use super::{
-        Arc, Candidate, ConnectivityState, Endpoint, Pick, Plan, PolicyConfig, SubchannelState,
+        Arc, CallInfo, Candidate, ConnectivityState, Endpoint, Endpoints, HeaderMap, Pick, Plan,
+        Policies, Policy,
     };
 
-    /// One candidate for each state, with serials from 0.
-    fn candidates(states: &[SubchannelState]) -> Vec<Candidate> {
-        let candidate = |(serial, state): (u64, &SubchannelState)| {
-            let service = ServiceName::new("greeter").expect("a name");
-            let address = Address::new(&format!("10.0.0.1:{}", serial + 1)).expect("an address");
-            let endpoint = Arc::new(Endpoint::new(Arc::new(Instance::new(service, address))));
-            Candidate {
-                serial,
-                endpoint,
-                state: state.clone(),
-            }
-        };
-        (0..).zip(states).map(candidate).collect()
+    /// An instance of the greeter at `10.0.0.1` with that port.
+    pub(crate) fn instance(port: u16) -> Instance {
+        let service = ServiceName::new("greeter").expect("a name");
+        let address = Address::new(&format!("10.0.0.1:{port}")).expect("an address");
+        Instance::new(service, address)
     }
 
-    fn failed(cause: &str) -> SubchannelState {
-        SubchannelState::TransientFailure(cause.into())
-    }
-
-    fn failure(plan: &Plan) -> String {
-        match plan.picker.pick() {
-            Pick::Fail(status) => status.message.to_string(),
-            Pick::Ready(_) | Pick::Queue => panic!("the plan does not fail calls"),
+    pub(crate) fn candidate(endpoint: &Arc<Endpoint>, state: ConnectivityState) -> Candidate {
+        let failing = state == TransientFailure;
+        Candidate {
+            endpoint: Arc::clone(endpoint),
+            state,
+            failure: failing.then(|| endpoint.instance().address().as_str().into()),
         }
     }
 
-    const IN_ORDER: PolicyConfig = PolicyConfig::PickFirst { shuffle: false };
+    /// What the policy makes of endpoints in these states.
+    pub(crate) fn plan(policy: &mut dyn Policy, candidates: &[Candidate]) -> Plan {
+        policy.plan(&Endpoints::new(&candidates.iter().collect::<Vec<_>>()))
+    }
+
+    /// One candidate for each state.
+    fn candidates(states: &[ConnectivityState]) -> Vec<Candidate> {
+        let make = |(port, state): (u16, &ConnectivityState)| {
+            candidate(&Arc::new(Endpoint::new(Arc::new(instance(port)))), *state)
+        };
+        (1..).zip(states).map(make).collect()
+    }
+
+    fn built(name: &str, settings: serde_json::Value) -> Box<dyn Policy> {
+        let config = Policies::default()
+            .config(name, settings)
+            .expect("good settings")
+            .expect("a known name");
+        config.build()
+    }
+
+    fn round_robin() -> Box<dyn Policy> {
+        built("round_robin", serde_json::json!({}))
+    }
+
+    fn in_order() -> Box<dyn Policy> {
+        built(
+            "pick_first",
+            serde_json::json!({"shuffleAddressList": false}),
+        )
+    }
+
+    fn ports(endpoints: &[Arc<Endpoint>]) -> Vec<u16> {
+        endpoints
+            .iter()
+            .map(|e| e.instance().address().port())
+            .collect()
+    }
+
+    fn with_pick<T>(plan: &Plan, look: impl FnOnce(Pick<'_>) -> T) -> T {
+        let headers = HeaderMap::new();
+        look(plan.picker.pick(&CallInfo::new("/a.B/C", &headers)))
+    }
+
+    use ConnectivityState::{Connecting, Idle, TransientFailure};
 
     #[test]
     fn round_robin_connects_everybody_and_queues_meanwhile() {
-        let states = [
-            SubchannelState::Idle,
-            failed("refused"),
-            SubchannelState::Idle,
-            SubchannelState::Connecting,
-        ];
-        let plan = PolicyConfig::RoundRobin
-            .build()
-            .plan(&candidates(&states), false);
-        assert_eq!(
-            (plan.state, plan.connect),
-            (ConnectivityState::Connecting, vec![0, 2])
+        let plan = plan(
+            &mut *round_robin(),
+            &candidates(&[Idle, TransientFailure, Idle, Connecting]),
         );
-        assert!(matches!(plan.picker.pick(), Pick::Queue));
+        assert_eq!((plan.state, ports(&plan.connect)), (Connecting, vec![1, 3]));
+        with_pick(&plan, |pick| assert!(matches!(pick, Pick::Queue)));
     }
 
     #[test]
     fn a_policy_fails_calls_only_when_nobody_can_be_reached_and_says_why() {
-        for policy in [PolicyConfig::RoundRobin, IN_ORDER] {
-            let states: Vec<_> = ["a", "b", "c", "d", "e"].map(failed).into();
-            let plan = policy.build().plan(&candidates(&states), false);
-            assert_eq!(plan.state, ConnectivityState::TransientFailure);
-            assert_eq!(
-                failure(&plan),
-                "no instance can be reached: a; b; c; and 2 more"
-            );
+        for mut policy in [round_robin(), in_order()] {
+            let plan = plan(&mut *policy, &candidates(&[TransientFailure; 5]));
+            assert_eq!(plan.state, TransientFailure);
+            with_pick(&plan, |pick| {
+                let Pick::Fail(status) = pick else {
+                    panic!("the plan does not fail calls: {pick:?}")
+                };
+                assert_eq!(
+                    status.message(),
+                    "no instance can be reached: 10.0.0.1:1; 10.0.0.1:2; 10.0.0.1:3; and 2 more"
+                );
+            });
         }
     }
 
     #[test]
     fn pick_first_tries_the_next_only_when_those_before_it_have_failed() {
-        let mut policy = IN_ORDER.build();
-        let plan = policy.plan(
-            &candidates(&[SubchannelState::Idle, SubchannelState::Idle]),
-            false,
-        );
+        let mut policy = in_order();
+        let mut candidates = candidates(&[Idle, Idle]);
+        let first = plan(&mut *policy, &candidates);
+        assert_eq!((first.state, ports(&first.connect)), (Connecting, vec![1]));
+        candidates[0].state = Connecting;
+        let waiting = plan(&mut *policy, &candidates);
         assert_eq!(
-            (plan.state, plan.connect),
-            (ConnectivityState::Connecting, vec![0])
+            (waiting.state, ports(&waiting.connect)),
+            (Connecting, vec![])
         );
-        let plan = policy.plan(
-            &candidates(&[SubchannelState::Connecting, SubchannelState::Idle]),
-            false,
-        );
+        candidates[0].state = TransientFailure;
+        let second = plan(&mut *policy, &candidates);
         assert_eq!(
-            (plan.state, plan.connect),
-            (ConnectivityState::Connecting, vec![])
-        );
-        let plan = policy.plan(
-            &candidates(&[failed("refused"), SubchannelState::Idle]),
-            false,
-        );
-        assert_eq!(
-            (plan.state, plan.connect),
-            (ConnectivityState::Connecting, vec![1])
+            (second.state, ports(&second.connect)),
+            (Connecting, vec![2])
         );
     }
 
     #[test]
     fn a_shuffled_pick_first_does_not_always_begin_with_the_same() {
-        let idle = vec![SubchannelState::Idle; 4];
+        let candidates = candidates(&[Idle; 4]);
         let first = |_| {
-            PolicyConfig::PickFirst { shuffle: true }
-                .build()
-                .plan(&candidates(&idle), false)
-                .connect[0]
+            let mut policy = built("pick_first", serde_json::json!({}));
+            ports(&plan(&mut *policy, &candidates).connect)[0]
         };
         let firsts: std::collections::BTreeSet<_> = (0..200).map(first).collect();
         assert_eq!(firsts.len(), 4);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use registry::{
-    Address, Freshness, Instance, Registry, ServiceName, SnapshotWatch, Status, View,
+    Address, Freshness, Registry, ServiceName, Snapshot, SnapshotWatch, View,
     backend::fixed::FixedStore,
 };
 
@@ -19,19 +19,17 @@ pub(crate) struct Resolution {
 
 /// What a target stands for now.
 pub(crate) struct Resolved {
-    /// The instances that take calls; an error when none is known to be, which says why.
-    pub(crate) instances: Result<Vec<Arc<Instance>>, Unresolved>,
+    /// All instances, whether or not they take calls; an error when nothing is known of them.
+    pub(crate) instances: Result<Snapshot, Unresolved>,
     pub(crate) freshness: Freshness,
 }
 
-/// Why a target stands for nothing.
+/// Why it is not known what a target stands for.
 pub(crate) enum Unresolved {
     /// Nothing is known yet, and nothing has failed.
     NotYet,
     /// Nothing is known because of this.
     Failed(Arc<str>),
-    /// It is known that there is nobody; the text says so.
-    Nobody(String),
 }
 
 /// Why a target cannot be resolved at all.
@@ -95,49 +93,41 @@ impl Resolution {
 
     /// What the target stands for now.
     pub(crate) fn now(&self) -> Resolved {
-        self.resolved(self.watch.view())
+        Resolved::from(self.watch.view())
     }
 
     /// Waits for a change. Cancellation safe.
     pub(crate) async fn changed(&mut self) -> Resolved {
         let view = self.watch.changed().await;
-        self.resolved(view)
+        Resolved::from(view)
     }
 
-    fn resolved(
-        &self,
+    /// That nobody of those `registered` takes calls, for a message.
+    pub(crate) fn nobody(&self, registered: usize) -> String {
+        match registered {
+            0 => format!("there is no instance of {}", self.of),
+            1 => format!("the one instance of {} takes no calls", self.of),
+            some => format!("none of the {some} instances of {} takes calls", self.of),
+        }
+    }
+}
+
+impl From<View> for Resolved {
+    fn from(
         View {
             snapshot,
             freshness,
         }: View,
-    ) -> Resolved {
+    ) -> Self {
         let instances = match (snapshot, &freshness) {
             (None, Freshness::Stale { cause, .. }) => Err(Unresolved::Failed(Arc::clone(cause))),
             (None, _) => Err(Unresolved::NotYet),
-            (Some(snapshot), _) => {
-                let serving = snapshot
-                    .instances()
-                    .filter(|instance| instance.status == Status::Serving);
-                let instances: Vec<_> = serving.cloned().collect();
-                if instances.is_empty() {
-                    Err(self.nobody(snapshot.len()))
-                } else {
-                    Ok(instances)
-                }
-            }
+            (Some(snapshot), _) => Ok(snapshot),
         };
-        Resolved {
+        Self {
             instances,
             freshness,
         }
-    }
-
-    fn nobody(&self, registered: usize) -> Unresolved {
-        Unresolved::Nobody(match registered {
-            0 => format!("there is no instance of {}", self.of),
-            1 => format!("the one instance of {} takes no calls", self.of),
-            some => format!("none of the {some} instances of {} takes calls", self.of),
-        })
     }
 }
 

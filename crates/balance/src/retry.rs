@@ -122,7 +122,7 @@ mod tests {
     fn policy() -> RetryPolicy {
         let json = r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"1s",
             "maxBackoff":"1.5s","backoffMultiplier":10,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#;
-        let config = ServiceConfig::parse(json).expect(json);
+        let config = ServiceConfig::parse(json, &crate::policy::Policies::default()).expect(json);
         config
             .method("/a/b")
             .and_then(|method| method.retry.clone())

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub(crate) use method::{MethodConfig, RetryPolicy};
 
-use crate::policy::PolicyConfig;
+use crate::policy::{Policies, PolicyConfig};
 use method::MethodTable;
 
 /// Why a service config was refused; the message begins with the path of what is wrong.
@@ -64,7 +64,7 @@ const NOT_BUILT_IN_METHODS: [&str; 3] = [
 
 impl ServiceConfig {
     /// Reads the JSON text of a service config.
-    pub(crate) fn parse(json: &str) -> Result<Self, InvalidServiceConfig> {
+    pub(crate) fn parse(json: &str, policies: &Policies) -> Result<Self, InvalidServiceConfig> {
         let value: Value = serde_json::from_str(json).map_err(|error| {
             InvalidServiceConfig::new("service config", format!("not JSON: {error}"))
         })?;
@@ -87,7 +87,7 @@ impl ServiceConfig {
         Ok(Self {
             policy: wire
                 .load_balancing_config
-                .map(load_balancing::first_known)
+                .map(|list| load_balancing::first_known(list, policies))
                 .transpose()?,
             methods: MethodTable::new(wire.method_config)?,
         })
@@ -126,16 +126,24 @@ fn refuse_what_is_not_built(config: &Value) -> Result<(), InvalidServiceConfig> 
 mod tests {
     use std::time::Duration;
 
-    use super::{PolicyConfig, ServiceConfig};
+    use super::{InvalidServiceConfig, Policies, PolicyConfig, ServiceConfig};
     use crate::status::Code;
+
+    fn parse(json: &str) -> Result<ServiceConfig, InvalidServiceConfig> {
+        ServiceConfig::parse(json, &Policies::default())
+    }
 
     #[test]
     fn the_first_known_policy_wins() {
         let json =
             r#"{"loadBalancingConfig":[{"grpclb":{}},{"round_robin":{}},{"pick_first":{}}]}"#;
         assert_eq!(
-            ServiceConfig::parse(json).expect(json).policy,
-            Some(PolicyConfig::RoundRobin)
+            parse(json)
+                .expect(json)
+                .policy
+                .as_ref()
+                .map(PolicyConfig::name),
+            Some("round_robin")
         );
     }
 
@@ -145,7 +153,7 @@ mod tests {
             {"name":[{}],"timeout":"1s"},
             {"name":[{"service":"a.B"}],"timeout":"2s","waitForReady":true},
             {"name":[{"service":"a.B","method":"C"}],"timeout":"0.25s"}]}"#;
-        let config = ServiceConfig::parse(json).expect(json);
+        let config = parse(json).expect(json);
         let timeout = |path| config.method(path).and_then(|method| method.timeout);
         assert_eq!(timeout("/a.B/C"), Some(Duration::from_millis(250)));
         assert_eq!(timeout("/a.B/D"), Some(Duration::from_secs(2)));
@@ -160,7 +168,7 @@ mod tests {
     fn a_retry_policy_is_read_whole() {
         let json = r#"{"methodConfig":[{"name":[{"service":"a.B"}],"retryPolicy":{"maxAttempts":9,
             "initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE",10]}}]}"#;
-        let config = ServiceConfig::parse(json).expect(json);
+        let config = parse(json).expect(json);
         let retry = config
             .method("/a.B/C")
             .and_then(|method| method.retry.clone())
@@ -218,7 +226,7 @@ mod tests {
             ("[]", "service config: "),
         ];
         for (json, says) in cases {
-            let message = ServiceConfig::parse(json).expect_err(json).to_string();
+            let message = parse(json).expect_err(json).to_string();
             assert!(message.contains(says), "{json}: {message}");
         }
     }

@@ -121,17 +121,28 @@ impl Code {
 
 /// A code, and the reason in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Status {
+pub struct Status {
     pub(crate) code: Code,
     pub(crate) message: Cow<'static, str>,
 }
 
 impl Status {
-    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+    /// A status of that code, for that reason.
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
             message: message.into(),
         }
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The reason.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     pub(crate) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {

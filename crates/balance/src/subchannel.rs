@@ -1,30 +1,32 @@
-//! One endpoint's connection and its connectivity state.
+//! One endpoint's connections and their connectivity state.
 //!
 //! ```text
 //!            connect()              acknowledged PING
 //!  Idle ───────────────▶ Connecting ────────────────▶ Ready
-//!   ▲                        │  ▲                      │ socket closed, or GOAWAY
+//!   ▲                        │  ▲                      │ sockets closed, or GOAWAY
 //!   │                 failed │  │ after the backoff    │
 //!   │                        ▼  │                      │
 //!   │                TransientFailure                  │
-//!   └──────────────── rest() ──────────────────────────┘
+//!   └──────────────── rest() ──────────────────────────┘        any ── shut_down() ──▶ Shutdown
 //! ```
 //!
 //! While an endpoint cannot be connected it stays in `TransientFailure`, through all further tries, until one succeeds
 //! (gRFC A62: sticky), so that it does not make calls wait that another endpoint could take or that should fail.
 
-use std::{fmt, sync::Arc, time::Duration};
+mod worker;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use arc_swap::ArcSwap;
-use registry::{Address, Backoff, BackoffPolicy};
-use tokio::{
-    select,
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use registry::{Address, BackoffPolicy};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::transport::{Connection, connect};
+use crate::transport::{Connection, Stream};
+use worker::Worker;
 
 /// gRPC's connectivity states (grpc/grpc `doc/connectivity-semantics-and-api.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +40,8 @@ pub enum ConnectivityState {
     Ready,
     /// No endpoint can be reached for now; tried again with backoff.
     TransientFailure,
+    /// Closed for good.
+    Shutdown,
 }
 
 impl fmt::Display for ConnectivityState {
@@ -47,148 +51,194 @@ impl fmt::Display for ConnectivityState {
             Self::Connecting => "CONNECTING",
             Self::Ready => "READY",
             Self::TransientFailure => "TRANSIENT_FAILURE",
+            Self::Shutdown => "SHUTDOWN",
         })
     }
 }
 
-/// A subchannel's state, with what belongs to it.
+/// What all subchannels of a channel have in common.
+#[derive(Debug)]
+pub(crate) struct SubchannelContext {
+    pub(crate) backoff: BackoffPolicy,
+    pub(crate) runtime: Handle,
+    /// The driver's: something has changed.
+    pub(crate) changed: Arc<Notify>,
+}
+
+/// How a subchannel stands.
 #[derive(Debug, Clone)]
-pub(crate) enum SubchannelState {
-    Idle,
-    Connecting,
-    Ready(Arc<Connection>),
-    TransientFailure(Arc<str>),
+pub(crate) struct SubchannelState {
+    pub(crate) connectivity: ConnectivityState,
+    pub(crate) since: Instant,
+    /// Why it fails, when it does.
+    pub(crate) failure: Option<Arc<str>>,
 }
 
-impl SubchannelState {
-    pub(crate) fn connectivity(&self) -> ConnectivityState {
-        match self {
-            Self::Idle => ConnectivityState::Idle,
-            Self::Connecting => ConnectivityState::Connecting,
-            Self::Ready(_) => ConnectivityState::Ready,
-            Self::TransientFailure(_) => ConnectivityState::TransientFailure,
-        }
-    }
-}
-
-/// One endpoint's connection, kept by a task that ends when this is dropped. Calls in flight then end by themselves.
+/// One endpoint's connections. It costs a task only from [`connect`](Self::connect) until it is idle again.
 #[derive(Debug)]
 pub(crate) struct Subchannel {
+    addresses: Arc<[Address]>,
+    context: Option<Arc<SubchannelContext>>,
     shared: Arc<Shared>,
-    _worker: AbortOnDropHandle<()>,
+    worker: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
+/// What the worker and the calls share.
 #[derive(Debug)]
 struct Shared {
-    state: ArcSwap<(SubchannelState, Instant)>,
-    connect: Notify,
-    rest: Notify,
+    state: ArcSwap<SubchannelState>,
+    /// Those that take calls; the first is used for as long as it has streams.
+    connections: ArcSwap<Vec<Arc<Connection>>>,
+    /// To end a backoff.
     retry: Notify,
-    /// The driver's: something has changed.
-    changed: Arc<Notify>,
+    /// Counts the workers, so that one that was ended while it ran changes nothing any more.
+    turn: Mutex<u64>,
 }
 
 impl Subchannel {
-    /// One try to connect to one address gets this long, the least that gRPC allows (grpc/grpc `doc/connection-backoff.md`).
-    const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
-    pub(crate) fn start(
-        addresses: Arc<[Address]>,
-        backoff: BackoffPolicy,
-        changed: Arc<Notify>,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            state: ArcSwap::from_pointee((SubchannelState::Idle, Instant::now())),
-            connect: Notify::new(),
-            rest: Notify::new(),
-            retry: Notify::new(),
-            changed,
-        });
-        let worker = Worker {
-            addresses,
-            backoff: Backoff::new(backoff),
-            shared: Arc::clone(&shared),
-        };
+    /// Idle. Without a context it cannot be connected.
+    pub(crate) fn new(addresses: Arc<[Address]>, context: Option<Arc<SubchannelContext>>) -> Self {
         Self {
-            shared,
-            _worker: AbortOnDropHandle::new(tokio::spawn(worker.run())),
+            addresses,
+            context,
+            shared: Arc::new(Shared {
+                state: ArcSwap::from_pointee(SubchannelState {
+                    connectivity: ConnectivityState::Idle,
+                    since: Instant::now(),
+                    failure: None,
+                }),
+                connections: ArcSwap::default(),
+                retry: Notify::new(),
+                turn: Mutex::default(),
+            }),
+            worker: Mutex::default(),
         }
     }
 
-    /// The state, and since when.
-    pub(crate) fn state(&self) -> (SubchannelState, Instant) {
-        (**self.shared.state.load()).clone()
+    pub(crate) fn state(&self) -> Arc<SubchannelState> {
+        self.shared.state.load_full()
     }
 
-    /// Leaves Idle.
+    /// Whether a connection takes calls, as far as is known.
+    pub(crate) fn is_available(&self) -> bool {
+        let connections = self.shared.connections.load();
+        connections.iter().any(|connection| connection.is_open())
+    }
+
+    /// A free stream on the first connection that has one.
+    pub(crate) fn try_stream(&self) -> Option<Stream> {
+        let connections = self.shared.connections.load();
+        connections
+            .iter()
+            .filter(|connection| connection.is_open())
+            .find_map(Connection::try_stream)
+    }
+
+    /// The connection to wait for when no stream is free.
+    pub(crate) fn least_used(&self) -> Option<Arc<Connection>> {
+        let connections = self.shared.connections.load();
+        let open = connections.iter().filter(|c| c.is_open());
+        open.max_by_key(|c| c.free_streams()).cloned()
+    }
+
+    /// Leaves Idle; nothing in any other state.
     pub(crate) fn connect(&self) {
-        self.shared.connect.notify_one();
+        let Some(context) = &self.context else { return };
+        let mut worker = self.worker();
+        if self.shared.state.load().connectivity != ConnectivityState::Idle {
+            return;
+        }
+        let turn = self
+            .shared
+            .begin_turn(ConnectivityState::Connecting, Arc::default());
+        let run = Worker::new(
+            Arc::clone(&self.addresses),
+            Arc::clone(context),
+            Arc::clone(&self.shared),
+            turn,
+        );
+        *worker = Some(AbortOnDropHandle::new(context.runtime.spawn(run.run())));
+        context.changed.notify_one();
     }
 
     /// Goes to Idle: no new call will come; those in flight finish.
     pub(crate) fn rest(&self) {
-        self.shared.rest.notify_one();
+        self.end(ConnectivityState::Idle);
+    }
+
+    /// The same for good.
+    pub(crate) fn shut_down(&self) {
+        self.end(ConnectivityState::Shutdown);
     }
 
     /// Ends a backoff at once: the endpoint has given a sign of life.
     pub(crate) fn retry_now(&self) {
         self.shared.retry.notify_one();
     }
-}
 
-struct Worker {
-    addresses: Arc<[Address]>,
-    backoff: Backoff,
-    shared: Arc<Shared>,
-}
-
-impl Worker {
-    async fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
-        loop {
-            shared.connect.notified().await;
-            self.to(SubchannelState::Connecting);
-            let connection = select! {
-                connection = self.connected() => connection,
-                () = shared.rest.notified() => {
-                    self.to(SubchannelState::Idle);
-                    continue;
-                }
-            };
-            self.to(SubchannelState::Ready(Arc::clone(&connection)));
-            select! {
-                () = connection.closed() => {}
-                () = shared.rest.notified() => {}
-            }
-            self.to(SubchannelState::Idle);
+    fn end(&self, state: ConnectivityState) {
+        let mut worker = self.worker();
+        if self.shared.state.load().connectivity == ConnectivityState::Shutdown {
+            return;
+        }
+        *worker = None;
+        self.shared.begin_turn(state, Arc::default());
+        if let Some(context) = &self.context {
+            context.changed.notify_one();
         }
     }
 
-    /// Tries until there is a connection.
-    async fn connected(&mut self) -> Arc<Connection> {
-        loop {
-            let started = Instant::now();
-            let failed = match connect(&self.addresses, Subchannel::CONNECT_TIMEOUT).await {
-                Ok(connection) => {
-                    self.backoff.reset();
-                    return Arc::new(connection);
-                }
-                Err(failed) => failed,
-            };
-            let next = started + self.backoff.next_delay();
-            tracing::debug!(cause = registry::one_line(&failed), "could not connect");
-            self.to(SubchannelState::TransientFailure(
-                registry::one_line(&failed).into(),
-            ));
-            select! {
-                () = sleep_until(next) => {}
-                () = self.shared.retry.notified() => self.backoff.reset(),
-            }
+    fn worker(&self) -> MutexGuard<'_, Option<AbortOnDropHandle<()>>> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A change of a subchannel's state.
+struct Transition {
+    to: ConnectivityState,
+    failure: Option<Arc<str>>,
+    connections: Connections,
+}
+
+type Connections = Arc<Vec<Arc<Connection>>>;
+
+impl Shared {
+    /// Ends whatever worker there is, and gives the number of the next.
+    fn begin_turn(&self, state: ConnectivityState, connections: Connections) -> u64 {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        *turn += 1;
+        self.make(Transition {
+            to: state,
+            failure: None,
+            connections,
+        });
+        *turn
+    }
+
+    /// Makes a transition, if it is still that worker's turn.
+    fn transit(&self, worker: u64, transition: Transition) {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if *turn == worker {
+            self.make(transition);
         }
     }
 
-    fn to(&self, state: SubchannelState) {
-        self.shared.state.store(Arc::new((state, Instant::now())));
-        self.shared.changed.notify_one();
+    fn make(
+        &self,
+        Transition {
+            to,
+            failure,
+            connections,
+        }: Transition,
+    ) {
+        self.connections.store(connections);
+        let before = self.state.load();
+        if before.connectivity != to || before.failure != failure {
+            self.state.store(Arc::new(SubchannelState {
+                connectivity: to,
+                since: Instant::now(),
+                failure,
+            }));
+        }
     }
 }

@@ -7,11 +7,13 @@ mod deadline;
 mod receiving;
 mod request_body;
 mod response_body;
+mod stream;
 
 pub(crate) use connect::connect;
 pub(crate) use connection::Connection;
-pub(crate) use deadline::{Deadline, timeout_from, timeout_value};
+pub(crate) use deadline::{Deadline, GRPC_TIMEOUT, timeout_from, timeout_value};
 pub(crate) use receiving::{Held, Receiving};
 pub(crate) use request_body::RequestBody;
 use request_body::Upload;
 pub use response_body::ResponseBody;
+pub(crate) use stream::{NotOpened, Stream};

@@ -1,6 +1,6 @@
 //! From a target and its options to a running channel.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, uri::Authority};
@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Channel, Inner, Published, Shared, driver::Driver};
 use crate::{
-    policy::{PolicyConfig, Queueing},
+    policy::{Policies, PolicyConfig, Queueing},
     resolver::{Resolution, Unresolvable},
     service_config::{InvalidServiceConfig, ServiceConfig},
     subchannel::ConnectivityState,
@@ -32,10 +32,22 @@ pub enum BuildError {
     #[error("the service config is not usable")]
     ServiceConfig(#[from] InvalidServiceConfig),
     /// There is no policy of that name.
-    #[error("there is no policy {name:?}; the policies are {}", PolicyConfig::NAMES.join(" and "))]
+    #[error("there is no policy {name:?}; the policies are {known}")]
     UnknownPolicy {
         /// The name.
         name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The policy has settings that it cannot do without.
+    #[error(
+        "the policy {name:?} cannot be used without settings: {problem}; give it by a service config"
+    )]
+    PolicySettings {
+        /// The name.
+        name: String,
+        /// What is missing.
+        problem: String,
     },
 }
 
@@ -47,6 +59,7 @@ pub struct Builder {
     registries: Vec<Registry>,
     policy: Option<String>,
     service_config: Option<String>,
+    policies: Policies,
 }
 
 impl Builder {
@@ -56,6 +69,7 @@ impl Builder {
             registries: Vec::new(),
             policy: None,
             service_config: None,
+            policies: Policies::default(),
         }
     }
 
@@ -88,12 +102,15 @@ impl Builder {
         let config = self
             .service_config
             .as_deref()
-            .map(ServiceConfig::parse)
+            .map(|json| ServiceConfig::parse(json, &self.policies))
             .transpose()?
             .unwrap_or_default();
         let policy = match self.policy {
-            Some(name) => named(name)?,
-            None => config.policy.unwrap_or(PolicyConfig::RoundRobin),
+            Some(name) => named(&self.policies, name)?,
+            None => match &config.policy {
+                Some(policy) => policy.clone(),
+                None => named(&self.policies, "round_robin".into())?,
+            },
         };
         let resolution = Resolution::start(&target, &self.registries)?;
         let authority =
@@ -107,9 +124,9 @@ impl Builder {
             )),
             config,
             published: ArcSwap::from_pointee(Published {
-                state: ConnectivityState::Connecting,
                 picker: Arc::new(Queueing),
-                endpoints: Vec::new(),
+                endpoints: Arc::default(),
+                remarks: HashMap::new(),
                 freshness: Freshness::Starting,
             }),
             generation: watch::Sender::new(()),
@@ -127,9 +144,18 @@ impl Builder {
     }
 }
 
-fn named(name: String) -> Result<PolicyConfig, BuildError> {
-    match PolicyConfig::parse(&name, Value::Object(serde_json::Map::new())) {
+/// The policy of that name, with what is its settings' default.
+fn named(policies: &Policies, name: String) -> Result<PolicyConfig, BuildError> {
+    let settings = Value::Object(serde_json::Map::new());
+    match policies.config(&name, settings) {
         Ok(Some(policy)) => Ok(policy),
-        _ => Err(BuildError::UnknownPolicy { name }),
+        Ok(None) => Err(BuildError::UnknownPolicy {
+            name,
+            known: policies.names(),
+        }),
+        Err(bad) => Err(BuildError::PolicySettings {
+            name,
+            problem: bad.problem,
+        }),
     }
 }

@@ -1,21 +1,19 @@
 //! The one task that keeps a channel's endpoints: follows the resolution and the subchannels, and publishes pickers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use registry::{BackoffPolicy, Freshness, Instance, InstanceId};
-use tokio::{
-    select,
-    sync::Notify,
-    time::{Instant, sleep},
+use registry::{BackoffPolicy, Freshness};
+use tokio::{runtime::Handle, select, sync::Notify, time::sleep};
+
+use super::{
+    Published, Shared,
+    entries::{Entries, Entry},
 };
-
-use super::{Published, Shared, explain::EndpointStatus};
 use crate::{
-    endpoint::Endpoint,
-    policy::{Candidate, Failing, Picker, Plan, Policy, Queueing},
+    policy::{Candidate, Endpoints, Plan, Policy},
     resolver::{Resolution, Resolved, Unresolved},
     status::Status,
-    subchannel::{ConnectivityState, Subchannel, SubchannelState},
+    subchannel::SubchannelContext,
 };
 
 /// Pickers are rebuilt at most this often, however many endpoints change.
@@ -27,178 +25,96 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     resolution: Resolution,
     policy: Box<dyn Policy>,
-    entries: BTreeMap<InstanceId, Entry>,
+    entries: Entries,
     unresolved: Option<Unresolved>,
     freshness: Freshness,
     /// Some subchannel has changed.
     changed: Arc<Notify>,
-    serial: u64,
-}
-
-struct Entry {
-    serial: u64,
-    endpoint: Arc<Endpoint>,
-    subchannel: Subchannel,
-    /// Nobody else is left: the registry has dropped it, and it serves while its connection lasts.
-    last_resort: bool,
 }
 
 impl Driver {
+    /// # Panics
+    /// Outside a tokio runtime.
     pub(super) fn new(
         shared: Arc<Shared>,
         resolution: Resolution,
         policy: Box<dyn Policy>,
     ) -> Self {
+        let changed = Arc::new(Notify::new());
+        let context = SubchannelContext {
+            backoff: backoff(resolution.registered),
+            runtime: Handle::current(),
+            changed: Arc::clone(&changed),
+        };
         Self {
             shared,
             resolution,
             policy,
-            entries: BTreeMap::new(),
+            entries: Entries::new(Arc::new(context)),
             unresolved: Some(Unresolved::NotYet),
             freshness: Freshness::Starting,
-            changed: Arc::default(),
-            serial: 0,
+            changed,
         }
     }
 
     pub(super) async fn run(mut self) {
         let resolved = self.resolution.now();
         self.resolved(resolved);
-        let mut called = false;
         loop {
-            self.rebuild(called);
+            self.rebuild();
             sleep(REBUILD_INTERVAL).await;
-            called = select! {
-                resolved = self.resolution.changed() => {
-                    self.resolved(resolved);
-                    false
-                }
-                () = self.changed.notified() => false,
-                () = self.shared.called.notified() => true,
+            select! {
+                resolved = self.resolution.changed() => self.resolved(resolved),
+                () = self.changed.notified() => {}
             };
         }
     }
 
-    fn resolved(
-        &mut self,
-        Resolved {
-            instances,
-            freshness,
-        }: Resolved,
-    ) {
-        self.freshness = freshness;
-        match instances {
-            Ok(instances) => {
+    fn resolved(&mut self, resolved: Resolved) {
+        self.freshness = resolved.freshness;
+        match resolved.instances {
+            Ok(snapshot) => {
+                self.entries.follow(snapshot);
                 self.unresolved = None;
-                self.replace(instances);
             }
-            Err(unresolved) => {
-                if let Unresolved::Nobody(_) = unresolved {
-                    self.keep_last_resorts();
-                }
-                self.unresolved = Some(unresolved);
-            }
+            Err(unresolved) => self.unresolved = Some(unresolved),
         }
     }
 
-    /// Makes the endpoints those of `instances`; who stays keeps its connection and its statistics.
-    ///
-    /// A last resort stays one until one of them is ready.
-    fn replace(&mut self, instances: Vec<Arc<Instance>>) {
-        let mut before = std::mem::take(&mut self.entries);
-        for instance in instances {
-            let id = instance.id.clone();
-            let kept = before
-                .remove(&id)
-                .filter(|entry| entry.endpoint.is_still(&instance));
-            let entry = match kept {
-                Some(entry) => entry.with(instance),
-                None => self.start(instance),
-            };
-            self.entries.insert(id, entry);
+    fn rebuild(&mut self) {
+        self.entries.refresh();
+        let plan = self.plan();
+        for endpoint in &plan.connect {
+            endpoint.subchannel().connect();
         }
-        self.entries
-            .extend(before.into_iter().filter(|(_, entry)| entry.last_resort));
-    }
-
-    fn start(&mut self, instance: Arc<Instance>) -> Entry {
-        self.serial += 1;
-        let subchannel = Subchannel::start(
-            Arc::clone(instance.addresses()),
-            backoff(self.resolution.registered),
-            Arc::clone(&self.changed),
-        );
-        Entry {
-            serial: self.serial,
-            endpoint: Arc::new(Endpoint::new(instance)),
-            subchannel,
-            last_resort: false,
+        for endpoint in &plan.rest {
+            endpoint.subchannel().rest();
         }
-    }
-
-    /// The registry says that nobody is left. Whoever is still connected serves on: a list that went empty is more
-    /// often a fault than the end of a service, and a call that fails is worse than one that is served by a leaver.
-    fn keep_last_resorts(&mut self) {
-        for entry in self.entries.values_mut() {
-            entry.last_resort = true;
-        }
-    }
-
-    fn rebuild(&mut self, called: bool) {
-        let others_serve = self
-            .entries
-            .values()
-            .any(|entry| !entry.last_resort && entry.is_ready());
-        let is_needed = |entry: &Entry| entry.is_ready() && !others_serve;
-        self.entries
-            .retain(|_, entry| !entry.last_resort || is_needed(entry));
-        let candidates: Vec<Candidate> = self.entries.values().map(Entry::candidate).collect();
-        let plan = self.plan(&candidates, called);
-        let entries: Vec<&Entry> = self.entries.values().collect();
-        plan.connect
-            .iter()
-            .for_each(|place| entries[*place].subchannel.connect());
-        plan.rest
-            .iter()
-            .for_each(|place| entries[*place].subchannel.rest());
         self.publish(plan);
     }
 
-    fn plan(&mut self, candidates: &[Candidate], called: bool) -> Plan {
+    fn plan(&mut self) -> Plan {
+        let candidates: Vec<&Candidate> = self.entries.iter().map(Entry::candidate).collect();
         if !candidates.is_empty() {
-            return self.policy.plan(candidates, called);
+            return self.policy.plan(&Endpoints::new(&candidates));
         }
-        let fail =
-            |message: String| Arc::new(Failing(Status::unavailable(message))) as Arc<dyn Picker>;
-        let (state, picker) = match &self.unresolved {
-            // The driver is started with this, and an empty list of instances is not a resolution.
-            None | Some(Unresolved::NotYet) => (
-                ConnectivityState::Connecting,
-                Arc::new(Queueing) as Arc<dyn Picker>,
-            ),
+        match &self.unresolved {
+            Some(Unresolved::NotYet) => Plan::connecting(),
             Some(Unresolved::Failed(cause)) => {
-                (ConnectivityState::TransientFailure, fail(cause.to_string()))
+                Plan::failing(Status::unavailable(cause.to_string()))
             }
-            Some(Unresolved::Nobody(says)) => {
-                (ConnectivityState::TransientFailure, fail(says.clone()))
-            }
-        };
-        Plan {
-            state,
-            picker,
-            connect: Vec::new(),
-            rest: Vec::new(),
+            None => Plan::failing(Status::unavailable(
+                self.resolution.nobody(self.entries.listed()),
+            )),
         }
     }
 
-    fn publish(&self, Plan { state, picker, .. }: Plan) {
-        let endpoints = self.entries.values().map(Entry::status).collect();
-        let freshness = self.freshness.clone();
+    fn publish(&mut self, Plan { state, picker, .. }: Plan) {
         self.shared.published.store(Arc::new(Published {
-            state,
             picker,
-            endpoints,
-            freshness,
+            endpoints: self.entries.endpoints(),
+            remarks: self.entries.remarks(),
+            freshness: self.freshness.clone(),
         }));
         self.shared.generation.send_replace(());
         self.shared.state.send_if_modified(|before| {
@@ -209,48 +125,6 @@ impl Driver {
             *before = state;
             changed
         });
-    }
-}
-
-impl Entry {
-    /// The same entry with what its instance says of itself now: it is there, so it is no last resort, and a backoff
-    /// has no reason any more when it has changed.
-    fn with(self, instance: Arc<Instance>) -> Self {
-        if self.endpoint.instance == instance {
-            return Self {
-                last_resort: false,
-                ..self
-            };
-        }
-        self.subchannel.retry_now();
-        Self {
-            endpoint: Arc::new(self.endpoint.with(instance)),
-            last_resort: false,
-            ..self
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        matches!(self.subchannel.state().0, SubchannelState::Ready(connection) if connection.is_open())
-    }
-
-    fn candidate(&self) -> Candidate {
-        let (state, _since) = self.subchannel.state();
-        Candidate {
-            serial: self.serial,
-            endpoint: Arc::clone(&self.endpoint),
-            state,
-        }
-    }
-
-    fn status(&self) -> EndpointStatus {
-        let (state, since): (SubchannelState, Instant) = self.subchannel.state();
-        EndpointStatus {
-            endpoint: Arc::clone(&self.endpoint),
-            state,
-            since,
-            last_resort: self.last_resort,
-        }
     }
 }
 

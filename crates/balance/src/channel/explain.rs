@@ -1,13 +1,15 @@
 //! Why each endpoint is, or is not, being picked.
 
-use std::sync::Arc;
-
+use http::HeaderMap;
 use registry::Freshness;
 use serde::Serialize;
-use tokio::time::Instant;
 
-use super::Shared;
-use crate::{endpoint::Endpoint, policy::Pick, subchannel::SubchannelState};
+use super::{Published, Shared};
+use crate::{
+    endpoint::Endpoint,
+    policy::{CallInfo, Pick},
+    subchannel::ConnectivityState,
+};
 
 /// How a channel stands; serialized for a debug page.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,24 +47,13 @@ pub struct EndpointExplanation {
     pub remark: Option<String>,
 }
 
-/// What the driver knows of an endpoint.
-pub(super) struct EndpointStatus {
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) state: SubchannelState,
-    pub(super) since: Instant,
-    pub(super) last_resort: bool,
-}
-
 impl Shared {
     pub(super) fn explain(&self) -> Explanation {
         let published = self.published.load();
         Explanation {
             target: self.target.to_string(),
             state: self.state.borrow().to_string(),
-            failing: match published.picker.pick() {
-                Pick::Fail(status) => Some(status.message.to_string()),
-                Pick::Ready(_) | Pick::Queue => None,
-            },
+            failing: failing(&published),
             freshness: match &published.freshness {
                 Freshness::Starting => "starting".into(),
                 Freshness::Live => "live".into(),
@@ -73,42 +64,52 @@ impl Shared {
             endpoints: published
                 .endpoints
                 .iter()
-                .map(EndpointStatus::explain)
+                .map(|endpoint| {
+                    EndpointExplanation::new(
+                        endpoint,
+                        published.remarks.get(&endpoint.serial()).copied(),
+                    )
+                })
                 .collect(),
         }
     }
 }
 
-impl EndpointStatus {
-    fn explain(&self) -> EndpointExplanation {
-        let instance = &self.endpoint.instance;
-        EndpointExplanation {
+/// Why calls fail now, when they do.
+fn failing(published: &Published) -> Option<String> {
+    let headers = HeaderMap::new();
+    match published.picker.pick(&CallInfo::new("", &headers)) {
+        Pick::Fail(status) | Pick::Drop(status) => Some(status.message.to_string()),
+        Pick::Ready(_) | Pick::Connect(_) | Pick::Queue => None,
+    }
+}
+
+impl EndpointExplanation {
+    fn new(endpoint: &Endpoint, special: Option<&str>) -> Self {
+        let instance = endpoint.instance();
+        let state = endpoint.subchannel().state();
+        let remark = match state.connectivity {
+            ConnectivityState::Idle => Some("not connected: the policy has not asked for it"),
+            ConnectivityState::Connecting => Some("connecting"),
+            ConnectivityState::TransientFailure => state.failure.as_deref(),
+            ConnectivityState::Ready if !endpoint.is_available() => {
+                Some("its connection has just closed")
+            }
+            ConnectivityState::Ready => special,
+            ConnectivityState::Shutdown => Some("gone"),
+        };
+        Self {
             id: instance.id.to_string(),
             addresses: instance
                 .addresses()
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            state: self.state.connectivity().to_string(),
-            for_ms: self.since.elapsed().as_millis(),
-            in_flight: self.endpoint.load.in_flight(),
-            picks: self.endpoint.load.picks(),
-            remark: self.remark(),
-        }
-    }
-
-    fn remark(&self) -> Option<String> {
-        match &self.state {
-            SubchannelState::Idle => Some("not connected: the policy has not asked for it".into()),
-            SubchannelState::Connecting => Some("connecting".into()),
-            SubchannelState::TransientFailure(cause) => Some(cause.to_string()),
-            SubchannelState::Ready(connection) if !connection.is_open() => {
-                Some("its connection has just closed".into())
-            }
-            SubchannelState::Ready(_) if self.last_resort => {
-                Some("gone from the registry; picked because nobody else is left".into())
-            }
-            SubchannelState::Ready(_) => None,
+            state: state.connectivity.to_string(),
+            for_ms: state.since.elapsed().as_millis(),
+            in_flight: endpoint.in_flight(),
+            picks: endpoint.picks(),
+            remark: remark.map(ToOwned::to_owned),
         }
     }
 }

@@ -1,38 +1,69 @@
 //! From the published picker to an endpoint for one attempt.
 
+use std::sync::Arc;
+
 use tokio::task::consume_budget;
 
 use super::Shared;
-use crate::{endpoint::ReadyEndpoint, policy::Pick, status::Status, subchannel::ConnectivityState};
+use crate::{
+    endpoint::Endpoint,
+    policy::{CallInfo, Pick},
+    status::Status,
+    subchannel::ConnectivityState,
+    transport::{Connection, Stream},
+};
+
+/// How often a picker is asked again when the call avoids what it picked.
+const PICKS: usize = 32;
+
+/// An endpoint, and a stream on one of its connections.
+pub(super) struct Picked {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) stream: Stream,
+}
 
 /// What a look at the picker gives.
 enum Choice {
-    Ready(ReadyEndpoint),
-    Wait,
+    Picked(Picked),
+    /// Nothing better than this connection, whose streams are all in use or which is suspected to be dead.
+    Wait(Arc<Endpoint>, Arc<Connection>),
+    NextPicker,
     Fail(Status),
+    Drop(Status),
 }
 
 impl Shared {
-    /// Waits for an endpoint. Fails at once where none can be had, unless the call waits for ready.
+    /// Waits for an endpoint with a free stream. Fails at once where none can be had, unless the call waits for ready.
     ///
     /// Cancellation safe; the caller bounds it by the call's deadline.
-    pub(super) async fn pick(&self, wait_for_ready: bool) -> Result<ReadyEndpoint, Status> {
-        if let Choice::Ready(endpoint) = self.choose() {
-            return Ok(endpoint);
+    pub(super) async fn pick(
+        &self,
+        call: &CallInfo<'_>,
+        wait_for_ready: bool,
+    ) -> Result<Picked, Status> {
+        if let Choice::Picked(picked) = self.choose(call) {
+            return Ok(picked);
         }
         let mut generation = self.generation.subscribe();
         loop {
-            match self.choose() {
-                Choice::Ready(endpoint) => return Ok(endpoint),
+            match self.choose(call) {
+                Choice::Picked(picked) => return Ok(picked),
+                Choice::Wait(endpoint, connection) => {
+                    if let Some(stream) = connection.stream().await {
+                        return Ok(Picked { endpoint, stream });
+                    }
+                    continue;
+                }
+                Choice::Drop(status) => return Err(status),
                 Choice::Fail(status) if !wait_for_ready => {
                     // A caller that tries again at once would otherwise never let its thread go.
                     consume_budget().await;
                     return Err(status);
                 }
-                Choice::Fail(_) | Choice::Wait => {}
+                Choice::Fail(_) | Choice::NextPicker => {}
             }
             // Only who is idle has to be told: to tell others would make them publish anew, and wake all who wait here.
-            if self.published.load().state == ConnectivityState::Idle {
+            if *self.state.borrow() == ConnectivityState::Idle {
                 self.called.notify_one();
             }
             if generation.changed().await.is_err() {
@@ -41,28 +72,52 @@ impl Shared {
         }
     }
 
-    /// Why no endpoint can be had just now, for a message.
-    pub(super) fn why_none(&self) -> String {
-        match self.published.load().picker.pick() {
-            Pick::Fail(status) => status.message.to_string(),
-            Pick::Queue | Pick::Ready(_) => format!("the channel is {}", *self.state.borrow()),
+    fn choose(&self, call: &CallInfo<'_>) -> Choice {
+        let published = self.published.load();
+        let mut second_best = None;
+        // A connection that has died is in the picker until the driver's next turn: it is passed over here, the moment
+        // that its socket dies.
+        for _ in 0..published.endpoints.len().clamp(1, PICKS) {
+            match published.picker.pick(call) {
+                Pick::Ready(endpoint) => {
+                    if !call.avoids(endpoint)
+                        && let Some(stream) = endpoint.subchannel().try_stream()
+                    {
+                        return Choice::Picked(Picked {
+                            endpoint: Arc::clone(endpoint),
+                            stream,
+                        });
+                    }
+                    second_best.get_or_insert_with(|| Arc::clone(endpoint));
+                }
+                Pick::Connect(endpoint) => {
+                    endpoint.subchannel().connect();
+                    return Choice::NextPicker;
+                }
+                Pick::Queue => return Choice::NextPicker,
+                Pick::Fail(status) => return Choice::Fail(status.clone()),
+                Pick::Drop(status) => return Choice::Drop(status.clone()),
+            }
+        }
+        let Some(endpoint) = second_best else {
+            return Choice::NextPicker;
+        };
+        if let Some(stream) = endpoint.subchannel().try_stream() {
+            return Choice::Picked(Picked { endpoint, stream });
+        }
+        match endpoint.subchannel().least_used() {
+            Some(connection) => Choice::Wait(endpoint, connection),
+            None => Choice::NextPicker,
         }
     }
 
-    fn choose(&self) -> Choice {
-        let published = self.published.load();
-        // A connection that has died is in the picker until the driver's next turn: it is passed over here, the moment
-        // that its socket dies.
-        for _ in 0..published.picker.choices().max(1) {
-            match published.picker.pick() {
-                Pick::Ready(endpoint) if endpoint.connection.is_open() => {
-                    return Choice::Ready(endpoint.clone());
-                }
-                Pick::Ready(_) => {}
-                Pick::Queue => return Choice::Wait,
-                Pick::Fail(status) => return Choice::Fail(status.clone()),
+    /// Why no endpoint can be had just now, for a message.
+    pub(super) fn why_none(&self, call: &CallInfo<'_>) -> String {
+        match self.published.load().picker.pick(call) {
+            Pick::Fail(status) | Pick::Drop(status) => status.message.to_string(),
+            Pick::Queue | Pick::Connect(_) | Pick::Ready(_) => {
+                format!("the channel is {}", *self.state.borrow())
             }
         }
-        Choice::Wait
     }
 }

@@ -2,15 +2,26 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Candidate, Pick, Picker, Plan, Policy, Queueing, failing};
-use crate::{
-    endpoint::ReadyEndpoint,
-    subchannel::{ConnectivityState, SubchannelState},
-};
+use serde::Deserialize;
+
+use super::{CallInfo, Candidate, Endpoint, Endpoints, Pick, Picker, Plan, Policy};
+use crate::subchannel::ConnectivityState;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Settings {
+    /// A registry lists its instances in the same order to everybody: unshuffled, all callers would sit on one.
+    #[serde(default = "yes")]
+    shuffle_address_list: bool,
+}
+
+fn yes() -> bool {
+    true
+}
 
 pub(super) struct PickFirst {
     shuffle: bool,
-    /// The candidates' serials in the order to try them; who stays keeps its place.
+    /// The endpoints' serials in the order to try them; who stays keeps its place.
     order: Vec<u64>,
     /// The one that takes all calls.
     selected: Option<u64>,
@@ -19,105 +30,89 @@ pub(super) struct PickFirst {
 }
 
 impl PickFirst {
-    pub(super) fn new(shuffle: bool) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            shuffle,
+            shuffle: settings.shuffle_address_list,
             order: Vec::new(),
             selected: None,
             wanted: true,
         }
     }
 
-    /// The places of the candidates, in the order to try them.
-    fn places(&mut self, candidates: &[Candidate]) -> Vec<usize> {
-        let mut places: HashMap<u64, usize> = candidates
+    /// The candidates, in the order to try them.
+    fn ordered<'c>(&mut self, endpoints: &Endpoints<'c>) -> Vec<&'c Candidate> {
+        let known: HashMap<u64, usize> = self.order.iter().copied().zip(0..).collect();
+        let (mut ordered, mut new): (Vec<_>, Vec<_>) = endpoints
             .iter()
-            .enumerate()
-            .map(|(place, c)| (c.serial, place))
-            .collect();
-        let mut ordered: Vec<usize> = self
-            .order
-            .iter()
-            .filter_map(|serial| places.remove(serial))
-            .collect();
-        let mut new: Vec<usize> = places.into_values().collect();
-        new.sort_unstable();
+            .partition(|c| known.contains_key(&c.endpoint.serial()));
+        ordered.sort_unstable_by_key(|c| known[&c.endpoint.serial()]);
         if self.shuffle {
             fastrand::shuffle(&mut new);
         }
         ordered.append(&mut new);
-        self.order = ordered
-            .iter()
-            .map(|place| candidates[*place].serial)
-            .collect();
+        self.order = ordered.iter().map(|c| c.endpoint.serial()).collect();
         ordered
     }
 }
 
 impl Policy for PickFirst {
-    fn plan(&mut self, candidates: &[Candidate], called: bool) -> Plan {
-        let places = self.places(candidates);
-        let is_ready =
-            |place: &usize| matches!(candidates[*place].state, SubchannelState::Ready(_));
-        let current = places
-            .iter()
-            .find(|p| Some(candidates[**p].serial) == self.selected && is_ready(p));
-        let chosen = current
-            .or_else(|| places.iter().find(|p| is_ready(p)))
-            .copied();
-        if let Some(place) = chosen
-            && let Some(endpoint) = candidates[place].ready()
-        {
-            self.selected = Some(candidates[place].serial);
+    fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan {
+        let ordered = self.ordered(endpoints);
+        let ready = || {
+            let mut all = ordered.iter();
+            all.by_ref()
+                .filter(|c| c.state == ConnectivityState::Ready)
+                .map(|c| &c.endpoint)
+                .collect::<Vec<_>>()
+        };
+        let ready = ready();
+        let current = ready.iter().find(|e| Some(e.serial()) == self.selected);
+        if let Some(chosen) = current.or(ready.first()) {
+            self.selected = Some(chosen.serial());
             self.wanted = false;
-            let rest = (0..candidates.len())
-                .filter(|p| *p != place && !matches!(candidates[*p].state, SubchannelState::Idle));
-            let picker = Arc::new(Selected(endpoint));
-            return Plan {
-                state: ConnectivityState::Ready,
-                picker,
-                connect: Vec::new(),
-                rest: rest.collect(),
-            };
+            let others = endpoints
+                .iter()
+                .filter(|c| c.endpoint.serial() != chosen.serial())
+                .filter(|c| c.state != ConnectivityState::Idle)
+                .map(|c| Arc::clone(&c.endpoint));
+            let picker = Arc::new(Selected(Arc::clone(chosen)));
+            return Plan::new(ConnectivityState::Ready, picker).resting(others.collect());
         }
         self.selected = None;
-        self.wanted |= called;
-        let waits = |connect| Plan {
-            state: ConnectivityState::Connecting,
-            picker: Arc::new(Queueing),
-            connect,
-            rest: Vec::new(),
-        };
         // What failed keeps trying by itself; the next is tried when all before it have failed.
-        let next = places
+        let next = ordered
             .iter()
-            .find(|p| !matches!(candidates[**p].state, SubchannelState::TransientFailure(_)));
+            .find(|c| c.state != ConnectivityState::TransientFailure);
         match next {
-            Some(place) if matches!(candidates[*place].state, SubchannelState::Connecting) => {
-                waits(Vec::new())
+            None => Plan::failing(endpoints.failure()),
+            Some(next) if next.state != ConnectivityState::Idle => {
+                self.wanted = true;
+                Plan::connecting()
             }
-            Some(place) if self.wanted => waits(vec![*place]),
-            Some(_) => Plan {
-                state: ConnectivityState::Idle,
-                ..waits(Vec::new())
-            },
-            None => Plan {
-                state: ConnectivityState::TransientFailure,
-                picker: failing(candidates),
-                ..waits(Vec::new())
-            },
+            Some(next) if self.wanted => {
+                Plan::connecting().connecting_to(vec![Arc::clone(&next.endpoint)])
+            }
+            Some(next) => Plan::new(
+                ConnectivityState::Idle,
+                Arc::new(OnDemand(Arc::clone(&next.endpoint))),
+            ),
         }
     }
 }
 
-struct Selected(ReadyEndpoint);
+struct Selected(Arc<Endpoint>);
 
 impl Picker for Selected {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, _call: &CallInfo<'_>) -> Pick<'_> {
         Pick::Ready(&self.0)
     }
+}
 
-    fn choices(&self) -> usize {
-        1
+/// Connects when a call comes.
+struct OnDemand(Arc<Endpoint>);
+
+impl Picker for OnDemand {
+    fn pick(&self, _call: &CallInfo<'_>) -> Pick<'_> {
+        Pick::Connect(&self.0)
     }
 }

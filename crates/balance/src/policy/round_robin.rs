@@ -5,11 +5,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Candidate, Pick, Picker, Plan, Policy, Queueing, failing};
-use crate::{
-    endpoint::ReadyEndpoint,
-    subchannel::{ConnectivityState, SubchannelState},
-};
+use serde::Deserialize;
+
+use super::{CallInfo, Endpoint, Endpoints, Pick, Picker, Plan, Policy};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {}
 
 pub(super) struct RoundRobin {
     /// Survives the pickers, so that a rebuild does not start over at the first endpoint.
@@ -18,7 +20,7 @@ pub(super) struct RoundRobin {
 
 impl RoundRobin {
     /// Begins anywhere: channels that live for one call would otherwise all call the first.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(_: &Settings) -> Self {
         Self {
             next: Arc::new(AtomicUsize::new(fastrand::usize(..))),
         }
@@ -26,52 +28,24 @@ impl RoundRobin {
 }
 
 impl Policy for RoundRobin {
-    fn plan(&mut self, candidates: &[Candidate], _called: bool) -> Plan {
-        let mut ready = Vec::new();
-        let mut connect = Vec::new();
-        let mut connecting = false;
-        for (place, candidate) in candidates.iter().enumerate() {
-            match &candidate.state {
-                SubchannelState::Ready(_) => ready.extend(candidate.ready()),
-                SubchannelState::Idle => connect.push(place),
-                SubchannelState::Connecting => connecting = true,
-                SubchannelState::TransientFailure(_) => {}
-            }
-        }
-        let (state, picker): (_, Arc<dyn Picker>) = if !ready.is_empty() {
-            (
-                ConnectivityState::Ready,
-                Arc::new(RoundRobinPicker {
-                    ready,
-                    next: Arc::clone(&self.next),
-                }),
-            )
-        } else if connecting || !connect.is_empty() {
-            (ConnectivityState::Connecting, Arc::new(Queueing))
-        } else {
-            (ConnectivityState::TransientFailure, failing(candidates))
-        };
-        Plan {
-            state,
-            picker,
-            connect,
-            rest: Vec::new(),
-        }
+    fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan {
+        endpoints.connect_all(|ready| {
+            Arc::new(RoundRobinPicker {
+                ready,
+                next: Arc::clone(&self.next),
+            })
+        })
     }
 }
 
 struct RoundRobinPicker {
-    ready: Vec<ReadyEndpoint>,
+    ready: Vec<Arc<Endpoint>>,
     next: Arc<AtomicUsize>,
 }
 
 impl Picker for RoundRobinPicker {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, _call: &CallInfo<'_>) -> Pick<'_> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         Pick::Ready(&self.ready[turn % self.ready.len()])
-    }
-
-    fn choices(&self) -> usize {
-        self.ready.len()
     }
 }

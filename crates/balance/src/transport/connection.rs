@@ -21,6 +21,8 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use super::stream::Stream;
+
 /// A stream's window: what one response may have under way before its reader has taken it.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The connection's window is as large as HTTP/2 allows, so that slow readers, each bounded by its own stream's window,
@@ -61,20 +63,28 @@ impl Connection {
         self.end.comes().await;
     }
 
-    /// Waits for the right to open a stream, and for the connection to take it; `None` when the connection takes no
-    /// more. What was to be sent has then not left.
-    pub(crate) async fn stream(&self) -> Option<(SendRequest<Bytes>, StreamSlot)> {
+    /// A stream, if one is free.
+    pub(crate) fn try_stream(self: &Arc<Self>) -> Option<Stream> {
+        let slot = StreamSlots::try_acquire(&self.slots)?;
+        Some(Stream::new(Arc::clone(self), slot))
+    }
+
+    /// Waits for a free stream; `None` when the connection takes no more. Cancellation safe.
+    pub(crate) async fn stream(self: &Arc<Self>) -> Option<Stream> {
         let slot = match StreamSlots::try_acquire(&self.slots) {
             Some(slot) => slot,
             None => self.wait_for_slot().await?,
         };
-        match self.send.clone().ready().await {
-            Ok(send) => Some((send, slot)),
-            Err(_going_away) => {
-                self.retire();
-                None
-            }
-        }
+        Some(Stream::new(Arc::clone(self), slot))
+    }
+
+    /// How many streams could be opened at once.
+    pub(crate) fn free_streams(&self) -> usize {
+        self.slots.free.available_permits()
+    }
+
+    pub(super) fn handle(&self) -> SendRequest<Bytes> {
+        self.send.clone()
     }
 
     async fn wait_for_slot(&self) -> Option<StreamSlot> {
@@ -259,7 +269,7 @@ impl StreamSlots {
 
 /// The right to one stream. Not `Clone`: it is given back once.
 #[derive(Debug)]
-pub(crate) struct StreamSlot(Arc<StreamSlots>);
+pub(super) struct StreamSlot(Arc<StreamSlots>);
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {

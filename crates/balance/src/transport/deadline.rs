@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use tokio::{
     task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
 
 /// gRPC's request header that tells the server how long the caller waits (grpc/grpc `doc/PROTOCOL-HTTP2.md`).
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+pub(crate) const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 /// The moment that a call is over.
 #[derive(Debug)]
@@ -73,8 +73,8 @@ impl Deadline {
 }
 
 /// What `grpc-timeout` says; a value that is not one is ignored.
-pub(crate) fn timeout_from(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+pub(crate) fn timeout_from(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -91,8 +91,8 @@ pub(crate) fn timeout_from(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// The header that says `left`: at most eight digits, in the finest unit that they hold.
-pub(crate) fn timeout_value(left: Duration) -> (&'static str, HeaderValue) {
+/// The value that says `left`: at most eight digits, in the finest unit that they hold.
+pub(crate) fn timeout_value(left: Duration) -> HeaderValue {
     const MOST: u128 = 99_999_999;
     let units = [
         (left.as_nanos(), 'n'),
@@ -107,18 +107,15 @@ pub(crate) fn timeout_value(left: Duration) -> (&'static str, HeaderValue) {
     let mut value = HeaderValue::try_from(format!("{amount}{unit}")).expect("digits and a letter");
     // Almost never twice the same: as "sensitive" it stays out of HPACK's table, where it would push out what does recur.
     value.set_sensitive(true);
-    (GRPC_TIMEOUT, value)
+    value
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, HeaderMap, HeaderValue, timeout_from, timeout_value};
+    use super::{Duration, HeaderValue, timeout_from, timeout_value};
 
     fn read(text: &'static str) -> Option<Duration> {
-        timeout_from(&HeaderMap::from_iter([(
-            "grpc-timeout".parse().expect("a name"),
-            HeaderValue::from_static(text),
-        )]))
+        timeout_from(&HeaderValue::from_static(text))
     }
 
     #[test]
@@ -136,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_written_in_at_most_eight_digits() {
-        let written = |left| timeout_value(left).1;
+        let written = |left| timeout_value(left);
         assert_eq!(written(Duration::from_millis(1)), "1000000n");
         assert_eq!(written(Duration::from_secs(1)), "1000000u");
         assert_eq!(written(Duration::from_secs(1_000)), "1000000m");

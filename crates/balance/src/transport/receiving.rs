@@ -9,9 +9,9 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
-use super::{Upload, connection::StreamSlot};
+use super::{Stream, Upload};
 use crate::{
-    endpoint::InFlight,
+    load::InFlight,
     status::{Code, Status},
 };
 
@@ -20,14 +20,14 @@ pub(crate) struct Receiving {
     pub(crate) peer: Arc<str>,
     /// Whether the status was in the headers: then no trailers are to come.
     pub(crate) trailers_only: bool,
-    pub(crate) _held: Held,
+    pub(crate) held: Held,
 }
 
 /// What a call holds until it ends; only its drop matters.
 pub(crate) struct Held {
     pub(crate) _upload: Upload,
-    pub(crate) _slot: StreamSlot,
-    pub(crate) _in_flight: InFlight,
+    pub(crate) stream: Stream,
+    pub(crate) in_flight: InFlight,
 }
 
 /// What comes next of a response.
@@ -45,9 +45,18 @@ impl Receiving {
                 let _ = self.stream.flow_control().release_capacity(data.len());
                 Poll::Ready(Next::Data(data))
             }
-            Some(Err(error)) => Poll::Ready(Next::End(Some(self.broken(&error)))),
+            Some(Err(error)) => Poll::Ready(self.ended(Some(self.broken(&error)))),
             None => self.poll_trailers(cx),
         }
+    }
+
+    /// The end; what it tells is counted, unless the headers have told it already.
+    fn ended(&self, trailers: Option<HeaderMap>) -> Next {
+        if let Some(trailers) = &trailers {
+            let code = Code::in_headers(trailers).unwrap_or(Code::Unknown);
+            self.held.in_flight.ended(code);
+        }
+        Next::End(trailers)
     }
 
     pub(super) fn is_end(&self) -> bool {
@@ -55,7 +64,7 @@ impl Receiving {
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        Poll::Ready(Next::End(match ready!(self.stream.poll_trailers(cx)) {
+        let trailers = match ready!(self.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => Some(trailers),
             Ok(None) if self.trailers_only => None,
             Ok(None) => {
@@ -63,7 +72,8 @@ impl Receiving {
                 Some(Status::new(Code::Internal, message).to_trailers())
             }
             Err(error) => Some(self.broken(&error)),
-        }))
+        };
+        Poll::Ready(self.ended(trailers))
     }
 
     fn broken(&self, error: &h2::Error) -> HeaderMap {

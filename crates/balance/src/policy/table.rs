@@ -1,0 +1,141 @@
+//! The policies that a channel knows, by the names that a service config has for them.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Policy, pick_first, round_robin};
+
+/// Makes policies with settings that have been read.
+type Make = Arc<dyn Fn() -> Box<dyn Policy> + Send + Sync>;
+/// Reads settings; an error says what is wrong with them.
+type Read = Arc<dyn Fn(Value) -> Result<Make, BadSettings> + Send + Sync>;
+
+/// What is wrong with a policy's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadSettings {
+    /// Where in the settings, as in `minRingSize`; empty when it is the whole.
+    pub(crate) path: String,
+    pub(crate) problem: String,
+}
+
+/// A policy with its settings, chosen by name.
+#[derive(Clone)]
+pub(crate) struct PolicyConfig {
+    name: Cow<'static, str>,
+    settings: Value,
+    make: Make,
+}
+
+impl PolicyConfig {
+    /// The name that it was asked for by.
+    #[cfg(test)]
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn build(&self) -> Box<dyn Policy> {
+        (self.make)()
+    }
+}
+
+/// Two are the same when they are asked for in the same words.
+impl PartialEq for PolicyConfig {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.settings) == (&other.name, &other.settings)
+    }
+}
+
+impl fmt::Debug for PolicyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PolicyConfig")
+            .field(&self.name)
+            .field(&self.settings)
+            .finish()
+    }
+}
+
+/// The policies that there are, by name.
+#[derive(Clone)]
+pub(crate) struct Policies(BTreeMap<Cow<'static, str>, Read>);
+
+impl Policies {
+    /// The settings of the policy `name`; `None` when there is none of the name.
+    pub(crate) fn config(
+        &self,
+        name: &str,
+        settings: Value,
+    ) -> Result<Option<PolicyConfig>, BadSettings> {
+        let Some((name, read)) = self.0.get_key_value(name) else {
+            return Ok(None);
+        };
+        Ok(Some(PolicyConfig {
+            name: name.clone(),
+            make: read(settings.clone())?,
+            settings,
+        }))
+    }
+
+    /// Knows `name` as well, or as something else than before.
+    pub(crate) fn insert(&mut self, name: impl Into<Cow<'static, str>>, read: Read) {
+        self.0.insert(name.into(), read);
+    }
+
+    /// All names, in order, for a message.
+    pub(crate) fn names(&self) -> String {
+        self.0
+            .keys()
+            .map(AsRef::as_ref)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// Adds a policy whose settings are a `C`.
+    fn built_in<C, P>(
+        &mut self,
+        names: &[&'static str],
+        new: impl Fn(&C) -> P + Clone + Send + Sync + 'static,
+    ) where
+        C: DeserializeOwned + Send + Sync + 'static,
+        P: Policy + 'static,
+    {
+        let read: Read = Arc::new(move |settings| {
+            let settings: C = read_settings(settings)?;
+            let new = new.clone();
+            Ok(Arc::new(move || {
+                Box::new(new(&settings)) as Box<dyn Policy>
+            }))
+        });
+        for name in names {
+            self.insert(*name, Arc::clone(&read));
+        }
+    }
+}
+
+/// Reads the settings of a policy as a `C`.
+pub(crate) fn read_settings<C: DeserializeOwned>(settings: Value) -> Result<C, BadSettings> {
+    serde_path_to_error::deserialize(settings).map_err(|error| BadSettings {
+        path: match error.path().to_string().as_str() {
+            "." => String::new(),
+            path => path.to_owned(),
+        },
+        problem: error.into_inner().to_string(),
+    })
+}
+
+impl Default for Policies {
+    /// Those that come with this crate.
+    fn default() -> Self {
+        let mut policies = Self(BTreeMap::new());
+        policies.built_in(&["pick_first"], pick_first::PickFirst::new);
+        policies.built_in(&["round_robin"], round_robin::RoundRobin::new);
+        policies
+    }
+}
+
+impl fmt::Debug for Policies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

@@ -1,0 +1,82 @@
+//! The task that keeps an endpoint connected, from the first wish to connect until it is idle again.
+
+use std::{sync::Arc, time::Duration};
+
+use registry::{Address, Backoff};
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
+};
+
+use super::{ConnectivityState, Shared, SubchannelContext, Transition};
+use crate::transport::{Connection, connect};
+
+/// One try to connect to one address gets this long, the least that gRPC allows (grpc/grpc `doc/connection-backoff.md`).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(super) struct Worker {
+    addresses: Arc<[Address]>,
+    context: Arc<SubchannelContext>,
+    shared: Arc<Shared>,
+    backoff: Backoff,
+    turn: u64,
+}
+
+impl Worker {
+    pub(super) fn new(
+        addresses: Arc<[Address]>,
+        context: Arc<SubchannelContext>,
+        shared: Arc<Shared>,
+        turn: u64,
+    ) -> Self {
+        Self {
+            addresses,
+            backoff: Backoff::new(context.backoff),
+            context,
+            shared,
+            turn,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let connection = self.connected().await;
+        self.transit(Transition {
+            to: ConnectivityState::Ready,
+            failure: None,
+            connections: Arc::new(vec![Arc::clone(&connection)]),
+        });
+        connection.closed().await;
+        self.transit(Transition {
+            to: ConnectivityState::Idle,
+            failure: None,
+            connections: Arc::default(),
+        });
+    }
+
+    /// Tries until there is a connection.
+    async fn connected(&mut self) -> Arc<Connection> {
+        loop {
+            let started = Instant::now();
+            let failed = match connect(&self.addresses, CONNECT_TIMEOUT).await {
+                Ok(connection) => return Arc::new(connection),
+                Err(failed) => registry::one_line(&failed),
+            };
+            let next = started + self.backoff.next_delay();
+            tracing::debug!(cause = failed, "could not connect");
+            self.transit(Transition {
+                to: ConnectivityState::TransientFailure,
+                failure: Some(failed.into()),
+                connections: Arc::default(),
+            });
+            select! {
+                () = sleep_until(next) => {}
+                () = self.shared.retry.notified() => self.backoff.reset(),
+            }
+        }
+    }
+
+    fn transit(&self, transition: Transition) {
+        self.shared.transit(self.turn, transition);
+        self.context.changed.notify_one();
+    }
+}

@@ -1,0 +1,58 @@
+//! The right to one stream of a connection, until the call on it ends.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use h2::{SendStream, client::ResponseFuture};
+
+use super::connection::{Connection, StreamSlot};
+
+/// The right to one stream. Not `Clone`: it is given back once.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    connection: Arc<Connection>,
+    _slot: StreamSlot,
+}
+
+/// Why a stream was not opened.
+pub(crate) enum NotOpened {
+    /// The connection takes no more; what was to be sent has not left.
+    ConnectionClosed,
+    /// The request is none that HTTP/2 can carry.
+    BadRequest(h2::Error),
+}
+
+impl Stream {
+    pub(super) fn new(connection: Arc<Connection>, slot: StreamSlot) -> Self {
+        Self {
+            connection,
+            _slot: slot,
+        }
+    }
+
+    /// The connection that it is on.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Opens it: sends the request's head.
+    pub(crate) fn open(
+        &self,
+        request: http::Request<()>,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), NotOpened> {
+        // A fresh handle is ready at once, unless the connection is closing: that shows here only.
+        let ready = self.connection.handle().ready().now_or_never();
+        let Some(Ok(mut send)) = ready else {
+            self.connection.retire();
+            return Err(NotOpened::ConnectionClosed);
+        };
+        send.send_request(request, false).map_err(|error| {
+            if !error.is_io() && error.reason().is_none() {
+                return NotOpened::BadRequest(error);
+            }
+            self.connection.retire();
+            NotOpened::ConnectionClosed
+        })
+    }
+}
