@@ -1,9 +1,24 @@
 //! The channels that are compared.
 
-use anyhow::{Context, Result};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
+
+use anyhow::{Context as _, Result};
 use balance::ConnectivityState;
+use bytes::Bytes;
 use clap::ValueEnum;
-use tonic::transport::{Channel, Endpoint};
+use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use tonic::{
+    body::Body,
+    client::GrpcService,
+    codegen::{Service, StdError},
+    transport::{Channel, Endpoint},
+};
 
 /// A channel to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,24 +29,33 @@ pub(crate) enum Peer {
     TonicBalance,
     /// `balance::Channel`, round robin over three servers.
     Balance,
-    /// The same with a deadline for each call and a retry policy.
+    /// The same with all of [`FULL`].
     BalanceFull,
+    /// That to one server only, as the yardstick.
+    BalanceFullOne,
+    /// No channel: what tonic's client does by itself.
+    InMemory,
 }
 
-impl Peer {
-    pub(crate) const ALL: [Self; 4] = [
-        Self::TonicOne,
-        Self::TonicBalance,
-        Self::Balance,
-        Self::BalanceFull,
-    ];
+/// Whether the full channel detects outliers (gRFC A50) as well.
+const OUTLIER_DETECTION: bool = false;
 
+/// What a full channel is.
+pub(crate) const FULL: &str = if OUTLIER_DETECTION {
+    "round robin; full is with a deadline and a retry policy for each call, and outlier detection"
+} else {
+    "round robin; full is with a deadline and a retry policy for each call"
+};
+
+impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::TonicOne => "tonic Channel, one server",
             Self::TonicBalance => "tonic balance_list, three servers",
-            Self::Balance => "balance::Channel, round robin, three servers",
-            Self::BalanceFull => "the same with deadline and retry policy",
+            Self::Balance => "balance::Channel, three servers",
+            Self::BalanceFull => "balance::Channel, full, three servers",
+            Self::BalanceFullOne => "balance::Channel, full, one server",
+            Self::InMemory => "none: a service in memory that answers at once",
         }
     }
 
@@ -44,8 +68,34 @@ impl Peer {
     }
 }
 
-const SERVICE_CONFIG: &str = r#"{"methodConfig":[{"name":[{}],"timeout":"10s","retryPolicy":{"maxAttempts":3,
-    "initialBackoff":"0.05s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#;
+/// What a generated client runs over, in tasks.
+pub(crate) trait Measured:
+    GrpcService<
+        Body,
+        Future: Send,
+        ResponseBody: tonic::codegen::Body<Data = Bytes, Error: Into<StdError> + Send>
+                          + Send
+                          + 'static,
+        Error: Send,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<C> Measured for C where
+    C: GrpcService<
+            Body,
+            Future: Send,
+            ResponseBody: tonic::codegen::Body<Data = Bytes, Error: Into<StdError> + Send>
+                              + Send
+                              + 'static,
+            Error: Send,
+        > + Clone
+        + Send
+        + 'static
+{
+}
 
 pub(crate) async fn tonic_one(addresses: &[String]) -> Result<Channel> {
     Endpoint::from_shared(format!("http://{}", addresses[0]))?
@@ -63,10 +113,11 @@ pub(crate) fn tonic_balance(addresses: &[String]) -> Result<Channel> {
     ))
 }
 
+/// A channel to all `addresses`, each of them connected when it returns; `full` is with all of [`FULL`].
 pub(crate) async fn balanced(addresses: &[String], full: bool) -> Result<balance::Channel> {
     let mut builder = balance::Channel::builder(format!("static:///{}", addresses.join(",")));
     if full {
-        builder = builder.service_config(SERVICE_CONFIG);
+        builder = builder.service_config(service_config());
     }
     let channel = builder.build()?;
     let mut state = channel.state();
@@ -74,4 +125,66 @@ pub(crate) async fn balanced(addresses: &[String], full: bool) -> Result<balance
         state = channel.wait_for_state_change(state).await;
     }
     Ok(channel)
+}
+
+fn service_config() -> String {
+    let balancing = if OUTLIER_DETECTION {
+        r#"{"outlier_detection":{"interval":"1s","successRateEjection":{},"failurePercentageEjection":{},
+            "childPolicy":[{"round_robin":{}}]}}"#
+    } else {
+        r#"{"round_robin":{}}"#
+    };
+    format!(
+        r#"{{"loadBalancingConfig":[{balancing}],"methodConfig":[{{"name":[{{}}],"timeout":"10s","retryPolicy":{{
+            "maxAttempts":3,"initialBackoff":"0.05s","maxBackoff":"1s","backoffMultiplier":2,
+            "retryableStatusCodes":["UNAVAILABLE"]}}}}]}}"#
+    )
+}
+
+/// Answers with the request's own bytes, in the headers and trailers that the servers send: what is allocated over it is
+/// the request's and the response's own.
+#[derive(Debug, Clone)]
+pub(crate) struct InMemory;
+
+type Frames = tokio_stream::Iter<std::array::IntoIter<Result<Frame<Bytes>, Infallible>, 2>>;
+
+impl Service<http::Request<Body>> for InMemory {
+    type Response = http::Response<StreamBody<Frames>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let frames = [
+            Frame::data(unary_message(request)),
+            Frame::trailers(trailers),
+        ]
+        .map(Ok);
+        let mut response = http::Response::new(StreamBody::new(tokio_stream::iter(frames)));
+        let headers = response.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert(
+            "date",
+            HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"),
+        );
+        ready(Ok(response))
+    }
+}
+
+/// The one frame of a unary request, which tonic has at once.
+fn unary_message(request: http::Request<Body>) -> Bytes {
+    let mut body = request.into_body();
+    let mut frame = std::pin::pin!(body.frame());
+    match frame
+        .as_mut()
+        .poll(&mut Context::from_waker(std::task::Waker::noop()))
+    {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    }
 }

@@ -3,21 +3,29 @@
 use std::{
     env,
     io::{BufRead, BufReader, Read},
-    pin::Pin,
+    net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context, Result};
-use proto::helloworld::{
-    HelloReply, HelloRequest,
-    greeter_server::{Greeter, GreeterServer},
-};
-use tokio::net::TcpListener;
-use tokio_stream::{Stream, wrappers::TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use anyhow::{Context, Result, ensure};
+use proto::helloworld::greeter_server::GreeterServer;
+use tokio::net::TcpSocket;
+use tonic::transport::{Server, server::TcpIncoming};
 
-/// How many servers there are to balance over.
-pub(crate) const SERVERS: usize = 3;
+use crate::echo::Echo;
+
+/// How many connections may wait to be accepted: some questions open thousands at once.
+const BACKLOG: u32 = 4_096;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How many servers, each on a port of its own
+    #[arg(long, default_value_t = 3)]
+    servers: usize,
+    /// Where they listen
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
 
 /// The servers' process; ends when dropped.
 pub(crate) struct Servers {
@@ -26,19 +34,37 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
+    /// Three servers, to balance over.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_as(3, "127.0.0.1:0")
+    }
+
+    /// One server that answers at every loopback address, and its port: as many endpoints as one likes.
+    pub(crate) fn everywhere() -> Result<(Self, u16)> {
+        let servers = Self::start_as(1, "0.0.0.0:0")?;
+        let address: SocketAddr = servers.addresses[0].parse()?;
+        Ok((servers, address.port()))
+    }
+
+    fn start_as(count: usize, listen: &str) -> Result<Self> {
         let mut child = Command::new(env::current_exe()?)
-            .arg("serve")
+            .args(["serve", "--servers", &count.to_string(), "--listen", listen])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the servers")?;
         let stdout = child.stdout.take().expect("piped");
-        let lines = BufReader::new(stdout).lines().take(SERVERS);
-        let addresses = lines
-            .collect::<Result<_, _>>()
-            .context("the servers did not start")?;
-        Ok(Self { child, addresses })
+        let lines = BufReader::new(stdout).lines().take(count);
+        let addresses = lines.collect::<Result<Vec<_>, _>>();
+        let servers = Self {
+            child,
+            addresses: addresses.context("the servers did not start")?,
+        };
+        ensure!(
+            servers.addresses.len() == count,
+            "the servers ended before they had started"
+        );
+        Ok(servers)
     }
 }
 
@@ -51,52 +77,25 @@ impl Drop for Servers {
     }
 }
 
-/// Serves on [`SERVERS`] free ports, prints their addresses, and ends with standard input.
-pub(crate) fn serve() -> Result<()> {
+/// Serves on free ports, prints the addresses, and ends with standard input.
+pub(crate) fn serve(args: &Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        for _ in 0..SERVERS {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
+        for _ in 0..args.servers {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(args.listen)?;
+            let listener = socket.listen(BACKLOG)?;
             println!("{}", listener.local_addr()?);
+            // As tonic's server sets it on the sockets of a listener of its own.
+            let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
             let server = Server::builder().add_service(GreeterServer::new(Echo));
-            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+            tokio::spawn(server.serve_with_incoming(connections));
         }
         let end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
         end.await?
             .context("cannot wait for the end of standard input")
             .map(drop)
     })
-}
-
-struct Echo;
-
-#[tonic::async_trait]
-impl Greeter for Echo {
-    type SayHelloStreamReplyStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
-    type SayHelloBidiStreamStream = Self::SayHelloStreamReplyStream;
-
-    async fn say_hello(
-        &self,
-        request: Request<HelloRequest>,
-    ) -> Result<Response<HelloReply>, Status> {
-        Ok(Response::new(HelloReply {
-            message: request.into_inner().name,
-        }))
-    }
-
-    async fn say_hello_stream_reply(
-        &self,
-        _: Request<HelloRequest>,
-    ) -> Result<Response<Self::SayHelloStreamReplyStream>, Status> {
-        Err(Status::unimplemented("only unary calls are measured"))
-    }
-
-    async fn say_hello_bidi_stream(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Self::SayHelloBidiStreamStream>, Status> {
-        Err(Status::unimplemented("only unary calls are measured"))
-    }
 }
