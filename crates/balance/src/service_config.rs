@@ -1,20 +1,39 @@
-//! gRPC's service config (grpc/grpc `doc/service_config.md`, gRFC A2, A6, A21): how the calls to a service are made.
+//! gRPC's service config (grpc/grpc `doc/service_config.md`, gRFC A2, A6, A17, A21, A24, A50, A68, A105): how the calls
+//! to a service are made. `docs/service-config.md` is its reference.
 //!
-//! Read here and nowhere else; to a registry it is an opaque document.
+//! Read here and nowhere else; to a registry it is an opaque document. Stricter than A21 in one thing: a key that is not
+//! known is refused and not passed over, so that nothing that was asked for is left out in silence.
 
+mod attempts;
 mod duration;
+mod json;
 mod load_balancing;
 mod method;
+mod method_table;
+mod number;
+mod outlier_detection;
+mod throttling;
+mod wrappers;
 
-use std::sync::Arc;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod tests;
 
-use serde::Deserialize;
+use std::{fmt, num::NonZeroU32, sync::Arc};
+
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-pub(crate) use method::{MethodConfig, RetryPolicy};
+pub(crate) use attempts::RetryPolicy;
+pub(crate) use load_balancing::Balancing;
+pub(crate) use method::MethodConfig;
+pub(crate) use throttling::RetryThrottling;
 
-use crate::policy::{Policies, PolicyConfig};
-use method::MethodTable;
+use crate::policy::Policies;
+use method_table::MethodTable;
 
 /// Why a service config was refused; the message begins with the path of what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,71 +44,90 @@ pub struct InvalidServiceConfig {
 }
 
 impl InvalidServiceConfig {
+    /// An empty path is the whole config's.
     fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        let path = Some(path.into()).filter(|path| !path.is_empty());
         Self {
-            path: path.into(),
+            path: path.unwrap_or_else(|| "service config".into()),
             problem: problem.into(),
         }
     }
 }
 
 /// A service config that has been read and checked.
-#[derive(Debug, Clone, PartialEq, Default)]
+///
+/// Prints as the text that it was read from. Two are equal when they say the same, in whatever words.
+#[derive(Debug, Clone)]
 pub(crate) struct ServiceConfig {
     /// What the config asks for; `None` when it leaves that to the channel.
-    pub(crate) policy: Option<PolicyConfig>,
+    pub(crate) balancing: Option<Balancing>,
+    pub(crate) retry_throttling: Option<RetryThrottling>,
+    /// The service to ask an endpoint's health service about (gRFC A17), which may be the empty name; `None` asks
+    /// nothing.
+    pub(crate) health_check: Option<Arc<str>>,
+    /// How many connections an endpoint may have (gRFC A105); `None` leaves that to the channel, as it does
+    /// the cap on the number.
+    pub(crate) max_connections: Option<NonZeroU32>,
     methods: MethodTable,
+    source: Arc<str>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wire {
+    load_balancing_config: Option<Value>,
+    load_balancing_policy: Option<String>,
     #[serde(default)]
-    load_balancing_config: Option<Vec<serde_json::Map<String, Value>>>,
-    #[serde(default)]
-    method_config: Vec<method::Wire>,
+    method_config: Vec<method::Entry>,
+    retry_throttling: Option<RetryThrottling>,
+    health_check_config: Option<HealthCheckWire>,
+    connection_scaling: Option<ConnectionScalingWire>,
 }
 
-/// Keys of gRPC's service config that this version does not act on, and therefore does not take.
-const NOT_BUILT: [&str; 3] = [
-    "retryThrottling",
-    "healthCheckConfig",
-    "loadBalancingPolicy",
-];
-const NOT_BUILT_IN_METHODS: [&str; 3] = [
-    "hedgingPolicy",
-    "maxRequestMessageBytes",
-    "maxResponseMessageBytes",
-];
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HealthCheckWire {
+    service_name: Option<Arc<str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConnectionScalingWire {
+    #[serde(default, deserialize_with = "at_least_one")]
+    max_connections_per_subchannel: Option<NonZeroU32>,
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<NonZeroU32>, D::Error> {
+    number::positive_uint(deserializer).map(Some)
+}
 
 impl ServiceConfig {
-    /// Reads the JSON text of a service config.
-    pub(crate) fn parse(json: &str, policies: &Policies) -> Result<Self, InvalidServiceConfig> {
-        let value: Value = serde_json::from_str(json).map_err(|error| {
-            InvalidServiceConfig::new("service config", format!("not JSON: {error}"))
-        })?;
+    /// Reads the JSON text of a service config, which may name any of `policies`.
+    pub(crate) fn parse(text: &str, policies: &Policies) -> Result<Self, InvalidServiceConfig> {
+        let value = json::parse(text)?;
         if !value.is_object() {
-            return Err(InvalidServiceConfig::new(
-                "service config",
-                format!("{value} is not a JSON object"),
-            ));
+            return Err(InvalidServiceConfig::new("", "is not a JSON object"));
         }
-        refuse_what_is_not_built(&value)?;
-        let wire: Wire = serde_path_to_error::deserialize(value).map_err(|error| {
-            let path = error.path().to_string();
-            let path = if path == "." {
-                "service config".into()
-            } else {
-                path
-            };
-            InvalidServiceConfig::new(path, error.into_inner().to_string())
-        })?;
+        let wire: Wire = json::read("", value)?;
+        // A24: the deprecated name counts only when there is no list.
+        let balancing = match (wire.load_balancing_config, wire.load_balancing_policy) {
+            (Some(list), _) => Some(load_balancing::read("loadBalancingConfig", list, policies)?),
+            (None, Some(name)) => Some(load_balancing::read_name(&name, policies)?),
+            (None, None) => None,
+        };
         Ok(Self {
-            policy: wire
-                .load_balancing_config
-                .map(|list| load_balancing::first_known(list, policies))
-                .transpose()?,
+            balancing,
+            retry_throttling: wire.retry_throttling,
+            health_check: wire
+                .health_check_config
+                .and_then(|config| config.service_name),
+            max_connections: wire
+                .connection_scaling
+                .and_then(|config| config.max_connections_per_subchannel),
             methods: MethodTable::new(wire.method_config)?,
+            source: text.into(),
         })
     }
 
@@ -99,135 +137,40 @@ impl ServiceConfig {
     }
 }
 
-fn refuse_what_is_not_built(config: &Value) -> Result<(), InvalidServiceConfig> {
-    let refuse = |at: &Value, prefix: &str, keys: &[&str]| match keys
-        .iter()
-        .find(|key| at.get(**key).is_some())
-    {
-        Some(key) => Err(InvalidServiceConfig::new(
-            format!("{prefix}{key}"),
-            "is part of gRPC's service config, but not supported by this version; remove it",
-        )),
-        None => Ok(()),
-    };
-    refuse(config, "", &NOT_BUILT)?;
-    let methods = config.get("methodConfig").and_then(Value::as_array);
-    for (index, method) in methods.into_iter().flatten().enumerate() {
-        refuse(
-            method,
-            &format!("methodConfig[{index}]."),
-            &NOT_BUILT_IN_METHODS,
-        )?;
+/// The config that leaves all to the channel.
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            balancing: None,
+            retry_throttling: None,
+            health_check: None,
+            max_connections: None,
+            methods: MethodTable::default(),
+            source: "{}".into(),
+        }
     }
-    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{InvalidServiceConfig, Policies, PolicyConfig, ServiceConfig};
-    use crate::status::Code;
-
-    fn parse(json: &str) -> Result<ServiceConfig, InvalidServiceConfig> {
-        ServiceConfig::parse(json, &Policies::default())
+impl PartialEq for ServiceConfig {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            balancing,
+            retry_throttling,
+            health_check,
+            max_connections,
+            methods,
+            source: _,
+        } = self;
+        *balancing == other.balancing
+            && *retry_throttling == other.retry_throttling
+            && *health_check == other.health_check
+            && *max_connections == other.max_connections
+            && *methods == other.methods
     }
+}
 
-    #[test]
-    fn the_first_known_policy_wins() {
-        let json =
-            r#"{"loadBalancingConfig":[{"grpclb":{}},{"round_robin":{}},{"pick_first":{}}]}"#;
-        assert_eq!(
-            parse(json)
-                .expect(json)
-                .policy
-                .as_ref()
-                .map(PolicyConfig::name),
-            Some("round_robin")
-        );
-    }
-
-    #[test]
-    fn the_most_exact_name_wins_for_a_method() {
-        let json = r#"{"methodConfig":[
-            {"name":[{}],"timeout":"1s"},
-            {"name":[{"service":"a.B"}],"timeout":"2s","waitForReady":true},
-            {"name":[{"service":"a.B","method":"C"}],"timeout":"0.25s"}]}"#;
-        let config = parse(json).expect(json);
-        let timeout = |path| config.method(path).and_then(|method| method.timeout);
-        assert_eq!(timeout("/a.B/C"), Some(Duration::from_millis(250)));
-        assert_eq!(timeout("/a.B/D"), Some(Duration::from_secs(2)));
-        assert_eq!(timeout("/x.Y/Z"), Some(Duration::from_secs(1)));
-        assert_eq!(
-            config.method("/a.B/D").expect("named").wait_for_ready,
-            Some(true)
-        );
-    }
-
-    #[test]
-    fn a_retry_policy_is_read_whole() {
-        let json = r#"{"methodConfig":[{"name":[{"service":"a.B"}],"retryPolicy":{"maxAttempts":9,
-            "initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE",10]}}]}"#;
-        let config = parse(json).expect(json);
-        let retry = config
-            .method("/a.B/C")
-            .and_then(|method| method.retry.clone())
-            .expect("a policy");
-        assert_eq!(retry.max_attempts, 5, "A6 treats what is above 5 as 5");
-        assert!(
-            retry.retries(Code::Unavailable)
-                && retry.retries(Code::Aborted)
-                && !retry.retries(Code::Internal)
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_by_its_path() {
-        let cases = [
-            (
-                r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":1,"initialBackoff":"1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#,
-                "methodConfig[0].retryPolicy.maxAttempts: ",
-            ),
-            (
-                r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":2,"initialBackoff":"1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":[]}}]}"#,
-                "methodConfig[0].retryPolicy.retryableStatusCodes: ",
-            ),
-            (
-                r#"{"methodConfig":[{"name":[{}],"timeout":"-1s"}]}"#,
-                "methodConfig[0].timeout: ",
-            ),
-            (
-                r#"{"methodConfig":[{"name":[{}],"timeout":1}]}"#,
-                "methodConfig[0].timeout: ",
-            ),
-            (
-                r#"{"methodConfig":[{"name":[{"method":"x"}]}]}"#,
-                "methodConfig[0].name[0]",
-            ),
-            (
-                r#"{"methodConfig":[{"name":[{}]},{"name":[{}]}]}"#,
-                "methodConfig[1].name[0]",
-            ),
-            (
-                r#"{"methodConfig":[{"name":[{}],"hedgingPolicy":{}}]}"#,
-                "methodConfig[0].hedgingPolicy: ",
-            ),
-            (r#"{"retryThrottling":{}}"#, "retryThrottling: "),
-            (
-                r#"{"loadBalancingConfig":[{"no_such":{}}]}"#,
-                "loadBalancingConfig: ",
-            ),
-            (
-                r#"{"loadBalancingConfig":[{"round_robin":{},"pick_first":{}}]}"#,
-                "loadBalancingConfig[0]: ",
-            ),
-            (r#"{"lodBalancingConfig":[]}"#, "lodBalancingConfig"),
-            ("{", "service config: not JSON"),
-            ("[]", "service config: "),
-        ];
-        for (json, says) in cases {
-            let message = parse(json).expect_err(json).to_string();
-            assert!(message.contains(says), "{json}: {message}");
-        }
+impl fmt::Display for ServiceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
     }
 }

@@ -107,8 +107,8 @@ impl Builder {
             .unwrap_or_default();
         let policy = match self.policy {
             Some(name) => named(&self.policies, name)?,
-            None => match &config.policy {
-                Some(policy) => policy.clone(),
+            None => match &config.balancing {
+                Some(balancing) => balancing.policy.clone(),
                 None => named(&self.policies, "round_robin".into())?,
             },
         };

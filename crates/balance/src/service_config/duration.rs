@@ -9,25 +9,32 @@ const MAX_SECONDS: u64 = 315_576_000_000;
 
 /// Reads a duration that is zero or more.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    read(&String::deserialize(deserializer)?)
+    let text = String::deserialize(deserializer)?;
+    parse(&text).ok_or_else(|| {
+        let problem = if text.starts_with('-') {
+            "is negative"
+        } else {
+            "is not a duration"
+        };
+        D::Error::custom(format!(
+            "{text:?} {problem}; write seconds followed by s, at most nine decimals, as in \"1.5s\""
+        ))
+    })
 }
 
-/// The same for a field that may be absent, which in JSON of protobuf `null` means too.
+/// The same for a field that may be absent.
 pub(super) fn optional<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
-    Option::<String>::deserialize(deserializer)?
-        .as_deref()
-        .map(read)
-        .transpose()
+    duration(deserializer).map(Some)
 }
 
-fn read<E: Error>(text: &str) -> Result<Duration, E> {
-    parse(text).ok_or_else(|| {
-        E::custom(format!(
-            "{text:?} is not a duration; write seconds followed by s, at most nine decimals, as in \"1.5s\""
-        ))
-    })
+/// Reads a duration above zero.
+pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    match duration(deserializer)? {
+        Duration::ZERO => Err(D::Error::custom("0s is too short; anything longer will do")),
+        duration => Ok(duration),
+    }
 }
 
 fn parse(text: &str) -> Option<Duration> {
