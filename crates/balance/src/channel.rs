@@ -120,7 +120,7 @@ impl fmt::Debug for Channel {
 
 impl<B> Service<http::Request<B>> for Channel
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Cause>,
 {
     type Response = http::Response<ResponseBody>;

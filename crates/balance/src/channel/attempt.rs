@@ -15,7 +15,9 @@ use crate::{
     options::ServedBy,
     retry::Failure,
     status::{Code, Status},
-    transport::{Deadline, Held, NotOpened, Receiving, RequestBody, ResponseBody, Stream},
+    transport::{
+        Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody, Stream,
+    },
 };
 
 pub(super) struct Attempt {
@@ -55,9 +57,10 @@ impl Attempt {
         }
     }
 
-    pub(super) async fn run<B>(self, body: &mut RequestBody<B>) -> Outcome
+    /// Makes it; `number` is its own among those that send this body.
+    pub(super) async fn run<B>(self, body: &RequestBody<B>, number: u32) -> Outcome
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
         let Self {
@@ -75,7 +78,7 @@ impl Attempt {
         };
         let instance = Arc::clone(endpoint.instance());
         let in_flight = InFlight::count(endpoint);
-        let upload = match body.send(send) {
+        let upload = match body.send(send, number) {
             Ok(upload) => upload,
             Err(error) => return unanswered(&stream, &in_flight, &error),
         };
@@ -84,12 +87,16 @@ impl Attempt {
                 response,
                 ServedBy(instance),
                 Held {
-                    _upload: upload,
+                    upload,
                     stream,
                     in_flight,
                 },
             ),
-            Err(error) => unanswered(&stream, &in_flight, &error),
+            Err(error) => match body.failure() {
+                // Not the endpoint's failure: it is not counted as one.
+                Some(status) => Outcome::Failed(status.into(), None),
+                None => unanswered(&stream, &in_flight, &error),
+            },
         }
     }
 }
@@ -151,6 +158,7 @@ impl Answer {
             stream,
             peer,
             trailers_only,
+            messages: Messages::default(),
             held,
         };
         let body = ResponseBody::new(receiving, deadline);

@@ -24,7 +24,7 @@ use crate::{
     retry::Tries,
     service_config::MethodConfig,
     status::{Code, Status},
-    transport::{Deadline, RequestBody, ResponseBody},
+    transport::{Deadline, REPLAY_BUFFER, RequestBody, ResponseBody},
 };
 
 /// A call, apart from its body.
@@ -41,7 +41,7 @@ impl Shared {
     /// Makes a call; whatever comes of it is told by the response's status.
     pub(super) async fn call<B>(&self, request: http::Request<B>) -> http::Response<ResponseBody>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
         let (parts, body) = request.into_parts();
@@ -76,13 +76,15 @@ impl Shared {
 
     async fn attempts<B>(&self, call: &Call, body: B, picked: &AtomicBool) -> Result<Answer, Status>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let mut body = RequestBody::prepare(body).await?;
+        let body = RequestBody::prepare(body, REPLAY_BUFFER, None)?;
         let mut tries = Tries::default();
         let mut elsewhere = Vec::new();
+        let mut number = 0;
         loop {
+            number += 1;
             picked.store(false, Ordering::Relaxed);
             let to = self
                 .pick(&call.info(&elsewhere), call.wait_for_ready)
@@ -90,8 +92,11 @@ impl Shared {
             picked.store(true, Ordering::Relaxed);
             let endpoint = to.endpoint.serial();
             let attempt = Attempt::begin(to, call.head.request(call.until, tries.previous()));
-            let (failure, answer) = match attempt.run(&mut body).await {
-                Outcome::Answered(answer) => return Ok(answer),
+            let (failure, answer) = match attempt.run(&body, number).await {
+                Outcome::Answered(answer) => {
+                    body.commit(number);
+                    return Ok(answer);
+                }
                 Outcome::NeverLeft => continue,
                 Outcome::Unprocessed(_) if body.is_replayable() && tries.transparently() => {
                     elsewhere.push(endpoint);
@@ -105,13 +110,13 @@ impl Shared {
                 .method
                 .as_ref()
                 .and_then(|method| method.retry.as_ref());
-            match tries.after(&failure, policy.filter(|_| body.is_replayable())) {
-                Some(wait) => {
-                    drop(answer);
-                    sleep(wait).await;
-                }
-                None => return answer.ok_or(failure.status),
-            }
+            let wait = tries.after(&failure, policy.filter(|_| body.is_replayable()));
+            let Some(wait) = wait else {
+                body.commit(number);
+                return answer.ok_or(failure.status);
+            };
+            drop(answer);
+            sleep(wait).await;
         }
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
-use super::{Stream, Upload};
+use super::{MessageLimit, Stream, Upload};
 use crate::{
     load::InFlight,
     status::{Code, Status},
@@ -20,12 +20,26 @@ pub(crate) struct Receiving {
     pub(crate) peer: Arc<str>,
     /// Whether the status was in the headers: then no trailers are to come.
     pub(crate) trailers_only: bool,
+    pub(crate) messages: Messages,
     pub(crate) held: Held,
 }
 
-/// What a call holds until it ends; only its drop matters.
+/// What the messages of a response may be, and what was wrong with the one that was refused.
+#[derive(Debug, Default)]
+pub(crate) enum Messages {
+    #[default]
+    OfAnySize,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no service config asks for a limit yet")
+    )]
+    Limited(MessageLimit),
+    Refused(Status),
+}
+
+/// What a call holds until it ends; but for the upload's failure only its drop matters.
 pub(crate) struct Held {
-    pub(crate) _upload: Upload,
+    pub(crate) upload: Upload,
     pub(crate) stream: Stream,
     pub(crate) in_flight: InFlight,
 }
@@ -39,13 +53,16 @@ pub(super) enum Next {
 
 impl Receiving {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Messages::Refused(status) = &self.messages {
+            return Poll::Ready(Next::End(Some(status.to_trailers())));
+        }
         match ready!(self.stream.poll_data(cx)) {
             Some(Ok(data)) => {
                 // The reader has taken it: the server may send as much again. An error means that the stream is over.
                 let _ = self.stream.flow_control().release_capacity(data.len());
-                Poll::Ready(Next::Data(data))
+                Poll::Ready(self.messages.pass(data, &self.peer))
             }
-            Some(Err(error)) => Poll::Ready(self.ended(Some(self.broken(&error)))),
+            Some(Err(error)) => Poll::Ready(self.broken(&error)),
             None => self.poll_trailers(cx),
         }
     }
@@ -71,12 +88,79 @@ impl Receiving {
                 let message = format!("{}: the stream ended without a status", self.peer);
                 Some(Status::new(Code::Internal, message).to_trailers())
             }
-            Err(error) => Some(self.broken(&error)),
+            Err(error) => return Poll::Ready(self.broken(&error)),
         };
         Poll::Ready(self.ended(trailers))
     }
 
-    fn broken(&self, error: &h2::Error) -> HeaderMap {
-        Status::from_h2(&self.peer, error).to_trailers()
+    fn broken(&self, error: &h2::Error) -> Next {
+        match self.held.upload.failure() {
+            // A request that could not be produced has ended the stream by itself; the endpoint did not fail.
+            Some(status) => Next::End(Some(status.to_trailers())),
+            None => self.ended(Some(Status::from_h2(&self.peer, error).to_trailers())),
+        }
+    }
+}
+
+impl Messages {
+    /// What its reader gets of some data: the messages before the first that is too large, and then the end.
+    fn pass(&mut self, mut data: Bytes, peer: &str) -> Next {
+        let Self::Limited(limit) = self else {
+            return Next::Data(data);
+        };
+        let Err(too_large) = limit.follow(&data) else {
+            return Next::Data(data);
+        };
+        let status = too_large.in_response(peer);
+        if too_large.before == 0 {
+            return Next::End(Some(status.to_trailers()));
+        }
+        *self = Self::Refused(status);
+        data.truncate(too_large.before);
+        Next::Data(data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bytes, MessageLimit, Messages, Next};
+    use crate::status::{Code, Status};
+
+    fn limited() -> Messages {
+        Messages::Limited(MessageLimit::new(3))
+    }
+
+    fn refusal(next: Next) -> Status {
+        match next {
+            Next::End(Some(trailers)) => {
+                Status::from_headers(Code::in_headers(&trailers).expect("a status"), &trailers)
+            }
+            Next::End(None) => panic!("no status"),
+            Next::Data(data) => panic!("{data:?} passed"),
+        }
+    }
+
+    #[test]
+    fn messages_before_one_that_is_too_large_reach_their_reader() {
+        let mut messages = limited();
+        let data = Bytes::from_static(b"\0\0\0\0\x03two\0\0\0\0\x04four");
+        let Next::Data(passed) = messages.pass(data, "peer") else {
+            panic!("the first message is small enough");
+        };
+        assert_eq!(passed, b"\0\0\0\0\x03two".as_slice());
+        let Messages::Refused(status) = messages else {
+            panic!("the second is too large");
+        };
+        assert_eq!(status.code, Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_ends_the_response_and_says_both_sizes() {
+        let status = refusal(limited().pass(Bytes::from_static(b"\0\0\0\0\x04"), "peer"));
+        assert_eq!(status.code, Code::ResourceExhausted);
+        assert_eq!(
+            status.message,
+            "peer: a response message of 4 bytes is larger than the 3 that maxResponseMessageBytes allows"
+        );
     }
 }

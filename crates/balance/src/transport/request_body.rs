@@ -1,9 +1,13 @@
 //! What a call sends.
 
+mod replay;
+mod upload;
+
 use std::{
-    future::poll_fn,
+    fmt,
     pin::Pin,
-    task::{Poll, ready},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -12,171 +16,168 @@ use http_body::{Body, Frame};
 use registry::Cause;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::{
+    replay::{Failing, Replay},
+    upload::upload,
+};
+use super::{MessageLimit, message_limit::TooLarge};
 use crate::status::{Code, Status};
 
+/// How much of a stream is kept for further attempts unless something else is asked for, in bytes.
+pub(crate) const REPLAY_BUFFER: usize = 256 << 10;
+
 /// What a call sends: known whole before it is sent, as a unary request is, or as it comes.
+///
+/// Any attempt sends it from its beginning, also while others do, until the call is committed to one of them.
 pub(crate) enum RequestBody<B> {
-    /// All of it; can be sent again.
+    /// All of it.
     Whole(Bytes),
-    /// The beginning, and where the rest comes from.
-    Streaming { begun: Begun, rest: Pin<Box<B>> },
-    /// A stream that has been given to an attempt; it cannot be given to another.
-    Spent,
+    /// A stream, recorded as it is sent.
+    Streaming(Arc<Replay<B>>),
 }
-
-/// The frames that were there at once.
-pub(crate) type Begun = [Option<Frame<Bytes>>; 2];
-
-/// Keeps the task that sends a stream; dropping it ends the task.
-pub(crate) type Upload = Option<AbortOnDropHandle<()>>;
 
 impl<B> RequestBody<B>
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Cause>,
 {
     /// Looks whether the body is there at once, without waiting for any of it: a unary request is one frame and the end;
     /// what has two frames ready streams.
-    pub(crate) async fn prepare(body: B) -> Result<Self, Status> {
-        let mut rest = Box::pin(body);
-        let first = match poll_now(&mut rest).await {
-            Poll::Ready(Some(frame)) => frame.map_err(failed)?,
-            Poll::Ready(None) => return Ok(Self::Whole(Bytes::new())),
-            Poll::Pending => {
-                return Ok(Self::Streaming {
-                    begun: [None, None],
-                    rest,
-                });
-            }
-        };
-        let second = match poll_now(&mut rest).await {
-            Poll::Ready(Some(frame)) => Some(frame.map_err(failed)?),
-            Poll::Ready(None) if first.is_data() => {
-                return Ok(Self::Whole(first.into_data().unwrap_or_default()));
-            }
-            Poll::Ready(None) | Poll::Pending => None,
-        };
-        Ok(Self::Streaming {
-            begun: [Some(first), second],
-            rest,
-        })
-    }
-
-    /// Whether another attempt could send it after this one has.
-    pub(crate) fn is_replayable(&self) -> bool {
-        matches!(self, Self::Whole(_))
-    }
-
-    /// Sends it on a stream that has just been opened.
     ///
-    /// What is whole goes to h2 at once, which holds it (a reference) until flow control lets it leave.
-    pub(crate) fn send(&mut self, mut stream: SendStream<Bytes>) -> Result<Upload, h2::Error> {
-        match std::mem::replace(self, Self::Spent) {
+    /// Of a stream, `buffer` bytes are kept for further attempts; with 0 there is none. A message that `messages` refuses
+    /// fails the call with `RESOURCE_EXHAUSTED`, and a body that fails with INTERNAL.
+    pub(crate) fn prepare(
+        mut body: B,
+        buffer: usize,
+        mut messages: Option<MessageLimit>,
+    ) -> Result<Self, Status> {
+        let first = poll_now(&mut body)?;
+        let second = match &first {
+            Poll::Ready(Some(_)) => poll_now(&mut body)?,
+            _ => Poll::Pending,
+        };
+        let data = match (first, second) {
+            (Poll::Ready(None), _) => Bytes::new(),
+            (Poll::Ready(Some(frame)), Poll::Ready(None)) if frame.is_data() => {
+                frame.into_data().unwrap_or_default()
+            }
+            (first, second) => {
+                let begun = [first, second]
+                    .into_iter()
+                    .filter_map(|polled| match polled {
+                        Poll::Ready(frame) => Some(frame),
+                        Poll::Pending => None,
+                    });
+                return Replay::new(body, begun, buffer, messages)
+                    .map(|replay| Self::Streaming(Arc::new(replay)));
+            }
+        };
+        if let Some(limit) = &mut messages {
+            limit.follow(&data).map_err(TooLarge::in_request)?;
+        }
+        Ok(Self::Whole(data))
+    }
+
+    /// Whether an attempt that is yet to come could send it: it is not committed, by itself neither, and has not failed.
+    pub(crate) fn is_replayable(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Streaming(replay) => replay.is_replayable(),
+        }
+    }
+
+    /// Sends it from its beginning on a stream that has just been opened. `attempt` is this attempt's alone.
+    ///
+    /// What is whole goes to h2 at once, which holds it (a reference) until flow control lets it leave. Of a stream no more
+    /// goes to h2 than flow control lets leave. It ends with the upload that is returned, and when the server ends the
+    /// call; when the request fails, or the call is committed to another attempt, the stream is reset (CANCEL).
+    pub(crate) fn send(
+        &self,
+        mut stream: SendStream<Bytes>,
+        attempt: u32,
+    ) -> Result<Upload, h2::Error> {
+        match self {
             Self::Whole(data) => {
                 stream.send_data(data.clone(), true)?;
-                *self = Self::Whole(data);
-                Ok(None)
+                Ok(Upload(None))
             }
-            Self::Streaming { begun, rest } => Ok(Some(AbortOnDropHandle::new(tokio::spawn(
-                upload(begun, rest, stream),
-            )))),
-            Self::Spent => unreachable!("only a replayable body is sent twice"),
+            Self::Streaming(replay) => {
+                let reader = Replay::read(replay, attempt);
+                Ok(Upload(Some(Streaming {
+                    task: AbortOnDropHandle::new(tokio::spawn(upload(reader, stream))),
+                    body: Arc::clone(replay) as Arc<dyn Failing>,
+                })))
+            }
+        }
+    }
+
+    /// Commits the call to an attempt, and tells whether it is that one's: a stream that outgrew its buffer is committed
+    /// already, to the attempt that had read furthest.
+    ///
+    /// From then on nothing is recorded, what that attempt has sent is freed, and the uploads of the others end.
+    pub(crate) fn commit(&self, attempt: u32) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Streaming(replay) => replay.commit(attempt),
+        }
+    }
+
+    /// Why there is no whole request, where that is so; it is what the caller is to be told, whatever came of the attempts.
+    pub(crate) fn failure(&self) -> Option<Status> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Streaming(replay) => replay.failure(),
         }
     }
 }
 
-async fn poll_now<B: Body>(
-    body: &mut Pin<Box<B>>,
-) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-    poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await
+/// One attempt's sending of a request; dropping it ends it.
+pub(crate) struct Upload(Option<Streaming>);
+
+struct Streaming {
+    #[cfg_attr(not(test), expect(dead_code, reason = "only its drop matters"))]
+    task: AbortOnDropHandle<()>,
+    body: Arc<dyn Failing>,
+}
+
+impl Upload {
+    /// Why there is no whole request, where that is so.
+    pub(super) fn failure(&self) -> Option<Status> {
+        self.0.as_ref()?.body.failure()
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("streams", &self.0.is_some())
+            .finish()
+    }
+}
+
+/// What is there at once. Nobody is woken for what is not: whoever uploads asks again.
+fn poll_now<B>(body: &mut B) -> Result<Poll<Option<Frame<Bytes>>>, Status>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Cause>,
+{
+    match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(frame)) => frame.map(|frame| Poll::Ready(Some(frame))).map_err(failed),
+        Poll::Ready(None) => Ok(Poll::Ready(None)),
+        Poll::Pending => Ok(Poll::Pending),
+    }
 }
 
 fn failed(error: impl Into<Cause>) -> Status {
+    not_produced(&registry::one_line(&*error.into()))
+}
+
+fn not_produced(cause: &str) -> Status {
     Status::new(
         Code::Internal,
-        format!(
-            "the request could not be produced: {}",
-            registry::one_line(&*error.into())
-        ),
+        format!("the request could not be produced: {cause}"),
     )
 }
 
-/// Sends a stream as it comes and as flow control lets it, until its end or the call's.
-async fn upload<B>(begun: Begun, mut rest: Pin<Box<B>>, mut stream: SendStream<Bytes>)
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Cause>,
-{
-    for frame in begun.into_iter().flatten() {
-        if send_frame(frame, &mut stream).await.is_none() {
-            return;
-        }
-    }
-    loop {
-        let next: Option<Option<Result<_, Cause>>> = poll_fn(|cx| {
-            // The server may end the call before it has read the whole request.
-            if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            // The error is made one that can cross threads at once.
-            rest.as_mut()
-                .poll_frame(cx)
-                .map(|frame| Some(frame.map(|frame| frame.map_err(Into::into))))
-        })
-        .await;
-        match next {
-            None => return,
-            Some(Some(Ok(frame))) => {
-                if send_frame(frame, &mut stream).await.is_none() {
-                    return;
-                }
-            }
-            Some(Some(Err(error))) => {
-                tracing::debug!(
-                    cause = registry::one_line(&*error),
-                    "a request stream failed; cancelling its call"
-                );
-                stream.send_reset(h2::Reason::CANCEL);
-                return;
-            }
-            Some(None) => {
-                // An error means that the stream is over, which its reader sees.
-                let _ = stream.send_data(Bytes::new(), true);
-                return;
-            }
-        }
-    }
-}
-
-/// Sends one frame; `None` when the stream takes no more.
-async fn send_frame(frame: Frame<Bytes>, stream: &mut SendStream<Bytes>) -> Option<()> {
-    match frame.into_data() {
-        Ok(mut data) => {
-            while !data.is_empty() {
-                stream.reserve_capacity(data.len());
-                let capacity = capacity(stream).await?;
-                stream
-                    .send_data(data.split_to(capacity.min(data.len())), false)
-                    .ok()?;
-            }
-            Some(())
-        }
-        Err(frame) => stream
-            .send_trailers(frame.into_trailers().unwrap_or_default())
-            .ok(),
-    }
-}
-
-/// Waits until something can be sent; `None` when the stream is over.
-async fn capacity(stream: &mut SendStream<Bytes>) -> Option<usize> {
-    poll_fn(|cx| {
-        loop {
-            match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(0)) => {}
-                Some(Ok(capacity)) => return Poll::Ready(Some(capacity)),
-                Some(Err(_)) | None => return Poll::Ready(None),
-            }
-        }
-    })
-    .await
-}
+#[cfg(test)]
+mod tests;

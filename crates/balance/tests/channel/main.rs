@@ -6,6 +6,7 @@ mod calls;
 mod faults;
 mod peer;
 mod readiness;
+mod replay;
 mod server;
 mod streams;
 
