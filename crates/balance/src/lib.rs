@@ -45,6 +45,8 @@
 
 mod channel;
 mod endpoint;
+#[cfg_attr(not(test), expect(dead_code, reason = "the driver takes it up next"))]
+mod health;
 mod load;
 mod options;
 #[cfg_attr(

@@ -8,6 +8,7 @@ mod message_limit;
 mod receiving;
 mod request_body;
 mod response_body;
+pub(crate) mod rpc;
 mod stream;
 
 pub(crate) use connect::connect;
