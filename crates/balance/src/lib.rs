@@ -53,6 +53,11 @@ mod options;
     not(test),
     expect(dead_code, unused_imports, reason = "the driver takes it up next")
 )]
+mod orca;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the driver takes it up next")
+)]
 mod outlier;
 pub mod policy;
 mod resolver;
