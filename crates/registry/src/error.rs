@@ -74,6 +74,44 @@ pub enum StoreError {
         /// Who holds it, as far as the store tells.
         holder: String,
     },
+    /// A service's document could not be read.
+    #[error("cannot read the document of {service}")]
+    ReadDocumentFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// The watch of a service's document could not be started, or broke.
+    #[error("cannot watch the document of {service}")]
+    WatchDocumentFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// A service's document could not be written. Whether it was all the same is not known.
+    #[error("cannot write the document of {service}")]
+    SetDocumentFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// A service's document could not be deleted. Whether it was all the same is not known.
+    #[error("cannot delete the document of {service}")]
+    DeleteDocumentFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// The store has no place for documents.
+    #[error("{registry} keeps no documents: a directory, etcd and memory do")]
+    NoDocuments {
+        /// The registry's URL.
+        registry: String,
+    },
     /// The store can be read only.
     #[error("{registry} is read-only: nothing can be registered in it")]
     ReadOnly {

@@ -5,6 +5,8 @@
 //! - A [`Registration`] holds an instance in a store, and puts it back whenever it is lost. What follows a service
 //!   ([`Registry::watch`]) lists and watches, and lists again on every new connection; an error makes a [`Snapshot`]
 //!   stale and never empty. Both are written once, over any store.
+//! - A [`Document`] is a text that a store keeps for a service and nobody here parses: its service config. It is
+//!   followed in the same way ([`Registry::document`]).
 //!
 //! [`Registry`] is the façade over all of it, and [`connect`] leads to it from a URL:
 //!
@@ -29,7 +31,10 @@ pub mod backend;
 mod backoff;
 mod connect;
 mod dialect;
+mod document;
 mod error;
+mod follow;
+mod freshness;
 mod instance;
 mod record;
 mod reflector;
@@ -41,11 +46,13 @@ mod undecodable;
 
 pub use backoff::{Backoff, BackoffPolicy};
 pub use connect::{ConnectError, connect};
+pub use document::{Document, DocumentView, DocumentWatch, FoundDocument, InvalidDocument};
 pub use error::{Cause, StoreError, one_line};
+pub use freshness::Freshness;
 pub use instance::{
     Address, Incarnation, Instance, InstanceId, InvalidInstance, ServiceName, Status, Weight, Zone,
 };
-pub use reflector::{Freshness, SnapshotWatch, View};
+pub use reflector::{SnapshotWatch, View};
 pub use registration::{Registration, RegistrationState};
 pub use registry::Registry;
 pub use snapshot::{Change, Revision, Snapshot, Update};

@@ -1,28 +1,14 @@
 //! List, then watch, for ever: turns a [`Store`] into an always-current snapshot. Written once, over any store.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures_util::StreamExt;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Backoff, BackoffPolicy, Change, ServiceName, Snapshot, Store, one_line};
-
-/// Whether a snapshot is known to be current.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Freshness {
-    /// Nothing has been read yet, and nothing has failed.
-    Starting,
-    /// It follows the registry.
-    Live,
-    /// It is the last that was known, and may have been overtaken.
-    Stale {
-        /// Since when.
-        since: Instant,
-        /// Why.
-        cause: Arc<str>,
-    },
-}
+use crate::{
+    Change, Freshness, ServiceName, Snapshot, Store,
+    follow::{self, Subject},
+};
 
 /// What is known of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,9 +78,19 @@ impl Reflector {
             service,
             view: view.clone(),
         };
+        let followed = async move {
+            follow::for_ever(
+                || follow.store.watch(&follow.service),
+                |said| match said {
+                    Ok(change) => follow.live(change),
+                    Err(cause) => follow.stale(cause),
+                },
+            )
+            .await;
+        };
         Self {
             view,
-            _task: AbortOnDropHandle::new(tokio::spawn(follow.for_ever())),
+            _task: AbortOnDropHandle::new(tokio::spawn(followed)),
         }
     }
 }
@@ -106,73 +102,37 @@ struct Follow {
 }
 
 impl Follow {
-    const BACKOFF: BackoffPolicy = BackoffPolicy {
-        initial: Duration::from_millis(50),
-        max: Duration::from_millis(1_500),
-        multiplier: 1.6,
-        jitter: 0.2,
-    };
-
-    async fn for_ever(self) {
-        let mut backoff = Backoff::new(Self::BACKOFF);
-        loop {
-            let cause = self.until_broken().await;
-            self.stale(&cause);
-            tokio::time::sleep(backoff.next_delay()).await;
-        }
-    }
-
-    /// Follows one watch from its first list to its end, and tells why it ended.
-    async fn until_broken(&self) -> String {
-        let mut changes = self.store.watch(&self.service);
-        loop {
-            match changes.next().await {
-                Some(Ok(change)) => self.live(change),
-                Some(Err(error)) => return one_line(&error),
-                None => return "the watch ended".into(),
-            }
-        }
-    }
-
     fn live(&self, change: Change) {
         self.view.send_if_modified(|view| {
-            let service = &self.service;
-            // As loud as what it takes back: whoever was told of the loss is told of its end.
-            if let Freshness::Stale { since, .. } = view.freshness {
-                let stale = since.elapsed();
-                tracing::warn!(%service, revision = %change.revision, ?stale, "following the registry again");
-            }
+            let freshness = view.freshness.now_live(&self.subject());
             let before = view.snapshot.take();
-            let now = before.clone().unwrap_or_else(|| Snapshot::empty(service.clone())).apply(change);
-            let changed = before.as_ref() != Some(&now) || view.freshness != Freshness::Live;
-            *view = View { snapshot: Some(now), freshness: Freshness::Live };
+            let now = before
+                .clone()
+                .unwrap_or_else(|| Snapshot::empty(self.service.clone()))
+                .apply(change);
+            let changed = before.as_ref() != Some(&now) || view.freshness != freshness;
+            *view = View {
+                snapshot: Some(now),
+                freshness,
+            };
             changed
         });
     }
 
     fn stale(&self, cause: &str) {
-        let (service, registry) = (&self.service, self.store.url());
         self.view.send_if_modified(|view| {
-            let since = match view.freshness {
-                Freshness::Starting | Freshness::Live => Instant::now(),
-                Freshness::Stale { since, .. } => since,
-            };
-            // Once for each outage; the freshness tells the rest.
-            match view.freshness {
-                Freshness::Starting => {
-                    tracing::warn!(%service, registry, cause, "cannot read the registry yet; trying on");
-                }
-                Freshness::Live => {
-                    tracing::warn!(%service, registry, cause, "lost the registry; going on with what was known last");
-                }
-                Freshness::Stale { .. } => {
-                    tracing::debug!(%service, registry, cause, "still without the registry");
-                }
-            }
-            let stale = Freshness::Stale { since, cause: cause.into() };
-            let changed = view.freshness != stale;
-            view.freshness = stale;
+            let freshness = view.freshness.now_lost(&self.subject(), cause);
+            let changed = view.freshness != freshness;
+            view.freshness = freshness;
             changed
         });
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            what: "instances",
+            service: &self.service,
+            registry: self.store.url(),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The façade: register, watch, list.
+//! The façade: register, watch, list, documents.
 
 use std::{
     collections::HashMap,
@@ -7,11 +7,11 @@ use std::{
 };
 
 use crate::{
-    Instance, Registration, ServiceName, Snapshot, SnapshotWatch, Store, StoreError,
-    reflector::Reflector,
+    Document, DocumentWatch, Instance, Registration, ServiceName, Snapshot, SnapshotWatch, Store,
+    StoreError, document::DocumentReflector, reflector::Reflector,
 };
 
-/// A registry, whatever keeps it. Cheap to clone; clones share one reflector for each service.
+/// A registry, whatever keeps it. Cheap to clone; clones share one reflector for each service, and one for its document.
 ///
 /// ```
 /// use registry::{Address, Instance, Registry, ServiceName, backend::memory::MemoryStore};
@@ -36,7 +36,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Registry {
     store: Arc<dyn Store>,
-    reflectors: Arc<Mutex<HashMap<ServiceName, Weak<Reflector>>>>,
+    reflectors: Running<Reflector>,
+    documents: Running<DocumentReflector>,
 }
 
 impl Registry {
@@ -44,7 +45,8 @@ impl Registry {
     pub fn new(store: impl Store) -> Self {
         Self {
             store: Arc::new(store),
-            reflectors: Arc::default(),
+            reflectors: Running::default(),
+            documents: Running::default(),
         }
     }
 
@@ -70,22 +72,65 @@ impl Registry {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn watch(&self, service: &ServiceName) -> SnapshotWatch {
-        let mut reflectors = self
-            .reflectors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = reflectors.get(service).and_then(Weak::upgrade) {
-            return SnapshotWatch::new(running);
-        }
-        reflectors.retain(|_, reflector| reflector.strong_count() > 0);
-        let started = Arc::new(Reflector::start(Arc::clone(&self.store), service.clone()));
-        reflectors.insert(service.clone(), Arc::downgrade(&started));
-        SnapshotWatch::new(started)
+        SnapshotWatch::new(self.reflectors.of(service, || {
+            Reflector::start(Arc::clone(&self.store), service.clone())
+        }))
     }
 
     /// All instances of a service, read from the registry now.
     pub async fn list(&self, service: &ServiceName) -> Result<Snapshot, StoreError> {
         self.store.list(service).await
+    }
+
+    /// Follows a service's document: its service config, which is opaque here.
+    ///
+    /// ```
+    /// use registry::{Document, Registry, ServiceName, backend::memory::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::new(MemoryStore::new());
+    /// let greeter = ServiceName::new("greeter")?;
+    /// let mut watch = registry.document(&greeter);
+    /// assert_eq!(watch.first().await, None);
+    ///
+    /// let config = Document::new(r#"{"loadBalancingConfig": [{"round_robin": {}}]}"#)?;
+    /// registry.set_document(&greeter, config.clone()).await?;
+    /// assert_eq!(watch.changed().await.document, Some(config));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn document(&self, service: &ServiceName) -> DocumentWatch {
+        DocumentWatch::new(self.documents.of(service, || {
+            DocumentReflector::start(Arc::clone(&self.store), service.clone())
+        }))
+    }
+
+    /// A service's document, read from the registry now; `None` when there is none.
+    pub async fn read_document(
+        &self,
+        service: &ServiceName,
+    ) -> Result<Option<Document>, StoreError> {
+        self.store.read_document(service).await
+    }
+
+    /// Puts a service's document in place of what was there: all who follow it are told. The service needs no instance.
+    ///
+    /// Cancelled, or after an error, it may have been written or not.
+    pub async fn set_document(
+        &self,
+        service: &ServiceName,
+        document: Document,
+    ) -> Result<(), StoreError> {
+        self.store.set_document(service, document).await
+    }
+
+    /// Takes a service's document away, if there is one. Cancelled, or after an error, it may be gone or not.
+    pub async fn delete_document(&self, service: &ServiceName) -> Result<(), StoreError> {
+        self.store.delete_document(service).await
     }
 
     /// How many values this process has skipped because they are no instances, each revision of each counted once.
@@ -96,6 +141,36 @@ impl Registry {
     /// The names of all services that have an instance, in order.
     pub async fn services(&self) -> Result<Vec<ServiceName>, StoreError> {
         self.store.services().await
+    }
+}
+
+/// What follows something of a service, for as long as anybody asks: one for each service.
+#[derive(Debug)]
+struct Running<T>(Arc<Mutex<HashMap<ServiceName, Weak<T>>>>);
+
+impl<T> Running<T> {
+    /// The one that runs for `service`, or a new one.
+    fn of(&self, service: &ServiceName, start: impl FnOnce() -> T) -> Arc<T> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = all.get(service).and_then(Weak::upgrade) {
+            return running;
+        }
+        all.retain(|_, other| other.strong_count() > 0);
+        let started = Arc::new(start());
+        all.insert(service.clone(), Arc::downgrade(&started));
+        started
+    }
+}
+
+impl<T> Clone for Running<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Running<T> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 

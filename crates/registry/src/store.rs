@@ -1,16 +1,26 @@
 //! What a backend implements. Everything above it ([`Registration`](crate::Registration),
-//! [`Registry::watch`](crate::Registry::watch)) is written once, over this.
+//! [`Registry::watch`](crate::Registry::watch), [`Registry::document`](crate::Registry::document)) is written once, over
+//! this.
 
 use std::{fmt, time::Duration};
 
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+    stream::{self, BoxStream},
+};
 
-use crate::{Change, Instance, Revision, ServiceName, Snapshot, StoreError};
+use crate::{
+    Change, Document, FoundDocument, Instance, Revision, ServiceName, Snapshot, StoreError,
+};
 
-/// A place where instances are kept.
+/// A place where instances are kept, and with them a document for each service.
 ///
 /// Every future returned here ends within a bound that the store sets itself, and can be dropped at any time; what a
 /// dropped `hold` had written goes with its lease. A store does not retry: the caller does.
+///
+/// The four methods about documents are for a store that keeps them. One that implements none of them has no document,
+/// and refuses to be given any ([`StoreError::NoDocuments`]).
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The store's URL without secrets, for logs and messages.
     fn url(&self) -> &str;
@@ -28,11 +38,54 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The names of all services that have an instance, in order.
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>>;
 
+    /// A service's document as it is now. A service needs no instance to have one.
+    fn read_document<'a>(
+        &'a self,
+        _service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Option<Document>, StoreError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    /// Follows a service's document. The first item is what is there now; what follows leaves no gap to it, but of changes
+    /// in quick succession all but the last may be left out. The stream ends with an error, after which the caller starts
+    /// another; what is no document is told, and is no error.
+    fn watch_document(
+        &self,
+        _service: &ServiceName,
+    ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
+        stream::once(ready(Ok(Ok(None))))
+            .chain(stream::pending())
+            .boxed()
+    }
+
+    /// Puts a service's document in place of what was there. Of two who write at the same time either may have the last
+    /// word. Dropped, or after an error, it may have been written or not.
+    fn set_document<'a>(
+        &'a self,
+        _service: &'a ServiceName,
+        _document: Document,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        ready(Err(no_documents(self.url()))).boxed()
+    }
+
+    /// Takes a service's document away, if there is one. Dropped, or after an error, it may be gone or not.
+    fn delete_document<'a>(
+        &'a self,
+        _service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        ready(Err(no_documents(self.url()))).boxed()
+    }
+
     /// How many values this store has skipped because they are no instances; each was logged once
     /// ([`Undecodable`](crate::Undecodable)).
     fn undecodable(&self) -> u64 {
         0
     }
+}
+
+fn no_documents(registry: &str) -> StoreError {
+    let registry = registry.to_owned();
+    StoreError::NoDocuments { registry }
 }
 
 /// What is to be held, and how.

@@ -4,8 +4,8 @@ use std::{fs, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use registry::{
-    Address, Claim, HoldRequest, Instance, InstanceId, ServiceName, Status, Store, StoreError,
-    Update, Weight, backend::fixed::FixedStore,
+    Address, Claim, Document, HoldRequest, Instance, InstanceId, ServiceName, Status, Store,
+    StoreError, Update, Weight, backend::fixed::FixedStore,
 };
 use tempfile::TempDir;
 
@@ -129,4 +129,30 @@ async fn nothing_can_be_registered() {
         matches!(refused, StoreError::ReadOnly { .. }),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn there_are_no_documents_and_none_can_be_written() {
+    let greeter = service("greeter");
+    let store = FixedStore::new(greeter.clone(), []);
+    let read = store.read_document(&greeter).await.expect("an answer");
+    assert_eq!(read, None);
+    let mut watch = store.watch_document(&greeter);
+    let first = watch.next().await.expect("an item").expect("no error");
+    assert_eq!(first, Ok(None));
+    assert!(
+        watch.next().now_or_never().is_none(),
+        "it neither goes on nor ends"
+    );
+    let document = Document::new("{}").expect("a document");
+    for refused in [
+        store.set_document(&greeter, document).await,
+        store.delete_document(&greeter).await,
+    ] {
+        let error = refused.expect_err("there is no place for it");
+        assert!(
+            matches!(&error, StoreError::NoDocuments { registry } if registry == store.url()),
+            "{error:?}"
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! One process: instances live as long as the store, for tests and for embedding.
 
+mod documents;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -14,10 +16,12 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 
+use self::documents::Documents;
 use crate::{
-    Change, Claim, Hold, HoldRequest, Instance, InstanceId, Loss, Revision, ServiceName, Snapshot,
-    Store, StoreError, Update,
+    Change, Claim, Document, FoundDocument, Hold, HoldRequest, Instance, InstanceId, Loss,
+    Revision, ServiceName, Snapshot, Store, StoreError, Update,
 };
 
 /// A registry inside one process. Clones share what is in it.
@@ -31,6 +35,7 @@ struct Shared {
     services: Mutex<HashMap<ServiceName, watch::Sender<Service>>>,
     /// Counts both revisions and holders: each step of the store's history is one of a kind.
     steps: AtomicU64,
+    documents: Documents,
 }
 
 #[derive(Debug)]
@@ -179,6 +184,41 @@ impl Store for MemoryStore {
             .collect();
         names.sort();
         ready(Ok(names)).boxed()
+    }
+
+    fn read_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Option<Document>, StoreError>> {
+        ready(Ok(self.shared.documents.get(service))).boxed()
+    }
+
+    fn watch_document(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
+        // It ends with the last who could write.
+        WatchStream::new(self.shared.documents.watch(service))
+            .map(|document| Ok(Ok(document)))
+            .chain(stream::pending())
+            .boxed()
+    }
+
+    fn set_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        document: Document,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.shared.documents.set(service, Some(document));
+        ready(Ok(())).boxed()
+    }
+
+    fn delete_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.shared.documents.set(service, None);
+        ready(Ok(())).boxed()
     }
 }
 

@@ -11,8 +11,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use registry::{
-    Change, Hold, HoldRequest, Instance, Loss, Registry, Revision, ServiceName, Snapshot, Store,
-    StoreError, backend::memory::MemoryStore,
+    Change, Document, FoundDocument, Hold, HoldRequest, Instance, InvalidDocument, Loss, Registry,
+    Revision, ServiceName, Snapshot, Store, StoreError, backend::memory::MemoryStore,
 };
 use tokio::sync::watch;
 
@@ -23,6 +23,7 @@ pub(crate) fn faulty() -> (Registry, Faults) {
         failing_updates: AtomicUsize::new(0),
         started: AtomicUsize::new(0),
         running: watch::Sender::default(),
+        invalid: watch::Sender::default(),
     }));
     (
         Registry::new(Faulty {
@@ -42,6 +43,7 @@ struct Shared {
     failing_updates: AtomicUsize,
     started: AtomicUsize,
     running: watch::Sender<usize>,
+    invalid: watch::Sender<Option<InvalidDocument>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -79,6 +81,11 @@ impl Faults {
     /// Ends every watch.
     pub(crate) fn break_watches(&self) {
         self.0.faults.send_modify(|state| state.watches_broken += 1);
+    }
+
+    /// Makes each watch of a document tell of one that is none, now and later, after what is there.
+    pub(crate) fn spoil_documents(&self, invalid: InvalidDocument) {
+        self.0.invalid.send_replace(Some(invalid));
     }
 
     /// Makes the next `count` updates fail.
@@ -158,6 +165,51 @@ impl Store for Faulty {
     }
 
     fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
+        self.faulty(self.store.watch(service), service)
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        self.store.services()
+    }
+
+    fn watch_document(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
+        let mut invalid = self.faults.0.invalid.subscribe();
+        let spoilt = async move {
+            let spoilt = invalid.wait_for(Option::is_some).await;
+            let invalid = spoilt.expect("the handle keeps it").clone();
+            Ok(Err(invalid.expect("just waited for")))
+        };
+        let found = self.store.watch_document(service);
+        let found = stream::select(found, stream::once(spoilt));
+        self.faulty(found.boxed(), service)
+    }
+
+    fn set_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        document: Document,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.set_document(service, document)
+    }
+
+    fn delete_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.delete_document(service)
+    }
+}
+
+impl Faulty {
+    /// A watch that fails and breaks on command.
+    fn faulty<T: Send + 'static>(
+        &self,
+        watch: BoxStream<'static, Result<T, StoreError>>,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<T, StoreError>> {
         self.faults.0.started.fetch_add(1, SeqCst);
         self.faults.0.running.send_modify(|running| *running += 1);
         let running = Running(self.faults.clone());
@@ -167,17 +219,13 @@ impl Store for Faulty {
         }
         let faults = self.faults.clone();
         let broken = async move { faults.changes(|state| state.watches_broken).await };
-        let changes = self.store.watch(service).take_until(Box::pin(broken));
-        changes
+        watch
+            .take_until(Box::pin(broken))
             .chain(stream::iter([Err(refused(service))]))
             .inspect(move |_| {
                 let _lives_as_long_as_the_stream = &running;
             })
             .boxed()
-    }
-
-    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
-        self.store.services()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What registrations and reflectors do when their store fails: time is paused, and the faults are a script's.
 
+mod documents;
 mod faulty;
 
 use std::time::Duration;
