@@ -42,12 +42,19 @@ async fn hold_and_watch(store: &FileStore, service: &ServiceName) {
         let mut watch = store.watch(service);
         let first = watch.next().await.expect("an item").expect("a change");
         assert!(matches!(&first.updates[..], [Update::Reset(all)] if all.len() == holds.len()));
-        watches.push(watch);
+        let mut document = store.watch_document(service);
+        let first = document.next().await.expect("an item").expect("no error");
+        assert_eq!(first, Ok(None));
+        watches.push((watch, document));
     }
     let (descriptors, inotify, tasks) = open();
     let one_each = usize::from(INSTANCES);
     assert_eq!(descriptors, before.0 + one_each + 1, "and one for inotify");
-    assert_eq!(inotify, before.1 + 1, "one directory");
+    assert_eq!(
+        inotify,
+        before.1 + 2,
+        "that of the service, and that of all documents"
+    );
     assert_eq!(tasks, before.2 + 1, "one task reads the events");
 }
 

@@ -17,12 +17,19 @@
 //! - An owner watches its file: deleted, it is [`Loss::Gone`](crate::Loss::Gone); replaced by a later process's, it is
 //!   [`Loss::Superseded`](crate::Loss::Superseded).
 //!
+//! - A service's document is a file too, `<root>/_service_config/<service, percent-encoded>.json`, and is written in the
+//!   same way. It belongs to nobody and nobody has it locked: it stays until it is deleted, and may be written by hand.
+//!
 //! # Limits
 //! The directory is on a local file system (Linux; NFS has locks of another kind). One registration costs one
 //! descriptor, a store one more. A file name has at most 255 bytes, so an instance whose id has more than 250, or whose
-//! service has more once each `/` is written `%2F`, cannot be registered.
+//! service has more once each `/` is written `%2F`, cannot be registered; nor has such a service a document.
 
 mod directory;
+mod document;
+mod document_watch;
+mod error;
+mod followed_directory;
 mod hold;
 mod layout;
 mod notify;
@@ -44,14 +51,17 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt,
+    FutureExt, StreamExt, TryStreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
 use tokio::task::spawn_blocking;
 
+pub use self::error::FileError;
 use self::{
     directory::Directory,
+    document::DocumentFile,
+    document_watch::DocumentWatcher,
     hold::FileHold,
     layout::{or_absent, service_of},
     notify::Notifier,
@@ -61,46 +71,12 @@ use self::{
 };
 use super::path_url;
 use crate::{
-    Change, Hold, HoldRequest, Revision, ServiceName, Snapshot, Store, StoreError, Undecodable,
-    Update,
+    Change, Document, FoundDocument, Hold, HoldRequest, Revision, ServiceName, Snapshot, Store,
+    StoreError, Undecodable, Update,
 };
 
 /// How often everything is looked at without a reason, in case that word of a change was missed.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// Why a directory cannot be a registry.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FileError {
-    /// It cannot be made, or looked at.
-    #[error("cannot use {path} as a registry directory")]
-    Unusable {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It belongs to somebody who could forge and remove instances in it.
-    #[error(
-        "the registry directory {path} belongs to user {owner}, and this process runs as user {user}: name a directory of your own (file:///DIRECTORY), or have root own a shared one"
-    )]
-    ForeignOwner {
-        /// The directory.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-        /// The user id of this process.
-        user: u32,
-    },
-    /// Everybody may write there.
-    #[error(
-        "everybody may write to the registry directory {path}, and so forge and remove instances in it: run chmod o-w on it, or name another (file:///DIRECTORY)"
-    )]
-    OpenToAll {
-        /// The directory.
-        path: PathBuf,
-    },
-}
 
 /// A registry in a directory. Clones share descriptors, not registrations.
 ///
@@ -136,6 +112,8 @@ struct Shared {
     revision: AtomicU64,
     notifier: Mutex<Weak<Notifier>>,
     owned: Mutex<HashMap<ServiceName, Arc<Directory>>>,
+    /// Of all documents.
+    documents: Arc<Directory>,
 }
 
 impl FileStore {
@@ -158,6 +136,7 @@ impl FileStore {
         Self {
             shared: Arc::new(Shared {
                 url: path_url("file", root.path()),
+                documents: Arc::new(Directory::of_documents(root.clone())),
                 root,
                 undecodable: Undecodable::default(),
                 revision: AtomicU64::new(0),
@@ -175,11 +154,12 @@ impl FileStore {
 
 impl Shared {
     fn directory(&self, service: &ServiceName) -> Arc<Directory> {
-        Arc::new(Directory::new(self.root.clone(), service.clone()))
+        Arc::new(Directory::of_service(self.root.clone(), service))
     }
 
-    fn sight(&self, service: &ServiceName) -> Sight {
-        Sight::new(self.directory(service), self.undecodable.clone())
+    fn sight(&self, directory: &Arc<Directory>, service: &ServiceName) -> Sight {
+        let directory = Arc::clone(directory);
+        Sight::new(directory, service.clone(), self.undecodable.clone())
     }
 
     /// The store's notifier, as long as anybody uses it; none when the kernel has none to give.
@@ -210,6 +190,10 @@ impl Shared {
         Arc::clone(directory)
     }
 
+    fn document(&self, service: &ServiceName) -> DocumentFile {
+        DocumentFile::new(Arc::clone(&self.documents), service)
+    }
+
     fn change(&self, updates: Vec<Update>) -> Change {
         let told = self.revision.fetch_add(1, Ordering::Relaxed) + 1;
         Change {
@@ -219,7 +203,7 @@ impl Shared {
     }
 
     fn list(&self, service: &ServiceName) -> io::Result<Snapshot> {
-        let mut sight = self.sight(service);
+        let mut sight = self.sight(&self.directory(service), service);
         let updates = sight.look_at_all()?;
         Ok(Snapshot::empty(service.clone()).apply(self.change(updates)))
     }
@@ -232,7 +216,9 @@ impl Shared {
         };
         for entry in entries {
             if let Some(service) = service_of(&entry?.file_name())
-                && self.sight(&service).is_any_live()?
+                && self
+                    .sight(&self.directory(&service), &service)
+                    .is_any_live()?
             {
                 services.push(service);
             }
@@ -287,6 +273,69 @@ impl Store for FileStore {
                 })
             })
             .boxed()
+    }
+
+    fn read_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Option<Document>, StoreError>> {
+        async {
+            let document = self.shared.document(service);
+            let found = blocking(move || document.read()).await;
+            let failed = |source| StoreError::ReadDocumentFailed {
+                service: service.clone(),
+                source,
+            };
+            found
+                .map_err(|error| failed(error.into()))?
+                .map_err(|invalid| failed(invalid.into()))
+        }
+        .boxed()
+    }
+
+    fn watch_document(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
+        let watcher = DocumentWatcher::new(&self.shared, self.shared.document(service));
+        let service = service.clone();
+        stream::try_unfold(watcher, |mut watcher| async {
+            Ok(Some((watcher.next().await?, watcher)))
+        })
+        .map_err(move |error: io::Error| StoreError::WatchDocumentFailed {
+            service: service.clone(),
+            source: error.into(),
+        })
+        .boxed()
+    }
+
+    fn set_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        document: Document,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async {
+            let set = self.shared.document(service).set(document).await;
+            set.map_err(|error| StoreError::SetDocumentFailed {
+                service: service.clone(),
+                source: error.into(),
+            })
+        }
+        .boxed()
+    }
+
+    fn delete_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async {
+            let deleted = self.shared.document(service).delete().await;
+            deleted.map_err(|error| StoreError::DeleteDocumentFailed {
+                service: service.clone(),
+                source: error.into(),
+            })
+        }
+        .boxed()
     }
 
     fn undecodable(&self) -> u64 {

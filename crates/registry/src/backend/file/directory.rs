@@ -1,8 +1,8 @@
-//! One service's directory, and the lock under which names in it change hands.
+//! One directory of the registry, and the lock under which names in it change hands.
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -32,7 +32,6 @@ const LOCK_BOUND: Duration = Duration::from_secs(5);
 pub(super) struct Directory {
     root: Root,
     path: PathBuf,
-    service: ServiceName,
     /// Whose turn it is among this process's tasks, so that only one of them asks for the lock.
     turn: Arc<Semaphore>,
     was_cleaned: AtomicBool,
@@ -48,18 +47,25 @@ pub(super) struct DirectoryLock {
 }
 
 impl Directory {
-    pub(super) fn new(root: Root, service: ServiceName) -> Self {
+    /// That of a service.
+    pub(super) fn of_service(root: Root, service: &ServiceName) -> Self {
+        let path = layout::service_directory(root.path(), service);
+        Self::new(root, path)
+    }
+
+    /// That of all documents.
+    pub(super) fn of_documents(root: Root) -> Self {
+        let path = layout::documents_directory(root.path());
+        Self::new(root, path)
+    }
+
+    fn new(root: Root, path: PathBuf) -> Self {
         Self {
-            path: layout::service_directory(root.path(), &service),
             root,
-            service,
+            path,
             turn: Arc::new(Semaphore::new(1)),
             was_cleaned: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn service(&self) -> &ServiceName {
-        &self.service
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -96,6 +102,28 @@ impl Directory {
         match or_absent(fs::read_dir(&self.path))? {
             Some(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
             None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Removes the files that are left over: `is_left` says of which this is so.
+    ///
+    /// Nobody writes while we hold the lock, so whatever is unfinished now stays so.
+    pub(super) fn clean(
+        &self,
+        _lock: &DirectoryLock,
+        is_left: impl Fn(&OsStr) -> io::Result<bool>,
+    ) {
+        let remove_if_left = |name: &OsStr| {
+            if is_left(name)? {
+                fs::remove_file(self.path.join(name))?;
+            }
+            io::Result::Ok(())
+        };
+        for name in self.names().unwrap_or_default() {
+            if let Err(error) = remove_if_left(&name) {
+                let path = self.path.join(&name);
+                tracing::warn!(path = %path.display(), %error, "cannot remove what a dead process left");
+            }
         }
     }
 

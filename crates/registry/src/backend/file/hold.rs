@@ -18,6 +18,7 @@ use crate::{
 
 pub(super) struct FileHold {
     directory: Arc<Directory>,
+    service: ServiceName,
     id: InstanceId,
     place: Arc<Place>,
     mailbox: Arc<Mailbox>,
@@ -55,7 +56,7 @@ impl FileHold {
         instance: Instance,
         claim: Claim,
     ) -> Result<Self, Refused> {
-        let id = instance.id.clone();
+        let (service, id) = (instance.service.clone(), instance.id.clone());
         let name = OsString::from(layout::record_name(&id));
         let mailbox = Arc::new(Mailbox::new(Some(name)));
         let mut subscription = Subscription::new(shared.notifier(), Arc::clone(&mailbox));
@@ -65,7 +66,7 @@ impl FileHold {
         let ours = Arc::clone(directory);
         let (place, subscription) = blocking(move || {
             if ours.must_be_cleaned() {
-                clean(&lock, &ours, &undecodable);
+                clean(&lock, &ours, &instance.service, &undecodable);
             }
             let path = ours.path().to_owned();
             let place = Place::take(&lock, ours, &instance, claim, undecodable);
@@ -77,6 +78,7 @@ impl FileHold {
         .await?;
         Ok(Self {
             directory: Arc::clone(directory),
+            service,
             id,
             place: Arc::new(place?),
             mailbox,
@@ -111,7 +113,7 @@ impl FileHold {
     }
 
     fn key(&self) -> (ServiceName, InstanceId) {
-        (self.directory.service().clone(), self.id.clone())
+        (self.service.clone(), self.id.clone())
     }
 }
 

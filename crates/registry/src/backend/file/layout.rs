@@ -6,6 +6,9 @@
 //!     10.0.0.7:50051.json    an instance: a record, locked by its owner
 //!     .lock                  whoever renames or unlinks here holds it
 //!     .0123456789abcdef.tmp  a record that is being written, or that a crash left
+//!   _service_config/         no service's: none has a name that starts with _
+//!     shop%2Fbasket.json     a service's document
+//!     .lock                  as above; and a document that is being written is called as a record is
 //! ```
 
 use std::{
@@ -22,6 +25,7 @@ use crate::{InstanceId, ServiceName};
 /// What cannot stand in a file's name, and the sign that announces it. All else that a name may have stays readable.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 const RECORD: &str = ".json";
+const DOCUMENTS: &str = "_service_config";
 const UNFINISHED: &str = ".tmp";
 pub(super) const LOCK: &str = ".lock";
 
@@ -44,6 +48,16 @@ pub(super) fn service_of(directory: &OsStr) -> Option<ServiceName> {
 
 pub(super) fn record_name(id: &InstanceId) -> String {
     encode(id.as_str()) + RECORD
+}
+
+pub(super) fn documents_directory(root: &Path) -> PathBuf {
+    root.join(DOCUMENTS)
+}
+
+/// The file of a service's document: with the ending of a record, so that word of it comes, and so that no service has
+/// the name of something unfinished.
+pub(super) fn document_name(service: &ServiceName) -> String {
+    encode(service.as_str()) + RECORD
 }
 
 pub(super) fn is_record(file: &OsStr) -> bool {
@@ -99,7 +113,10 @@ pub(super) fn or_absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 mod tests {
     use std::{ffi::OsStr, path::Path};
 
-    use super::{id_of, record_name, service_directory, service_of};
+    use super::{
+        document_name, documents_directory, id_of, is_record, is_unfinished, record_name,
+        service_directory, service_of,
+    };
     use crate::{InstanceId, ServiceName};
 
     #[test]
@@ -114,6 +131,23 @@ mod tests {
     fn a_directory_that_no_service_writes_is_no_service() {
         for name in ["%66oo", "a%2", "_intent", "a b", "%2F", "a%2F..", ".."] {
             assert_eq!(service_of(OsStr::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_no_service_and_nothing_that_is_cleaned_up() {
+        let directory = documents_directory(Path::new("/r"));
+        assert_eq!(directory, Path::new("/r/_service_config"));
+        assert_eq!(service_of(OsStr::new("_service_config")), None);
+        for (service, file) in [
+            ("shop/basket", "shop%2Fbasket.json"),
+            (".0123456789abcdef.tmp", ".0123456789abcdef.tmp.json"),
+            (".lock", ".lock.json"),
+        ] {
+            let name = document_name(&ServiceName::new(service).expect("a name"));
+            assert_eq!(name, file);
+            let name = OsStr::new(&name);
+            assert!(is_record(name) && !is_unfinished(name));
         }
     }
 

@@ -14,13 +14,14 @@ use super::{
     layout::{self, FileIdentity},
     sight::{Seen, look},
 };
-use crate::{Claim, Incarnation, Instance, Loss, Undecodable, record::Record};
+use crate::{Claim, Incarnation, Instance, Loss, ServiceName, Undecodable, record::Record};
 
 /// A file that is ours and locked. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Place {
     directory: Arc<Directory>,
     path: PathBuf,
+    service: ServiceName,
     incarnation: Option<Incarnation>,
     undecodable: Undecodable,
     /// The locked file; `None` once it is given up.
@@ -53,6 +54,7 @@ impl Place {
         let place = Self {
             directory,
             path,
+            service: instance.service.clone(),
             incarnation: instance.incarnation,
             undecodable,
             file: Mutex::new(None),
@@ -120,7 +122,7 @@ impl Place {
     fn look(&self) -> io::Result<Seen> {
         self.directory.check()?;
         let name = self.path.file_name().unwrap_or(OsStr::new(""));
-        look(&self.directory, name, &self.undecodable)
+        look(&self.directory, &self.service, name, &self.undecodable)
     }
 
     fn is_same(&self, holder: Option<&Instance>) -> bool {
@@ -196,22 +198,15 @@ fn name_of(holder: Option<&Instance>) -> String {
 }
 
 /// Removes what processes that were killed have left: records without an owner, and records that were never finished.
-///
-/// Nobody writes while we hold the lock, so whatever is unfinished now stays so.
-pub(super) fn clean(_lock: &DirectoryLock, directory: &Directory, undecodable: &Undecodable) {
-    let remove_if_left = |name: &OsStr| {
-        let left = layout::is_unfinished(name)
-            || layout::is_record(name) && matches!(look(directory, name, undecodable)?, Seen::Dead);
-        if left {
-            fs::remove_file(directory.path().join(name))?;
-        }
-        Ok(())
-    };
-    for name in directory.names().unwrap_or_default() {
-        if let Err(error) = remove_if_left(&name) {
-            let error: io::Error = error;
-            let path = directory.path().join(&name);
-            tracing::warn!(path = %path.display(), %error, "cannot remove what a dead process left");
-        }
-    }
+pub(super) fn clean(
+    lock: &DirectoryLock,
+    directory: &Directory,
+    service: &ServiceName,
+    undecodable: &Undecodable,
+) {
+    directory.clean(lock, |name| {
+        Ok(layout::is_unfinished(name)
+            || layout::is_record(name)
+                && matches!(look(directory, service, name, undecodable)?, Seen::Dead))
+    });
 }

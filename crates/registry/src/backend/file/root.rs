@@ -95,8 +95,8 @@ mod tests {
 
     use super::Root;
     use crate::{
-        Address, Claim, HoldRequest, Instance, ServiceName, Store, backend::file::FileStore,
-        one_line,
+        Address, Claim, Document, HoldRequest, Instance, ServiceName, Store,
+        backend::file::FileStore, one_line,
     };
 
     fn of_user(user: u32) -> Root {
@@ -150,11 +150,17 @@ mod tests {
             ttl: Duration::from_secs(10),
             claim: Claim::First,
         };
+        let document = Document::new("{}").expect("a document");
+        let mut followed = store.watch_document(&service);
         let refusals = [
             store.list(&service).await.err(),
             store.services().await.err(),
             store.hold(request).await.err(),
             store.watch(&service).next().await.expect("an item").err(),
+            store.read_document(&service).await.err(),
+            store.set_document(&service, document).await.err(),
+            store.delete_document(&service).await.err(),
+            followed.next().await.expect("an item").err(),
         ];
         for refusal in refusals {
             let message = one_line(&refusal.expect("it is not to be trusted"));
@@ -162,5 +168,6 @@ mod tests {
         }
         let left: Vec<_> = fs::read_dir(&directory).expect("it is there").collect();
         assert_eq!(left.len(), 1, "nothing was written: {left:?}");
+        assert!(!temporary.path().join("_service_config").exists());
     }
 }

@@ -16,7 +16,7 @@ use super::{
     directory::Directory,
     layout::{self, FileIdentity, or_absent},
 };
-use crate::{Instance, Undecodable, Update, record::Record};
+use crate::{Instance, ServiceName, Undecodable, Update, record::Record};
 
 /// A record larger than this is somebody's mistake, in bytes.
 const LARGEST: u64 = 1024 * 1024;
@@ -27,14 +27,20 @@ const TRIES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Sight {
     directory: Arc<Directory>,
+    service: ServiceName,
     undecodable: Undecodable,
     live: BTreeMap<OsString, Arc<Instance>>,
 }
 
 impl Sight {
-    pub(super) fn new(directory: Arc<Directory>, undecodable: Undecodable) -> Self {
+    pub(super) fn new(
+        directory: Arc<Directory>,
+        service: ServiceName,
+        undecodable: Undecodable,
+    ) -> Self {
         Self {
             directory,
+            service,
             undecodable,
             live: BTreeMap::new(),
         }
@@ -61,7 +67,7 @@ impl Sight {
         self.directory.check()?;
         let mut updates = Vec::new();
         for name in names.iter().filter(|name| layout::is_record(name)) {
-            let now = look(&self.directory, name, &self.undecodable)?.instance();
+            let now = self.look(name)?.instance();
             updates.extend(self.note(name, now));
         }
         Ok(updates)
@@ -70,15 +76,15 @@ impl Sight {
     /// Whether any instance lives; looks no further than the first.
     pub(super) fn is_any_live(&self) -> io::Result<bool> {
         for name in self.directory.names()? {
-            if layout::is_record(&name)
-                && look(&self.directory, &name, &self.undecodable)?
-                    .instance()
-                    .is_some()
-            {
+            if layout::is_record(&name) && self.look(&name)?.instance().is_some() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    fn look(&self, name: &OsStr) -> io::Result<Seen> {
+        look(&self.directory, &self.service, name, &self.undecodable)
     }
 
     fn note(&mut self, name: &OsStr, now: Option<Instance>) -> Option<Update> {
@@ -123,6 +129,7 @@ impl Seen {
 /// locks its file before others can see it.
 pub(super) fn look(
     directory: &Directory,
+    service: &ServiceName,
     name: &OsStr,
     undecodable: &Undecodable,
 ) -> io::Result<Seen> {
@@ -140,7 +147,7 @@ pub(super) fn look(
             Err(error) => return Err(error),
         };
         let metadata = file.metadata()?;
-        instance = match decode(&file, &metadata, directory, name) {
+        instance = match decode(&file, &metadata, service, name) {
             Ok(instance) => Some(instance),
             Err(reason) => {
                 let revision = (metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
@@ -165,7 +172,8 @@ pub(super) fn look(
     Ok(Seen::Live(instance))
 }
 
-fn open(path: &Path) -> io::Result<Option<File>> {
+/// Opens a file of the registry to be read; none when there is no such file.
+pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     // Neither a link nor a pipe that somebody put there can lead us elsewhere or keep us waiting.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     or_absent(OpenOptions::new().read(true).custom_flags(flags).open(path))
@@ -180,7 +188,7 @@ fn is_that_file_s(error: &io::Error) -> bool {
 fn decode(
     file: &File,
     metadata: &Metadata,
-    directory: &Directory,
+    service: &ServiceName,
     name: &OsStr,
 ) -> Result<Instance, String> {
     let id = layout::id_of(name).ok_or("its name is no instance's id")?;
@@ -196,7 +204,7 @@ fn decode(
     }
     let instance = Record::parse(&text)
         .ok_or("it is not the JSON of an instance")?
-        .into_instance(directory.service().clone(), None)
+        .into_instance(service.clone(), None)
         .map_err(|error| error.to_string())?;
     if instance.id != id {
         return Err(format!("it says that its id is {}", instance.id));

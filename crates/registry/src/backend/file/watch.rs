@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{
     SWEEP, Shared, blocking,
-    directory::Directory,
-    notify::{Mail, Mailbox, Subscription},
+    followed_directory::FollowedDirectory,
+    notify::{Mail, Mailbox},
     recheck::Recheck,
     sight::Sight,
 };
@@ -35,10 +35,8 @@ pub(super) struct Watcher {
 
 /// What a look needs; locked only while one is taken.
 struct View {
-    directory: Arc<Directory>,
-    subscription: Subscription,
+    directory: FollowedDirectory,
     sight: Sight,
-    has_complained: bool,
 }
 
 /// Which files to look at.
@@ -55,10 +53,8 @@ impl Watcher {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         sweep.reset();
         let view = View {
-            subscription: Subscription::new(shared.notifier(), Arc::clone(&mailbox)),
-            sight: Sight::new(Arc::clone(&directory), shared.undecodable.clone()),
-            directory,
-            has_complained: false,
+            sight: shared.sight(&directory, &service),
+            directory: FollowedDirectory::new(&shared, directory, &mailbox),
         };
         Self {
             shared,
@@ -138,27 +134,11 @@ impl View {
             Look::At(names) => self.sight.look_at(&names),
             Look::All { resubscribe } => {
                 if resubscribe {
-                    self.subscription.end();
+                    self.directory.follow_anew();
+                } else {
+                    self.directory.follow();
                 }
-                self.follow();
                 self.sight.look_at_all()
-            }
-        }
-    }
-
-    /// Makes sure that the directory is there and that word comes from it. Where that cannot be had, the sweeps must do.
-    fn follow(&mut self) {
-        let path = self.directory.path();
-        let followed = self
-            .directory
-            .create()
-            .and_then(|()| self.subscription.follow(path));
-        match followed {
-            Ok(()) => self.has_complained = false,
-            Err(error) => {
-                if !mem::replace(&mut self.has_complained, true) {
-                    tracing::warn!(path = %path.display(), %error, "cannot be told of changes; looking each second");
-                }
             }
         }
     }
