@@ -2,7 +2,11 @@
 //!
 //! Each hold is a key under a lease that is kept alive, and that its owner watches; each watch is a linearizable list
 //! and what comes after it, on one connection to one member. On any failure the next member is used.
+//!
+//! A service's document is the value of the key `_service_config/<service>`, below the namespace as all keys are, and
+//! has no lease.
 
+mod document;
 mod hold;
 mod keys;
 mod lease;
@@ -20,17 +24,22 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 
 pub use self::url::{EtcdOptions, InvalidEtcdUrl};
 use self::{
+    document::DocumentKey,
     hold::EtcdHold,
     keys::Keys,
     list::{BOUND, What, for_each},
     members::{Connection, Failure, Members},
     reader::Reader,
+    watch::Watched,
 };
-use crate::{Change, Hold, HoldRequest, ServiceName, Snapshot, Store, StoreError, Undecodable};
+use crate::{
+    Change, Document, FoundDocument, Hold, HoldRequest, ServiceName, Snapshot, Store, StoreError,
+    Undecodable,
+};
 
 /// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
 ///
@@ -63,6 +72,10 @@ impl EtcdStore {
             undecodable: Undecodable::default(),
             nested: Arc::new(Once::new()),
         }
+    }
+
+    fn document(&self, service: &ServiceName) -> DocumentKey {
+        DocumentKey(self.keys.document(service))
     }
 
     fn reader(&self, service: &ServiceName) -> Reader {
@@ -107,7 +120,71 @@ impl Store for EtcdStore {
     }
 
     fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
-        watch::watch(Arc::clone(&self.members), self.reader(service), self.quiet)
+        let members = Arc::clone(&self.members);
+        let changes = watch::watch(members, self.reader(service), self.quiet);
+        let service = service.clone();
+        let failed = move |failure: Failure| StoreError::WatchFailed {
+            service: service.clone(),
+            source: failure.into(),
+        };
+        changes.map_err(failed).boxed()
+    }
+
+    fn read_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Option<Document>, StoreError>> {
+        Box::pin(async {
+            let found = self.document(service).read(&self.members).await;
+            let failed = |source| StoreError::ReadDocumentFailed {
+                service: service.clone(),
+                source,
+            };
+            found
+                .map_err(|failure| failed(failure.into()))?
+                .map_err(|invalid| failed(invalid.into()))
+        })
+    }
+
+    fn watch_document(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
+        let members = Arc::clone(&self.members);
+        let found = watch::watch(members, self.document(service), self.quiet);
+        let service = service.clone();
+        let failed = move |failure: Failure| StoreError::WatchDocumentFailed {
+            service: service.clone(),
+            source: failure.into(),
+        };
+        found.map_err(failed).boxed()
+    }
+
+    fn set_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        document: Document,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let set = self.document(service).set(&self.members, &document).await;
+            set.map_err(|failure| StoreError::SetDocumentFailed {
+                service: service.clone(),
+                source: failure.into(),
+            })
+        })
+    }
+
+    fn delete_document<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async {
+            let deleted = self.document(service).delete(&self.members).await;
+            deleted.map_err(|failure| StoreError::DeleteDocumentFailed {
+                service: service.clone(),
+                source: failure.into(),
+            })
+        })
     }
 
     fn undecodable(&self) -> u64 {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use registry::{
-    Address, Claim, Hold, HoldRequest, Incarnation, Instance, InstanceId, ServiceName, Store,
+    Address, Claim, Document, Hold, HoldRequest, Incarnation, Instance, InstanceId, ServiceName,
+    Store,
 };
 
 /// How long a behaviour waits for what must come; far more than any backend needs on a busy machine.
@@ -58,10 +59,17 @@ impl<F: Fixture> Readable for Held<F> {
 pub(crate) trait Spoiled: Fixture {
     /// Puts what is no instance where the instance of that id of a service would be.
     async fn spoil(&self, service: &str, id: &str);
+
+    /// Puts a text where the document of a service would be, whatever its length.
+    async fn spoil_document(&self, service: &str, text: &str);
 }
 
 pub(crate) fn service(name: &str) -> ServiceName {
     ServiceName::new(name).expect("a service name")
+}
+
+pub(crate) fn document(text: &str) -> Document {
+    Document::new(text).expect("a document")
 }
 
 pub(crate) fn id(id: &str) -> InstanceId {

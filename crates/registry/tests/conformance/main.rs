@@ -4,6 +4,7 @@
 
 mod backend;
 mod behaviour;
+mod document_follower;
 mod fixture;
 mod follower;
 
@@ -29,6 +30,11 @@ macro_rules! conformance {
             claims: a_superseded_update_leaves_the_later_instance,
             claims: claiming_again_is_refused_while_another_holds,
             claims: claiming_again_succeeds_when_the_key_is_gone,
+            documents: a_document_is_read_as_it_was_written,
+            documents: a_watch_of_a_document_tells_what_is_there_and_then_each_change,
+            documents: no_gap_between_a_document_and_what_follows,
+            documents: documents_of_names_with_a_common_prefix_are_apart,
+            documents: a_document_is_no_service_and_no_instance,
             $($($module: $behaviour,)+)?
         }
     };
@@ -67,5 +73,9 @@ conformance!(reading memory_read: crate::fixture::Held<crate::backend::memory::M
 conformance!(reading file_read: crate::fixture::Held<crate::backend::file::File>);
 conformance!(reading etcd_read: crate::fixture::Held<crate::backend::etcd::Etcd>);
 conformance!(memory: crate::backend::memory::Memory);
-conformance!(file: crate::backend::file::File; spoiling: bad_values_are_skipped_and_each_is_counted_once);
-conformance!(etcd: crate::backend::etcd::Etcd; spoiling: bad_values_are_skipped_and_each_is_counted_once);
+conformance!(file: crate::backend::file::File;
+    spoiling: bad_values_are_skipped_and_each_is_counted_once,
+    documents: what_is_no_document_is_told_and_what_follows_too);
+conformance!(etcd: crate::backend::etcd::Etcd;
+    spoiling: bad_values_are_skipped_and_each_is_counted_once,
+    documents: what_is_no_document_is_told_and_what_follows_too);

@@ -295,7 +295,10 @@ impl Put<'_> {
 }
 
 /// The revision of a transaction whose comparisons held.
-async fn transact(connection: Connection, transaction: Txn) -> Result<Option<i64>, Failure> {
+pub(super) async fn transact(
+    connection: Connection,
+    transaction: Txn,
+) -> Result<Option<i64>, Failure> {
     let mut client = connection.client.clone();
     let answer = connection.ask(client.txn(transaction)).await?;
     let revision = connection.revision(answer.header())?;

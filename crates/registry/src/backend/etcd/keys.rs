@@ -20,6 +20,11 @@ impl Keys {
         self.prefix.clone() + &dialect::key(service, id)
     }
 
+    /// The key of a service's document: outside what any service's keys begin with, since no name starts with `_`.
+    pub(super) fn document(&self, service: &ServiceName) -> String {
+        format!("{}_service_config/{service}", self.prefix)
+    }
+
     /// What the keys of a service begin with.
     pub(super) fn service(&self, service: &ServiceName) -> String {
         self.prefix.clone() + &dialect::prefix(service)
@@ -39,5 +44,24 @@ impl Keys {
     pub(super) fn after(&self, key: &[u8]) -> Vec<u8> {
         let below = key.get(self.prefix.len()..).unwrap_or_default();
         [self.prefix.as_bytes(), &dialect::after(below)].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keys, ServiceName};
+
+    #[test]
+    fn a_document_s_key_is_below_the_namespace_and_is_no_service_s() {
+        let name = |name| ServiceName::new(name).expect("a name");
+        for (namespace, key) in [
+            (None, "_service_config/shop/basket"),
+            (Some(name("eu")), "eu/_service_config/shop/basket"),
+        ] {
+            let keys = Keys::new(namespace.as_ref());
+            assert_eq!(keys.document(&name("shop/basket")), key);
+            assert_eq!(keys.service_of(key.as_bytes()), None);
+            assert_eq!(Keys::new(None).service_of(key.as_bytes()), None);
+        }
     }
 }

@@ -104,13 +104,12 @@ pub(super) async fn for_each(
     }
 }
 
-/// The number of keys that begin with `prefix`, and whether any of them was written after `revision`.
+/// The number of keys in a range, and whether any of them was written after `revision`.
 pub(super) async fn changed_after(
     connection: &Connection,
-    prefix: &str,
+    (from, end): (Vec<u8>, Vec<u8>),
     revision: i64,
 ) -> Result<(Read, bool), Failure> {
-    let (from, end) = range(prefix);
     let options = GetOptions::new()
         .with_range(end)
         .with_min_mod_revision(revision + 1)

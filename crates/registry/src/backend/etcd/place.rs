@@ -74,7 +74,8 @@ impl Place {
     /// Watches from what is known on. A watch that is stuck is as silent as one with nothing to say: a look decides.
     async fn follow(&mut self, connection: &Connection) -> Result<Loss, Failure> {
         let options = WatchOptions::new();
-        let mut watching = Watching::open(connection, &self.key, options, self.known).await?;
+        let mut watching =
+            Watching::open(connection, self.key.as_str(), options, self.known).await?;
         loop {
             let message = select! {
                 message = watching.next(connection) => Some(message?),

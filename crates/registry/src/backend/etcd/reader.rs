@@ -5,8 +5,9 @@ use std::sync::{Arc, Once};
 use etcd_client::KeyValue;
 
 use super::{
-    list::{BOUND, Read, What, for_each},
+    list::{BOUND, Read, What, for_each, range},
     members::{Connection, Failure},
+    watch::Watched,
 };
 use crate::{
     Change, Instance, Revision, ServiceName, Undecodable, Update,
@@ -24,9 +25,15 @@ pub(super) struct Reader {
     pub(super) nested: Arc<Once>,
 }
 
-impl Reader {
+impl Watched for Reader {
+    type Said = Change;
+
+    fn range(&self) -> (Vec<u8>, Vec<u8>) {
+        range(&self.prefix)
+    }
+
     /// All instances as they are now, as a reset.
-    pub(super) async fn list(&self, connection: &Connection) -> Result<(Read, Change), Failure> {
+    async fn list(&self, connection: &Connection) -> Result<(Read, Change), Failure> {
         let mut instances = Vec::new();
         let read = for_each(connection, What::Prefix(&self.prefix), BOUND, |kv| {
             instances.extend(self.instance(kv));
@@ -39,6 +46,13 @@ impl Reader {
         Ok((read, change))
     }
 
+    fn said(&self, written: &[&KeyValue], revision: Revision) -> Option<Change> {
+        let updates: Vec<_> = written.iter().filter_map(|kv| self.update(kv)).collect();
+        (!updates.is_empty()).then_some(Change { revision, updates })
+    }
+}
+
+impl Reader {
     /// The instance in a key-value; `None` for what belongs to another service, and for what cannot be read, which is
     /// counted.
     fn instance(&self, kv: &KeyValue) -> Option<Arc<Instance>> {
@@ -63,7 +77,7 @@ impl Reader {
     }
 
     /// What an event does to the service's instances.
-    pub(super) fn update(&self, kv: &KeyValue) -> Option<Update> {
+    fn update(&self, kv: &KeyValue) -> Option<Update> {
         // A deletion has no version, and no value: only the key tells which instance it is.
         if kv.version() > 0
             && let Some(instance) = self.instance(kv)
@@ -110,7 +124,7 @@ pub(super) fn revision(revision: i64) -> Revision {
 mod tests {
     use testkit::etcd::Cluster;
 
-    use super::{Arc, Once, Reader, ServiceName, Undecodable};
+    use super::{Arc, Once, Reader, ServiceName, Undecodable, Watched};
     use crate::{Address, backend::etcd::members::Members};
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Following a service: a list, then a watch from the revision after it, on one connection.
+//! Following the keys of a service, or that of a document: a list, then a watch from the revision after it, on one connection.
 //!
 //! Nothing is resumed on another connection: after a wipe, cluster and member ids are the same, and a watch from an old
 //! revision is accepted and delivers nothing. When anything fails the stream ends with the reason; whoever starts
@@ -7,66 +7,75 @@
 //! After a silence a linearizable read decides whether there was nothing to say. A progress answer would prove nothing:
 //! a watch that is stuck gives one too. HTTP/2 pings notice a dead member much sooner.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use etcd_client::{WatchOptions, WatchResponse};
-use futures_util::{TryStreamExt, stream, stream::BoxStream};
+use etcd_client::{KeyValue, WatchOptions, WatchResponse};
+use futures_util::{Stream, stream};
 use tokio::time::timeout;
 
 use super::{
-    list::{changed_after, range},
+    list::{Read, changed_after},
     members::{Connection, Failure, Members},
-    reader::{Reader, revision},
+    reader::revision,
     watching::Watching,
 };
-use crate::{Change, StoreError};
+use crate::Revision;
 
 /// How long what a read has seen may still be on its way to the watch.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
-/// Follows the service of `reader`.
-pub(super) fn watch(
+/// What can be followed: a range of keys, and what they say.
+pub(super) trait Watched: fmt::Debug + Send + Sync + 'static {
+    type Said: Send;
+
+    /// The first key, and what comes after the last.
+    fn range(&self) -> (Vec<u8>, Vec<u8>);
+
+    /// What they say now, by a linearizable read.
+    fn list(
+        &self,
+        connection: &Connection,
+    ) -> impl Future<Output = Result<(Read, Self::Said), Failure>> + Send;
+
+    /// What key-values say that were written or deleted one after another, if anything.
+    fn said(&self, written: &[&KeyValue], revision: Revision) -> Option<Self::Said>;
+}
+
+/// Follows `watched`.
+pub(super) fn watch<W: Watched>(
     members: Arc<Members>,
-    reader: Reader,
+    watched: W,
     quiet: Duration,
-) -> BoxStream<'static, Result<Change, StoreError>> {
-    let service = reader.service.clone();
-    let changes = stream::try_unfold(State::Start(members, reader, quiet), State::next);
-    Box::pin(changes.map_err(move |failure| StoreError::WatchFailed {
-        service: service.clone(),
-        source: failure.into(),
-    }))
+) -> impl Stream<Item = Result<W::Said, Failure>> {
+    stream::try_unfold(State::Start(members, watched, quiet), State::next)
 }
 
-enum State {
-    Start(Arc<Members>, Reader, Duration),
-    Following(Arc<Members>, Box<Following>),
+enum State<W> {
+    Start(Arc<Members>, W, Duration),
+    Following(Arc<Members>, Box<Following<W>>),
 }
 
-impl State {
-    async fn next(self) -> Result<Option<(Change, Self)>, Failure> {
+impl<W: Watched> State<W> {
+    async fn next(self) -> Result<Option<(W::Said, Self)>, Failure> {
         match self {
-            Self::Start(members, reader, quiet) => {
+            Self::Start(members, watched, quiet) => {
                 let connection = members.connection().await?;
-                let started = Following::start(connection.clone(), reader, quiet).await;
-                let (change, following) = started.inspect_err(|_| members.leave(&connection))?;
-                Ok(Some((
-                    change,
-                    Self::Following(members, Box::new(following)),
-                )))
+                let started = Following::start(connection.clone(), watched, quiet).await;
+                let (said, following) = started.inspect_err(|_| members.leave(&connection))?;
+                Ok(Some((said, Self::Following(members, Box::new(following)))))
             }
             Self::Following(members, mut following) => {
                 let next = following.next().await;
-                let change = next.inspect_err(|_| members.leave(&following.connection))?;
-                Ok(Some((change, Self::Following(members, following))))
+                let said = next.inspect_err(|_| members.leave(&following.connection))?;
+                Ok(Some((said, Self::Following(members, following))))
             }
         }
     }
 }
 
-struct Following {
+struct Following<W> {
     connection: Connection,
-    reader: Reader,
+    watched: W,
     watching: Watching,
     /// The newest revision that was delivered.
     delivered: i64,
@@ -78,29 +87,29 @@ struct Following {
     suspicious: bool,
 }
 
-impl Following {
+impl<W: Watched> Following<W> {
     async fn start(
         connection: Connection,
-        reader: Reader,
+        watched: W,
         quiet: Duration,
-    ) -> Result<(Change, Self), Failure> {
-        let (read, change) = reader.list(&connection).await?;
-        let (_, end) = range(&reader.prefix);
+    ) -> Result<(W::Said, Self), Failure> {
+        let (read, said) = watched.list(&connection).await?;
+        let (from, end) = watched.range();
         let options = WatchOptions::new().with_range(end).with_fragment();
-        let watching = Watching::open(&connection, &reader.prefix, options, read.revision).await?;
+        let watching = Watching::open(&connection, from, options, read.revision).await?;
         let following = Self {
             connection,
-            reader,
+            watched,
             watching,
             delivered: read.revision,
             count: read.count,
             quiet,
             suspicious: false,
         };
-        Ok((change, following))
+        Ok((said, following))
     }
 
-    async fn next(&mut self) -> Result<Change, Failure> {
+    async fn next(&mut self) -> Result<W::Said, Failure> {
         loop {
             let patience = if self.suspicious {
                 ON_ITS_WAY
@@ -109,8 +118,8 @@ impl Following {
             };
             match timeout(patience, self.watching.next(&self.connection)).await {
                 Ok(message) => {
-                    if let Some(change) = self.read(&message?) {
-                        return Ok(change);
+                    if let Some(said) = self.read(&message?) {
+                        return Ok(said);
                     }
                 }
                 Err(_) => self.doubt().await?,
@@ -118,10 +127,11 @@ impl Following {
         }
     }
 
-    /// What a message says of the service, if anything.
-    fn read(&mut self, message: &WatchResponse) -> Option<Change> {
-        let mut updates = Vec::new();
-        for kv in message.events().iter().filter_map(|event| event.kv()) {
+    /// What a message says, if anything.
+    fn read(&mut self, message: &WatchResponse) -> Option<W::Said> {
+        let events = message.events().iter();
+        let written: Vec<_> = events.filter_map(|event| event.kv()).collect();
+        for kv in &written {
             self.delivered = self.delivered.max(kv.mod_revision());
             self.suspicious = false;
             self.count += match kv.version() {
@@ -129,19 +139,15 @@ impl Following {
                 1 => 1,
                 _ => 0,
             };
-            updates.extend(self.reader.update(kv));
         }
         // The header's revision may be ahead of events that come in a later message.
-        (!updates.is_empty()).then(|| Change {
-            revision: revision(self.delivered),
-            updates,
-        })
+        self.watched.said(&written, revision(self.delivered))
     }
 
     /// Compares what was delivered with what is there, after a silence.
     async fn doubt(&mut self) -> Result<(), Failure> {
         let (read, changed) =
-            changed_after(&self.connection, &self.reader.prefix, self.delivered).await?;
+            changed_after(&self.connection, self.watched.range(), self.delivered).await?;
         if read.revision < self.delivered {
             return Err(self.connection.complaint(format!(
                 "it went back from revision {} to {}",
@@ -163,8 +169,11 @@ mod tests {
 
     use testkit::etcd::Cluster;
 
-    use super::{Arc, Connection, Duration, Following, Members, Reader};
-    use crate::{Address, ServiceName, Undecodable};
+    use super::{Arc, Connection, Duration, Following, Members, Watched};
+    use crate::{
+        Address, ServiceName, Undecodable,
+        backend::etcd::{document::DocumentKey, reader::Reader},
+    };
 
     async fn connection(cluster: &Cluster) -> Connection {
         let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
@@ -174,31 +183,18 @@ mod tests {
             .expect("a connection")
     }
 
-    async fn following(connection: &Connection) -> Following {
-        let reader = Reader {
-            service: ServiceName::new("greeter").expect("a name"),
-            prefix: "greeter/".into(),
-            undecodable: Undecodable::default(),
-            nested: Arc::new(Once::new()),
-        };
+    async fn following<W: Watched>(connection: &Connection, watched: W) -> Following<W> {
         let quiet = Duration::from_millis(10);
-        let started = Following::start(connection.clone(), reader, quiet).await;
+        let started = Following::start(connection.clone(), watched, quiet).await;
         started.expect("a watch").1
     }
 
-    #[tokio::test]
-    async fn a_watch_that_has_missed_something_ends() {
-        let cluster = Cluster::start_one().await.expect("an etcd");
-        cluster
-            .etcdctl(&["put", "greeter/a", "x"])
-            .await
-            .expect("it is put");
-        let connection = connection(&cluster).await;
-        // As if it had not heard of a deletion, of a change, or of a wipe.
+    /// Has three watches miss something, as if they had not heard of a deletion, of a change, or of a wipe.
+    async fn each_ends<W: Watched>(connection: &Connection, watched: impl Fn() -> W) {
         let (mut deletion, mut change, mut wipe) = (
-            following(&connection).await,
-            following(&connection).await,
-            following(&connection).await,
+            following(connection, watched()).await,
+            following(connection, watched()).await,
+            following(connection, watched()).await,
         );
         deletion.count += 1;
         change.delivered -= 1;
@@ -211,8 +207,32 @@ mod tests {
             (ended.1, "missed"),
             (ended.2, "went back"),
         ] {
-            let error = ended.expect_err("it cannot go on").to_string();
+            let error = ended.err().expect("it cannot go on").to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_watch_of_a_service_that_has_missed_something_ends() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let put = cluster.etcdctl(&["put", "greeter/a", "x"]).await;
+        put.expect("it is put");
+        let service = || Reader {
+            service: ServiceName::new("greeter").expect("a name"),
+            prefix: "greeter/".into(),
+            undecodable: Undecodable::default(),
+            nested: Arc::new(Once::new()),
+        };
+        Box::pin(each_ends(&connection(&cluster).await, service)).await;
+    }
+
+    #[tokio::test]
+    async fn a_watch_of_a_document_that_has_missed_something_ends() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let key = "_service_config/greeter";
+        let put = cluster.etcdctl(&["put", key, "{}"]).await;
+        put.expect("it is put");
+        let document = || DocumentKey(key.into());
+        Box::pin(each_ends(&connection(&cluster).await, document)).await;
     }
 }

@@ -14,7 +14,7 @@ impl Watching {
     /// Watches what comes after revision `known`.
     pub(super) async fn open(
         connection: &Connection,
-        key: &str,
+        key: impl Into<Vec<u8>> + Send,
         options: WatchOptions,
         known: i64,
     ) -> Result<Self, Failure> {

@@ -47,4 +47,10 @@ impl Spoiled for Etcd {
         let put = self.cluster.etcdctl(&["put", &key, "no instance"]).await;
         put.expect("it is put");
     }
+
+    async fn spoil_document(&self, service: &str, text: &str) {
+        let key = format!("{}/_service_config/{service}", self.namespace);
+        let put = self.cluster.etcdctl(&["put", &key, text]).await;
+        put.expect("it is put");
+    }
 }

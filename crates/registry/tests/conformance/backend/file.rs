@@ -3,6 +3,7 @@
 
 mod deaths;
 mod directories;
+mod documents;
 mod leftovers;
 mod odd_files;
 
@@ -30,6 +31,11 @@ impl File {
         self.root().join(format!("greeter/10.0.0.1:{port}.json"))
     }
 
+    /// The file of the document of `service`.
+    fn document(&self, service: &str) -> PathBuf {
+        self.root().join(format!("_service_config/{service}.json"))
+    }
+
     fn store(&self) -> FileStore {
         FileStore::open(self.root()).expect("a file store")
     }
@@ -49,5 +55,11 @@ impl Spoiled for File {
     async fn spoil(&self, service: &str, id: &str) {
         let path = self.root().join(format!("{service}/{id}.json"));
         fs::write(path, "no instance").expect("a file");
+    }
+
+    async fn spoil_document(&self, service: &str, text: &str) {
+        let beside = self.0.path().join("beside");
+        fs::write(&beside, text).expect("a file");
+        fs::rename(beside, self.document(service)).expect("a file");
     }
 }
