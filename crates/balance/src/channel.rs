@@ -31,8 +31,12 @@ pub use builder::{BuildError, Builder};
 pub use explain::{EndpointExplanation, Explanation};
 
 use crate::{
-    endpoint::Endpoint, policy::Picker, service_config::ServiceConfig,
-    subchannel::ConnectivityState, target::Target, transport::ResponseBody,
+    endpoint::Endpoint,
+    policy::Picker,
+    service_config::ServiceConfig,
+    subchannel::ConnectivityState,
+    target::Target,
+    transport::{ConnectOptions, ResponseBody},
 };
 
 /// A gRPC channel to all instances of a service: `GreeterClient::new(channel)` is all that a tonic user writes.
@@ -56,6 +60,7 @@ struct Shared {
     authority: Authority,
     user_agent: HeaderValue,
     config: ServiceConfig,
+    connect: ConnectOptions,
     published: ArcSwap<Published>,
     /// Changes whenever something was published.
     generation: watch::Sender<()>,

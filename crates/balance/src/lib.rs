@@ -75,4 +75,4 @@ pub use service_config::InvalidServiceConfig;
 pub use status::Code;
 pub use subchannel::ConnectivityState;
 pub use target::{InvalidTarget, Target};
-pub use transport::ResponseBody;
+pub use transport::{KeepAlive, ResponseBody};

@@ -25,7 +25,7 @@ use registry::{Address, BackoffPolicy};
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::transport::{Connection, Stream};
+use crate::transport::{ConnectOptions, Connection, Stream};
 use worker::Worker;
 
 /// gRPC's connectivity states (grpc/grpc `doc/connectivity-semantics-and-api.md`).
@@ -60,6 +60,7 @@ impl fmt::Display for ConnectivityState {
 #[derive(Debug)]
 pub(crate) struct SubchannelContext {
     pub(crate) backoff: BackoffPolicy,
+    pub(crate) connect: ConnectOptions,
     pub(crate) runtime: Handle,
     /// The driver's: something has changed.
     pub(crate) changed: Arc<Notify>,
@@ -79,6 +80,8 @@ pub(crate) struct SubchannelState {
 pub(crate) struct Subchannel {
     addresses: Arc<[Address]>,
     context: Option<Arc<SubchannelContext>>,
+    /// This endpoint's own.
+    options: ConnectOptions,
     shared: Arc<Shared>,
     worker: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -98,9 +101,13 @@ struct Shared {
 impl Subchannel {
     /// Idle. Without a context it cannot be connected.
     pub(crate) fn new(addresses: Arc<[Address]>, context: Option<Arc<SubchannelContext>>) -> Self {
+        let options = context
+            .as_ref()
+            .map(|context| context.connect.for_endpoint());
         Self {
             addresses,
             context,
+            options: options.unwrap_or_default(),
             shared: Arc::new(Shared {
                 state: ArcSwap::from_pointee(SubchannelState {
                     connectivity: ConnectivityState::Idle,
@@ -153,6 +160,7 @@ impl Subchannel {
             .begin_turn(ConnectivityState::Connecting, Arc::default());
         let run = Worker::new(
             Arc::clone(&self.addresses),
+            self.options.clone(),
             Arc::clone(context),
             Arc::clone(&self.shared),
             turn,

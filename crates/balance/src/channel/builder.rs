@@ -16,6 +16,7 @@ use crate::{
     service_config::{InvalidServiceConfig, ServiceConfig},
     subchannel::ConnectivityState,
     target::InvalidTarget,
+    transport::{ConnectOptions, KeepAlive},
 };
 
 /// Why there is no channel.
@@ -60,6 +61,7 @@ pub struct Builder {
     policy: Option<String>,
     service_config: Option<String>,
     policies: Policies,
+    connect: ConnectOptions,
 }
 
 impl Builder {
@@ -70,6 +72,7 @@ impl Builder {
             policy: None,
             service_config: None,
             policies: Policies::default(),
+            connect: ConnectOptions::default(),
         }
     }
 
@@ -90,6 +93,12 @@ impl Builder {
     /// Makes calls as gRPC's service config says, in JSON.
     pub fn service_config(mut self, json: impl Into<String>) -> Self {
         self.service_config = Some(json.into());
+        self
+    }
+
+    /// Asks endpoints for signs of life as `keep_alive` says.
+    pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        self.connect = self.connect.with_keep_alive(keep_alive);
         self
     }
 
@@ -123,6 +132,7 @@ impl Builder {
                 env!("CARGO_PKG_VERSION")
             )),
             config,
+            connect: self.connect,
             published: ArcSwap::from_pointee(Published {
                 picker: Arc::new(Queueing),
                 endpoints: Arc::default(),

@@ -43,6 +43,7 @@ impl Driver {
         let changed = Arc::new(Notify::new());
         let context = SubchannelContext {
             backoff: backoff(resolution.registered),
+            connect: shared.connect.clone(),
             runtime: Handle::current(),
             changed: Arc::clone(&changed),
         };

@@ -1,6 +1,6 @@
 //! The task that keeps an endpoint connected, from the first wish to connect until it is idle again.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use registry::{Address, Backoff};
 use tokio::{
@@ -9,13 +9,11 @@ use tokio::{
 };
 
 use super::{ConnectivityState, Shared, SubchannelContext, Transition};
-use crate::transport::{Connection, connect};
-
-/// One try to connect to one address gets this long, the least that gRPC allows (grpc/grpc `doc/connection-backoff.md`).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+use crate::transport::{ConnectOptions, Connection, connect};
 
 pub(super) struct Worker {
     addresses: Arc<[Address]>,
+    options: ConnectOptions,
     context: Arc<SubchannelContext>,
     shared: Arc<Shared>,
     backoff: Backoff,
@@ -25,12 +23,14 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         addresses: Arc<[Address]>,
+        options: ConnectOptions,
         context: Arc<SubchannelContext>,
         shared: Arc<Shared>,
         turn: u64,
     ) -> Self {
         Self {
             addresses,
+            options,
             backoff: Backoff::new(context.backoff),
             context,
             shared,
@@ -57,7 +57,7 @@ impl Worker {
     async fn connected(&mut self) -> Arc<Connection> {
         loop {
             let started = Instant::now();
-            let failed = match connect(&self.addresses, CONNECT_TIMEOUT).await {
+            let failed = match connect(&self.addresses, &self.options).await {
                 Ok(connection) => return Arc::new(connection),
                 Err(failed) => registry::one_line(&failed),
             };

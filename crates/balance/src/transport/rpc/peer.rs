@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Head, framing::framed};
 use crate::{
     status::Code,
-    transport::{Connection, connect},
+    transport::{ConnectOptions, Connection, connect},
 };
 
 /// No wait in these tests is longer than this.
@@ -57,7 +57,11 @@ where
 }
 
 pub(crate) async fn connect_to(address: Address) -> Arc<Connection> {
-    Arc::new(connect(&[address], BOUND).await.expect("it listens"))
+    Arc::new(
+        connect(&[address], &ConnectOptions::default())
+            .await
+            .expect("it listens"),
+    )
 }
 
 /// Begins an answer as gRPC does.

@@ -1,0 +1,50 @@
+//! How to connect.
+
+use std::time::Duration;
+
+use crate::transport::keep_alive::{KeepAlive, Pace};
+
+/// How to connect to an endpoint, and how its connections are kept. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectOptions {
+    /// One try to connect to one address gets this long.
+    pub(crate) patience: Duration,
+    /// Keep-alive towards this endpoint.
+    pub(crate) pace: Pace,
+    /// The most bytes of metadata that a response may have, as HTTP/2 counts them.
+    pub(crate) metadata_limit: u32,
+    /// What one response may have under way before its reader has taken it.
+    pub(crate) stream_window: u32,
+    /// What all responses of a connection may have under way.
+    pub(crate) connection_window: u32,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            // The least that gRPC allows (grpc/grpc `doc/connection-backoff.md`).
+            patience: Duration::from_secs(20),
+            pace: Pace::default(),
+            metadata_limit: 64 << 10,
+            stream_window: 1 << 20,
+            // As large as HTTP/2 allows, so that slow readers, each bounded by its own stream's window, never stall the
+            // other calls of the connection.
+            connection_window: (1 << 31) - 1,
+        }
+    }
+}
+
+impl ConnectOptions {
+    pub(crate) fn with_keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        self.pace = Pace::new(keep_alive);
+        self
+    }
+
+    /// The same for another endpoint: what one endpoint has asked for does not count for the others.
+    pub(crate) fn for_endpoint(&self) -> Self {
+        Self {
+            pace: self.pace.afresh(),
+            ..self.clone()
+        }
+    }
+}
