@@ -19,6 +19,6 @@ mod verdict;
 
 pub(crate) use algorithms::Counts;
 pub(crate) use detector::{Configured, Detector, Outlier, Spared, Sweep, Why};
-pub(crate) use settings::{FailurePercentage, Settings, SuccessRate};
+pub(crate) use settings::{ConsecutiveFailures, FailurePercentage, Settings, SuccessRate};
 pub(crate) use tally::Tally;
 pub(crate) use verdict::{Ended, Verdict};

@@ -26,7 +26,7 @@ mod tests;
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use attempts::RetryPolicy;
@@ -95,14 +95,8 @@ struct HealthCheckWire {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConnectionScalingWire {
-    #[serde(default, deserialize_with = "at_least_one")]
+    #[serde(default, deserialize_with = "number::optional_positive_uint")]
     max_connections_per_subchannel: Option<NonZeroU32>,
-}
-
-fn at_least_one<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<NonZeroU32>, D::Error> {
-    number::positive_uint(deserializer).map(Some)
 }
 
 impl ServiceConfig {

@@ -172,13 +172,19 @@ impl Detector {
 
     /// An endpoint has failed so often in a row that its tally says to ask. `None` when there is nothing to say of it: it
     /// is ejected, or gone, or the settings have changed meanwhile.
-    pub(crate) fn consecutive(&mut self, serial: u64, now: Instant) -> Option<Outlier> {
-        let failures = self.settings.consecutive_failures?.get();
+    pub(crate) fn consecutive(
+        &mut self,
+        serial: u64,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Option<Outlier> {
+        let by = self.settings.consecutive_failures?;
         if self.members.get(&serial)?.ejected.is_some() {
             return None;
         }
+        let failures = by.threshold.get();
         let why = Why::ConsecutiveFailures { failures };
-        Some(self.eject(serial, why, now))
+        Some(self.enforce(serial, why, by.enforcement_percentage, now, rng))
     }
 
     /// Since when the endpoint is ejected, and why; `None` when it is not.
@@ -205,17 +211,29 @@ impl Detector {
             if self.ejection(serial).is_some() {
                 continue;
             }
-            // A50 asks whether there is room before it asks chance.
-            let outlier = if self.has_room() && rng.u32(..100) >= enforcement {
-                Outlier {
-                    serial,
-                    why,
-                    spared: Some(Spared::Enforcement),
-                }
-            } else {
-                self.eject(serial, why, now)
-            };
+            let outlier = self.enforce(serial, why, enforcement, now, rng);
             sweep.outliers.push(outlier);
+        }
+    }
+
+    /// Ejects as many outliers of a hundred as are to be.
+    fn enforce(
+        &mut self,
+        serial: u64,
+        why: Why,
+        enforcement: u32,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Outlier {
+        // A50 asks whether there is room before it asks chance.
+        if self.has_room() && rng.u32(..100) >= enforcement {
+            Outlier {
+                serial,
+                why,
+                spared: Some(Spared::Enforcement),
+            }
+        } else {
+            self.eject(serial, why, now)
         }
     }
 

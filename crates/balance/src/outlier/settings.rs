@@ -19,8 +19,8 @@ pub(crate) struct Settings {
     pub(crate) success_rate: Option<SuccessRate>,
     /// Ejects those that fail more than a share of their calls.
     pub(crate) failure_percentage: Option<FailurePercentage>,
-    /// Ejects those with that many failures in a row, at once and not at the next sweep. Not in A50.
-    pub(crate) consecutive_failures: Option<NonZeroU32>,
+    /// Ejects those with so many failures in a row, at once and not at the next sweep. Not in A50.
+    pub(crate) consecutive_failures: Option<ConsecutiveFailures>,
 }
 
 impl Settings {
@@ -99,6 +99,24 @@ impl Default for FailurePercentage {
             enforcement_percentage: 100,
             minimum_hosts: 5,
             request_volume: 50,
+        }
+    }
+}
+
+/// How failures in a row are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConsecutiveFailures {
+    /// So many make an outlier.
+    pub(crate) threshold: NonZeroU32,
+    /// How many of a hundred outliers are ejected indeed.
+    pub(crate) enforcement_percentage: u32,
+}
+
+impl Default for ConsecutiveFailures {
+    fn default() -> Self {
+        Self {
+            threshold: const { NonZeroU32::new(5).expect("not zero") },
+            enforcement_percentage: 100,
         }
     }
 }

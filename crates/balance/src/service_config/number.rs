@@ -31,6 +31,13 @@ pub(super) fn positive_uint<'de, D: Deserializer<'de>>(
     number.ok_or_else(|| D::Error::custom("0 is too few; 1 is the least"))
 }
 
+/// The same for a field that may be absent.
+pub(super) fn optional_positive_uint<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<NonZeroU32>, D::Error> {
+    positive_uint(deserializer).map(Some)
+}
+
 fn whole(value: &Value) -> Option<u32> {
     let digits = match value {
         // A float that is whole, as 1e3, prints as its digits.

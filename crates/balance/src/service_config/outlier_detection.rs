@@ -2,13 +2,13 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::{
     duration,
     number::{self, Percent},
 };
-use crate::outlier::{FailurePercentage, Settings, SuccessRate};
+use crate::outlier::{ConsecutiveFailures, FailurePercentage, Settings, SuccessRate};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -22,7 +22,7 @@ pub(super) struct OutlierDetection {
     max_ejection_percent: Option<Percent>,
     success_rate_ejection: Option<SuccessRateEjection>,
     failure_percentage_ejection: Option<FailurePercentageEjection>,
-    consecutive_failures: Option<ConsecutiveFailures>,
+    consecutive_failures: Option<ConsecutiveFailuresEjection>,
 }
 
 #[derive(Default, Deserialize)]
@@ -49,19 +49,12 @@ struct FailurePercentageEjection {
 }
 
 /// Ours, and not of A50.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ConsecutiveFailures {
-    #[serde(default = "five", deserialize_with = "positive")]
-    threshold: NonZeroU32,
-}
-
-fn five() -> NonZeroU32 {
-    const { NonZeroU32::new(5).expect("not zero") }
-}
-
-fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
-    number::positive_uint(deserializer)
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct ConsecutiveFailuresEjection {
+    #[serde(deserialize_with = "number::optional_positive_uint")]
+    threshold: Option<NonZeroU32>,
+    enforcement_percentage: Option<Percent>,
 }
 
 impl From<OutlierDetection> for Settings {
@@ -78,7 +71,7 @@ impl From<OutlierDetection> for Settings {
                 .map_or(usual.max_ejection_percent, Into::into),
             success_rate: written.success_rate_ejection.map(Into::into),
             failure_percentage: written.failure_percentage_ejection.map(Into::into),
-            consecutive_failures: written.consecutive_failures.map(|row| row.threshold),
+            consecutive_failures: written.consecutive_failures.map(Into::into),
         }
     }
 }
@@ -107,6 +100,18 @@ impl From<FailurePercentageEjection> for FailurePercentage {
                 .map_or(usual.enforcement_percentage, Into::into),
             minimum_hosts: written.minimum_hosts.unwrap_or(usual.minimum_hosts),
             request_volume: written.request_volume.unwrap_or(usual.request_volume),
+        }
+    }
+}
+
+impl From<ConsecutiveFailuresEjection> for ConsecutiveFailures {
+    fn from(written: ConsecutiveFailuresEjection) -> Self {
+        let usual = Self::default();
+        Self {
+            threshold: written.threshold.unwrap_or(usual.threshold),
+            enforcement_percentage: written
+                .enforcement_percentage
+                .map_or(usual.enforcement_percentage, Into::into),
         }
     }
 }

@@ -77,7 +77,10 @@ fn every_wrapper_is_read_flat() {
     let expected = Balancing {
         policy: policy("round_robin"),
         outlier_detection: Some(outlier::Settings {
-            consecutive_failures: NonZeroU32::new(3),
+            consecutive_failures: Some(outlier::ConsecutiveFailures {
+                threshold: at_least_one(3),
+                enforcement_percentage: 100,
+            }),
             ..outlier::Settings::default()
         }),
         random_subsetting: Some(RandomSubsetting {
@@ -130,7 +133,10 @@ fn outlier_detection_has_the_defaults_of_a50() {
             minimum_hosts: 5,
             request_volume: 50,
         }),
-        consecutive_failures: NonZeroU32::new(5),
+        consecutive_failures: Some(outlier::ConsecutiveFailures {
+            threshold: at_least_one(5),
+            enforcement_percentage: 100,
+        }),
     };
     assert_eq!(balancing(json).outlier_detection, Some(expected));
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::most_ejected;
 use crate::outlier::{
-    Configured, Counts, Detector, FailurePercentage, Outlier, Settings, Spared, SuccessRate, Sweep,
-    Why,
+    Configured, ConsecutiveFailures, Counts, Detector, FailurePercentage, Outlier, Settings,
+    Spared, SuccessRate, Sweep, Why,
 };
 
 const NOBODY: [u64; 0] = [];
@@ -24,9 +24,17 @@ fn by_percentage() -> Settings {
     }
 }
 
+fn row_of(row: u32) -> Option<ConsecutiveFailures> {
+    let threshold = NonZeroU32::new(row)?;
+    Some(ConsecutiveFailures {
+        threshold,
+        ..ConsecutiveFailures::default()
+    })
+}
+
 fn by_row(row: u32) -> Settings {
     Settings {
-        consecutive_failures: NonZeroU32::new(row),
+        consecutive_failures: row_of(row),
         ..Settings::default()
     }
 }
@@ -51,6 +59,11 @@ fn counted(endpoints: u64, bad: &[u64]) -> Vec<Counts> {
         }
     };
     (0..endpoints).map(count).collect()
+}
+
+/// So many failures in a row, where chance decides nothing.
+fn consecutive(detector: &mut Detector, serial: u64, now: Instant) -> Option<Outlier> {
+    detector.consecutive(serial, now, &mut Rng::with_seed(1))
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -233,12 +246,16 @@ fn the_enforcement_percentage_is_the_chance_of_an_outlier() {
 fn failures_in_a_row_eject_at_once_within_the_share() {
     let (mut detector, began) = detector(10, by_row(5));
     let now = began + seconds(1);
-    let outlier = detector.consecutive(4, now).expect("in service");
+    let outlier = consecutive(&mut detector, 4, now).expect("in service");
     assert_eq!(outlier.spared, None);
     assert_eq!(outlier.why.to_string(), "5 calls failed in a row");
-    assert_eq!(detector.consecutive(4, now), None, "it is ejected already");
-    assert_eq!(detector.consecutive(99, now), None, "nobody knows it");
-    let next = detector.consecutive(5, now).expect("in service");
+    assert_eq!(
+        consecutive(&mut detector, 4, now),
+        None,
+        "it is ejected already"
+    );
+    assert_eq!(consecutive(&mut detector, 99, now), None, "nobody knows it");
+    let next = consecutive(&mut detector, 5, now).expect("in service");
     assert_eq!(next.spared, Some(Spared::Share));
     assert_eq!(
         returned_after(&mut detector, 4, now, &counted(10, &[4, 5])),
@@ -248,19 +265,50 @@ fn failures_in_a_row_eject_at_once_within_the_share() {
 }
 
 #[test]
+fn as_many_rows_of_failures_eject_as_are_to_be_enforced() {
+    let mut rng = Rng::with_seed(9);
+    let mut share = |enforcement_percentage| {
+        let settings = Settings {
+            consecutive_failures: Some(ConsecutiveFailures {
+                enforcement_percentage,
+                ..ConsecutiveFailures::default()
+            }),
+            ..Settings::default()
+        };
+        let enforced = (0..1_000).filter(|_| {
+            let (mut detector, began) = detector(5, settings.clone());
+            let outlier = detector.consecutive(4, began, &mut rng);
+            match outlier.expect("in service").spared {
+                None => true,
+                Some(spared) => {
+                    assert_eq!(spared, Spared::Enforcement);
+                    assert_eq!(detector.ejection(4), None);
+                    false
+                }
+            }
+        });
+        enforced.count()
+    };
+    assert_eq!(share(0), 0);
+    assert_eq!(share(100), 1_000);
+    // Four standard deviations of 1,000 tosses at 0.3 are 58.
+    assert!(share(30).abs_diff(300) < 58);
+}
+
+#[test]
 fn failures_in_a_row_are_nothing_where_nobody_asked_for_them() {
     let (mut detector, began) = detector(10, by_percentage());
-    assert_eq!(detector.consecutive(4, began), None);
+    assert_eq!(consecutive(&mut detector, 4, began), None);
 }
 
 #[test]
 fn an_endpoint_that_comes_again_is_a_new_one() {
     let (mut detector, began) = detector(10, by_row(5));
-    detector.consecutive(4, began);
+    consecutive(&mut detector, 4, began);
     assert_eq!(detector.endpoints(0..3), NOBODY);
     assert_eq!(detector.endpoints(0..10), NOBODY);
     assert_eq!(detector.ejection(4), None);
-    let again = detector.consecutive(4, began).expect("in service");
+    let again = consecutive(&mut detector, 4, began).expect("in service");
     assert_eq!(again.spared, None, "its place is free again");
     assert_eq!(detector.ejected_for(4), Some(seconds(30)));
 }
@@ -269,7 +317,7 @@ fn an_endpoint_that_comes_again_is_a_new_one() {
 fn when_endpoints_leave_those_that_are_ejected_longest_come_back() {
     let (mut detector, began) = detector(30, by_row(5));
     for (serial, at) in [(7, 1), (3, 2), (5, 3)] {
-        let outlier = detector.consecutive(serial, began + seconds(at));
+        let outlier = consecutive(&mut detector, serial, began + seconds(at));
         assert_eq!(outlier.expect("in service").spared, None);
     }
     assert_eq!(detector.endpoints(0..20), [7]);
@@ -281,7 +329,7 @@ fn when_endpoints_leave_those_that_are_ejected_longest_come_back() {
 fn a_smaller_share_brings_back_those_that_are_ejected_longest() {
     let (mut detector, began) = detector(30, by_row(5));
     for serial in [9, 8, 7] {
-        detector.consecutive(serial, began + seconds(10 - serial));
+        consecutive(&mut detector, serial, began + seconds(10 - serial));
     }
     let smaller = Settings {
         max_ejection_percent: 4,
@@ -319,7 +367,7 @@ fn a_new_interval_counts_from_when_the_present_one_began() {
 #[test]
 fn without_an_algorithm_all_is_forgotten() {
     let (mut detector, began) = detector(10, by_row(5));
-    detector.consecutive(4, began);
+    consecutive(&mut detector, 4, began);
     let off = detector.configure(Settings::default(), began + seconds(1));
     assert_eq!(
         off,
@@ -338,7 +386,7 @@ fn without_an_algorithm_all_is_forgotten() {
     let on = detector.configure(by_row(5), began + seconds(20));
     assert!(on.begins);
     assert_eq!(detector.next_sweep(), Some(began + seconds(30)));
-    detector.consecutive(4, began + seconds(20));
+    consecutive(&mut detector, 4, began + seconds(20));
     assert_eq!(
         detector.ejected_for(4),
         Some(seconds(30)),
@@ -408,7 +456,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 max_ejection_time: seconds(max),
                 success_rate,
                 failure_percentage,
-                consecutive_failures: NonZeroU32::new(consecutive_failures),
+                consecutive_failures: row_of(consecutive_failures),
                 ..Settings::default()
             },
         )
@@ -459,7 +507,7 @@ proptest! {
                     (sweep.outliers, sweep.returned)
                 }
                 Step::Consecutive(serial) => {
-                    (detector.consecutive(serial, now).into_iter().collect(), Vec::new())
+                    (detector.consecutive(serial, now, &mut rng).into_iter().collect(), Vec::new())
                 }
             };
             for serial in ejected(&outliers) {

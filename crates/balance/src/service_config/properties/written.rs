@@ -15,7 +15,7 @@ use super::super::{
     },
 };
 use crate::{
-    outlier::{FailurePercentage, Settings, SuccessRate},
+    outlier::{ConsecutiveFailures, FailurePercentage, Settings, SuccessRate},
     policy::Policies,
     status::Code,
 };
@@ -89,7 +89,7 @@ fn outlier_detection() -> impl Strategy<Value = (Settings, Wrapper)> {
     let ejections = (
         option::of(success_rate()),
         option::of(failure_percentage()),
-        option::of(at_least_one().prop_map(|row| (row, json!({"threshold": row})))),
+        option::of(consecutive_failures()),
     );
     (duration(), duration(), duration(), 0..=100_u32, ejections).prop_map(
         |(interval, base, max, most, (success_rate, failures, row))| {
@@ -149,6 +149,17 @@ fn failure_percentage() -> impl Strategy<Value = (FailurePercentage, Value)> {
             (meant, json)
         },
     )
+}
+
+fn consecutive_failures() -> impl Strategy<Value = (ConsecutiveFailures, Value)> {
+    (at_least_one(), 0..=100_u32).prop_map(|(threshold, enforcement_percentage)| {
+        let json = json!({"threshold": threshold, "enforcementPercentage": enforcement_percentage});
+        let meant = ConsecutiveFailures {
+            threshold,
+            enforcement_percentage,
+        };
+        (meant, json)
+    })
 }
 
 fn random_subsetting() -> impl Strategy<Value = (RandomSubsetting, Wrapper)> {
