@@ -1,5 +1,10 @@
 //! When a call is tried again (gRFC A6), and after how long.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "calls take it up next"))]
+mod hedges;
+#[cfg_attr(not(test), expect(dead_code, reason = "calls take it up next"))]
+mod throttle;
+
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -8,6 +13,10 @@ use crate::{
     service_config::RetryPolicy,
     status::{Code, Status},
 };
+
+#[expect(unused_imports, reason = "calls take it up next")]
+pub(crate) use hedges::Hedges;
+pub(crate) use throttle::Throttle;
 
 /// The server's word on retrying, in the trailers of a failure: milliseconds to wait, or a negative number for never.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -37,14 +46,23 @@ impl Tries {
     }
 
     /// How long to wait before the next try of a call that failed, or `None` when that was the last.
+    ///
+    /// What fails takes a token of the throttle's, whether or not there is another try; without enough of them there is
+    /// none. So it is to be asked even when the request cannot be sent again.
     pub(crate) fn after(
         &mut self,
         failure: &Failure,
         policy: Option<&RetryPolicy>,
+        throttle: Option<&Throttle>,
     ) -> Option<Duration> {
         let policy = policy?;
         self.failed += 1;
-        if self.failed >= policy.max_attempts || !policy.retries(failure.status.code) {
+        let retries = policy.retries(failure.status.code);
+        if retries || failure.pushback == Some(Pushback::Never) {
+            throttle.inspect(|throttle| throttle.failed());
+        }
+        let allowed = throttle.is_none_or(Throttle::allows);
+        if self.failed >= policy.max_attempts || !retries || !allowed {
             return None;
         }
         match failure.pushback {
@@ -116,8 +134,8 @@ impl From<Status> for Failure {
 mod tests {
     use http::HeaderValue;
 
-    use super::{Code, Duration, Failure, HeaderMap, PUSHBACK, Status, Tries};
-    use crate::service_config::{RetryPolicy, ServiceConfig};
+    use super::{Code, Duration, Failure, HeaderMap, PUSHBACK, Status, Throttle, Tries};
+    use crate::service_config::{RetryPolicy, RetryThrottling, ServiceConfig};
 
     fn policy() -> RetryPolicy {
         let json = r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"1s",
@@ -143,10 +161,10 @@ mod tests {
     fn a_call_is_tried_as_often_as_its_policy_says_with_growing_waits() {
         let (policy, mut tries) = (policy(), Tries::default());
         let first = tries
-            .after(&failure(Code::Unavailable, None), Some(&policy))
+            .after(&failure(Code::Unavailable, None), Some(&policy), None)
             .expect("a second try");
         let second = tries
-            .after(&failure(Code::Unavailable, None), Some(&policy))
+            .after(&failure(Code::Unavailable, None), Some(&policy), None)
             .expect("a third try");
         assert!((0.8..=1.2).contains(&first.as_secs_f64()), "{first:?}");
         assert!(
@@ -154,7 +172,7 @@ mod tests {
             "at most maxBackoff, ± 20 %: {second:?}"
         );
         assert_eq!(
-            tries.after(&failure(Code::Unavailable, None), Some(&policy)),
+            tries.after(&failure(Code::Unavailable, None), Some(&policy), None),
             None
         );
     }
@@ -162,19 +180,24 @@ mod tests {
     #[test]
     fn a_code_that_is_not_named_is_not_tried_again_and_without_a_policy_none_is() {
         assert_eq!(
-            Tries::default().after(&failure(Code::Internal, None), Some(&policy())),
+            Tries::default().after(&failure(Code::Internal, None), Some(&policy()), None),
             None
         );
         assert_eq!(
-            Tries::default().after(&Failure::from(Status::unavailable("")), None),
+            Tries::default().after(&Failure::from(Status::unavailable("")), None, None),
             None
         );
     }
 
     #[test]
     fn the_server_says_when_or_that_never() {
-        let after =
-            |text| Tries::default().after(&failure(Code::Unavailable, Some(text)), Some(&policy()));
+        let after = |text| {
+            Tries::default().after(
+                &failure(Code::Unavailable, Some(text)),
+                Some(&policy()),
+                None,
+            )
+        };
         assert_eq!(after("25"), Some(Duration::from_millis(25)));
         assert_eq!(after("-1"), None);
         assert_eq!(after("soon"), None);
@@ -185,5 +208,28 @@ mod tests {
         let mut tries = Tries::default();
         assert!(tries.transparently());
         assert!(!tries.transparently());
+    }
+
+    #[test]
+    fn a_service_that_fails_too_much_is_not_tried_again_until_it_answers() {
+        let throttle = Throttle::new(RetryThrottling {
+            max_millitokens: 4_000,
+            millitoken_ratio: 500,
+        });
+        let policy = policy();
+        let retries = |code, pushback| {
+            Tries::default()
+                .after(&failure(code, pushback), Some(&policy), Some(&throttle))
+                .is_some()
+        };
+        assert!(!retries(Code::Internal, None));
+        assert!(retries(Code::Unavailable, None), "three are left of four");
+        assert!(!retries(Code::Unavailable, None), "two are left");
+        assert!(!retries(Code::Internal, Some("-1")), "one");
+        for _ in 0..5 {
+            throttle.succeeded();
+        }
+        assert!(throttle.allows(), "three and a half");
+        assert!(retries(Code::Unavailable, None), "two and a half are left");
     }
 }

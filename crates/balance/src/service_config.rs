@@ -29,7 +29,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 use serde::Deserialize;
 use serde_json::Value;
 
-pub(crate) use attempts::RetryPolicy;
+pub(crate) use attempts::{HedgingPolicy, RetryPolicy};
 pub(crate) use load_balancing::Balancing;
 pub(crate) use method::MethodConfig;
 pub(crate) use throttling::RetryThrottling;

@@ -110,8 +110,8 @@ impl Shared {
                 .method
                 .as_ref()
                 .and_then(|method| method.retry.as_ref());
-            let wait = tries.after(&failure, policy.filter(|_| body.is_replayable()));
-            let Some(wait) = wait else {
+            let wait = tries.after(&failure, policy, None);
+            let Some(wait) = wait.filter(|_| body.is_replayable()) else {
                 body.commit(number);
                 return answer.ok_or(failure.status);
             };
