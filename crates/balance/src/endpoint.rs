@@ -22,7 +22,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint of no channel, which is never connected, for tests of a policy.
+    /// An endpoint of no channel, for tests of a policy: it is never connected, and counts as available.
     pub fn new(instance: impl Into<Arc<Instance>>) -> Self {
         Self::within(instance.into(), None)
     }
@@ -88,6 +88,12 @@ impl Endpoint {
     /// How long its answers take of late, from the request to the end of the response; `None` before the first.
     pub fn latency(&self) -> Option<Duration> {
         self.load.latency()
+    }
+
+    /// The same with a preference for bad news: it jumps up at once to a slower answer, and comes down in seconds, by
+    /// itself when no answers come.
+    pub fn peak_latency(&self) -> Option<Duration> {
+        self.load.peak_latency()
     }
 
     /// Whether a connection of it takes calls now, as far as is known; one atomic load.

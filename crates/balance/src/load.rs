@@ -10,10 +10,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{endpoint::Endpoint, status::Code};
+use crate::{endpoint::Endpoint, policy::ewma::PeakEwma, status::Code};
+
+/// The time in which `peak_ewma` forgets all but 1/e of a slow answer.
+const PEAK_DECAY: Duration = Duration::from_secs(10);
 
 /// Counters that calls write and policies read, without a lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Load {
     in_flight: AtomicUsize,
     picks: AtomicU64,
@@ -23,6 +26,23 @@ pub(crate) struct Load {
     consecutive: AtomicU32,
     /// In nanoseconds, a moving average; 0 before the first.
     latency: AtomicU64,
+    peak: PeakEwma,
+    since: Instant,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicUsize::default(),
+            picks: AtomicU64::default(),
+            succeeded: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            consecutive: AtomicU32::default(),
+            latency: AtomicU64::default(),
+            peak: PeakEwma::new(PEAK_DECAY),
+            since: Instant::now(),
+        }
+    }
 }
 
 impl Load {
@@ -41,6 +61,10 @@ impl Load {
         }
     }
 
+    pub(crate) fn peak_latency(&self) -> Option<Duration> {
+        self.peak.at(self.since.elapsed())
+    }
+
     fn record(&self, code: Code, elapsed: Duration) {
         if code == Code::Ok {
             self.succeeded.fetch_add(1, Ordering::Relaxed);
@@ -56,6 +80,7 @@ impl Load {
             before => before - before / 8 + sample / 8,
         };
         self.latency.store(average, Ordering::Relaxed);
+        self.peak.record(self.since.elapsed(), elapsed);
     }
 }
 

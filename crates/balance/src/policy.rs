@@ -4,9 +4,20 @@
 //! [`Picker`]; the picker chooses for one call, on the caller's own task, without a lock. Both are pure: they know
 //! weights, counters and states, no clock and no socket.
 
+mod alias;
+#[cfg(test)]
+mod distribution;
+pub(crate) mod ewma;
+mod hashing;
+mod least_request;
+mod maglev;
+mod peak_ewma;
 mod pick_first;
+mod random;
+mod ring_hash;
 mod round_robin;
 mod table;
+mod weighted;
 
 use std::sync::Arc;
 
@@ -48,6 +59,8 @@ pub struct CallInfo<'a> {
     pub(crate) hash_key: Option<HashKey>,
     /// The endpoints of the call's earlier attempts, by serial.
     pub(crate) tried: &'a [u64],
+    /// The call has picked before, and avoids what it got.
+    pub(crate) repeated: bool,
 }
 
 impl<'a> CallInfo<'a> {
@@ -58,6 +71,7 @@ impl<'a> CallInfo<'a> {
             headers,
             hash_key: None,
             tried: &[],
+            repeated: false,
         }
     }
 
@@ -83,6 +97,12 @@ impl<'a> CallInfo<'a> {
     /// What the caller wants to be hashed, if it says so.
     pub fn hash_key(&self) -> Option<HashKey> {
         self.hash_key
+    }
+
+    /// Whether the picker has been asked for this call before, and the call avoids what it was given: a picker that prefers
+    /// an endpoint for its few calls in flight would give it again.
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
     }
 
     /// Whether the call should go elsewhere if it can: an attempt of it was at the endpoint already, or the endpoint's

@@ -5,12 +5,12 @@
 //! known is refused and not passed over, so that nothing that was asked for is left out in silence.
 
 mod attempts;
-mod duration;
+pub(crate) mod duration;
 mod json;
 mod load_balancing;
 mod method;
 mod method_table;
-mod number;
+pub(crate) mod number;
 mod outlier_detection;
 mod throttling;
 mod wrappers;

@@ -129,7 +129,7 @@ impl Subchannel {
     /// Whether a connection takes calls, as far as is known.
     pub(crate) fn is_available(&self) -> bool {
         let connections = self.shared.connections.load();
-        connections.iter().any(|connection| connection.is_open())
+        connections.iter().any(|connection| connection.is_open()) || self.context.is_none()
     }
 
     /// A free stream on the first connection that has one.

@@ -144,6 +144,7 @@ impl Call {
             headers: self.head.headers(),
             hash_key: self.hash_key,
             tried,
+            repeated: false,
         }
     }
 }

@@ -74,11 +74,12 @@ impl Shared {
 
     fn choose(&self, call: &CallInfo<'_>) -> Choice {
         let published = self.published.load();
+        let mut call = *call;
         let mut second_best = None;
         // A connection that has died is in the picker until the driver's next turn: it is passed over here, the moment
         // that its socket dies.
         for _ in 0..published.endpoints.len().clamp(1, PICKS) {
-            match published.picker.pick(call) {
+            match published.picker.pick(&call) {
                 Pick::Ready(endpoint) => {
                     if !call.avoids(endpoint)
                         && let Some(stream) = endpoint.subchannel().try_stream()
@@ -89,6 +90,7 @@ impl Shared {
                         });
                     }
                     second_best.get_or_insert_with(|| Arc::clone(endpoint));
+                    call.repeated = true;
                 }
                 Pick::Connect(endpoint) => {
                     endpoint.subchannel().connect();

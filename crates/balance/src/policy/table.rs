@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Policy, pick_first, round_robin};
+use super::{Policy, least_request, maglev, peak_ewma, pick_first, random, ring_hash, round_robin};
 
 /// Makes policies with settings that have been read.
 type Make = Arc<dyn Fn() -> Box<dyn Policy> + Send + Sync>;
@@ -130,6 +130,18 @@ impl Default for Policies {
         let mut policies = Self(BTreeMap::new());
         policies.built_in(&["pick_first"], pick_first::PickFirst::new);
         policies.built_in(&["round_robin"], round_robin::RoundRobin::new);
+        policies.built_in(&["random"], random::Random::new);
+        policies.built_in(&["weighted_random"], random::WeightedRandom::new);
+        policies.built_in(
+            &["least_request", "least_request_experimental"],
+            least_request::LeastRequest::new,
+        );
+        policies.built_in(&["peak_ewma"], peak_ewma::PeakEwma::new);
+        policies.built_in(
+            &["ring_hash", "ring_hash_experimental"],
+            ring_hash::RingHash::new,
+        );
+        policies.built_in(&["maglev"], maglev::Maglev::new);
         policies
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 
 /// Reads a `uint32`: a whole number, or its digits as a text.
-pub(super) fn uint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+pub(crate) fn uint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let value = Value::deserialize(deserializer)?;
     whole(&value).ok_or_else(|| {
         D::Error::custom(format!(
@@ -17,14 +17,14 @@ pub(super) fn uint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D:
 }
 
 /// The same for a field that may be absent.
-pub(super) fn optional_uint<'de, D: Deserializer<'de>>(
+pub(crate) fn optional_uint<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u32>, D::Error> {
     uint(deserializer).map(Some)
 }
 
 /// Reads a `uint32` of at least 1.
-pub(super) fn positive_uint<'de, D: Deserializer<'de>>(
+pub(crate) fn positive_uint<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<NonZeroU32, D::Error> {
     let number = NonZeroU32::new(uint(deserializer)?);
@@ -53,7 +53,7 @@ fn whole(value: &Value) -> Option<u32> {
 }
 
 /// Reads a number above 0.
-pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(crate) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let number = f64::deserialize(deserializer)?;
     if number.is_finite() && number > 0.0 {
         Ok(number)
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Percent {
 }
 
 /// Reads a percent above 0.
-pub(super) fn positive_percent<'de, D: Deserializer<'de>>(
+pub(crate) fn positive_percent<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Percent, D::Error> {
     match Percent::deserialize(deserializer)? {

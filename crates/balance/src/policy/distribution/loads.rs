@@ -1,0 +1,177 @@
+//! Policies that look at calls in flight and latencies.
+
+use std::{collections::VecDeque, time::Duration};
+
+use proptest::prelude::*;
+use serde_json::json;
+use tokio::time::advance;
+
+use super::{
+    Arc, CallInfo, Code, Endpoint, HeaderMap, InFlight, endpoints, pick, policy, ready, unkeyed,
+};
+
+/// The calls in flight at each, when so many are open at any time and the oldest ends for each new one.
+fn held(name: &str, endpoints: &[Arc<Endpoint>], open: usize) -> Vec<usize> {
+    fastrand::seed(5);
+    let plan = ready(&mut *policy(name, json!({})), endpoints);
+    let mut calls = VecDeque::new();
+    for _ in 0..20 * open {
+        calls.push_back(InFlight::count(unkeyed(&plan)));
+        if calls.len() > open {
+            calls.pop_front();
+        }
+    }
+    endpoints
+        .iter()
+        .map(|endpoint| endpoint.in_flight())
+        .collect()
+}
+
+#[test]
+fn the_least_loaded_of_two_keeps_loads_alike() {
+    // Two choices: the fullest has no more than a few calls above the mean of 100 (a random choice would have 30 more).
+    let held = held("least_request", &endpoints(&[1; 20]), 2000);
+    assert!(
+        held.iter().all(|held| (92..=108).contains(held)),
+        "{held:?}"
+    );
+}
+
+#[test]
+fn loads_follow_weights() {
+    let held = held("least_request", &endpoints(&[1, 2, 3, 4]), 1000);
+    for (held, due) in held.iter().zip([100.0, 200.0, 300.0, 400.0]) {
+        assert!(
+            (*held as f64 - due).abs() <= 0.05 * due + 3.0,
+            "{held} for {due}"
+        );
+    }
+}
+
+#[test]
+fn who_hangs_gets_no_more_than_its_share_of_those_in_flight() {
+    fastrand::seed(3);
+    for name in ["least_request", "peak_ewma"] {
+        let all = endpoints(&[1, 1]);
+        let plan = ready(&mut *policy(name, json!({})), &all);
+        let mut stuck = Vec::new();
+        for _ in 0..1000 {
+            let call = InFlight::count(unkeyed(&plan));
+            if all[0].in_flight() > stuck.len() {
+                stuck.push(call);
+            }
+        }
+        assert!(stuck.len() <= 2, "{name}: {} calls hang", stuck.len());
+    }
+}
+
+#[test]
+fn a_call_that_avoids_the_idlest_gets_another() {
+    fastrand::seed(9);
+    for name in ["least_request", "peak_ewma"] {
+        let all = endpoints(&[1, 1]);
+        let plan = ready(&mut *policy(name, json!({})), &all);
+        // The dead one has lost its calls, and would win each comparison.
+        let _busy = InFlight::count(Arc::clone(&all[1]));
+        let headers = HeaderMap::new();
+        let repeated = CallInfo {
+            repeated: true,
+            ..CallInfo::new("/a.B/C", &headers)
+        };
+        let others = (0..100)
+            .filter(|_| Arc::ptr_eq(pick(&plan, &repeated), &all[1]))
+            .count();
+        assert!((30..70).contains(&others), "{name}: {others} of 100");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn more_choices_never_pick_a_busier_one_than_all_compared(
+        busy in proptest::collection::vec(0_usize..5, 2..8), seed in any::<u64>(),
+    ) {
+        fastrand::seed(seed);
+        let all = endpoints(&vec![1; busy.len()]);
+        let _calls: Vec<_> = all.iter().zip(&busy)
+            .flat_map(|(endpoint, busy)| (0..*busy).map(|_| InFlight::count(Arc::clone(endpoint))))
+            .collect();
+        let plan = ready(&mut *policy("least_request", json!({"choiceCount": 2})), &all);
+        // Of two that differ the busier never wins, so the busiest alone does so never.
+        let most = busy.iter().max().expect("some");
+        let is_alone = busy.iter().filter(|other| *other == most).count() == 1;
+        let picked = unkeyed(&plan);
+        prop_assert!(!is_alone || picked.in_flight() < *most);
+    }
+}
+
+/// An answer that took so long.
+async fn answer(endpoint: &Arc<Endpoint>, latency: Duration) {
+    let call = InFlight::count(Arc::clone(endpoint));
+    advance(latency).await;
+    call.ended(Code::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_faster_gets_the_calls_until_its_queue_makes_up_for_it() {
+    let all = endpoints(&[1, 1]);
+    answer(&all[0], Duration::from_millis(10)).await;
+    answer(&all[1], Duration::from_millis(40)).await;
+    let plan = ready(&mut *policy("peak_ewma", json!({})), &all);
+    let calls: Vec<_> = (0..100).map(|_| InFlight::count(unkeyed(&plan))).collect();
+    // Four times as fast: four fifths of the calls.
+    assert!(
+        (78..=82).contains(&all[0].in_flight()),
+        "{}",
+        all[0].in_flight()
+    );
+    drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_divide_what_latencies_do_not() {
+    let all = endpoints(&[3, 1]);
+    for endpoint in &all {
+        answer(endpoint, Duration::from_millis(10)).await;
+    }
+    let plan = ready(&mut *policy("peak_ewma", json!({})), &all);
+    let calls: Vec<_> = (0..100).map(|_| InFlight::count(unkeyed(&plan))).collect();
+    assert!(
+        (73..=77).contains(&all[0].in_flight()),
+        "{}",
+        all[0].in_flight()
+    );
+    drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_slow_once_is_tried_again() {
+    let all = endpoints(&[1, 1]);
+    answer(&all[1], Duration::from_millis(100)).await;
+    answer(&all[0], Duration::from_secs(1)).await;
+    let plan = ready(&mut *policy("peak_ewma", json!({})), &all);
+    let mut waited = 0;
+    while !Arc::ptr_eq(&unkeyed(&plan), &all[0]) {
+        answer(&all[1], Duration::from_millis(100)).await;
+        waited += 1;
+        assert!(waited < 300, "never tried again");
+    }
+    // It has come down from 1 s to the other's 100 ms: in ln 10 × 10 s.
+    assert!((220..=240).contains(&waited), "{waited} tenths of a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_one_is_tried_and_not_flooded() {
+    let all = endpoints(&[1, 1, 1]);
+    answer(&all[0], Duration::from_millis(10)).await;
+    answer(&all[1], Duration::from_millis(10)).await;
+    let plan = ready(&mut *policy("peak_ewma", json!({})), &all);
+    let calls: Vec<_> = (0..90).map(|_| InFlight::count(unkeyed(&plan))).collect();
+    assert!(
+        (28..=32).contains(&all[2].in_flight()),
+        "{}",
+        all[2].in_flight()
+    );
+    drop(calls);
+}

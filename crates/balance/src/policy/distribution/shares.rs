@@ -1,0 +1,59 @@
+//! Policies that look at nothing but weights.
+
+use serde_json::json;
+
+use super::{counts, endpoints, policy, ready, unkeyed, worst};
+
+const CALLS: usize = 100_000;
+
+/// The worst error of the shares over so many calls, while every now and then the last endpoint goes or comes back.
+fn worst_while_flapping(name: &str, weights: &[u32]) -> f64 {
+    fastrand::seed(11);
+    let mut policy = policy(name, json!({}));
+    let all = endpoints(weights);
+    let staying = &all[..all.len() - 1];
+    let mut picks = Vec::new();
+    for turn in 0..200 {
+        let plan = ready(&mut *policy, if turn % 2 == 0 { &all } else { staying });
+        picks.extend((0..CALLS / 200).map(|_| unkeyed(&plan)));
+    }
+    worst(staying, &counts(staying, picks.into_iter()))
+}
+
+/// The worst error over so many calls.
+fn worst_at_rest(name: &str, weights: &[u32]) -> f64 {
+    fastrand::seed(7);
+    let all = endpoints(weights);
+    let plan = ready(&mut *policy(name, json!({})), &all);
+    worst(&all, &counts(&all, (0..CALLS).map(|_| unkeyed(&plan))))
+}
+
+#[test]
+fn a_turn_is_a_turn() {
+    // 200 stretches, each cut at both ends: within 2 of 500 calls to each of ten.
+    assert!(worst_at_rest("round_robin", &[1; 10]) < 1e-4);
+    assert!(worst_while_flapping("round_robin", &[1; 10]) < 0.04);
+}
+
+#[test]
+fn chance_is_fair() {
+    // 10,000 calls each, with a standard deviation of 95: four of them.
+    assert!(worst_at_rest("random", &[1; 10]) < 0.04);
+    assert!(worst_while_flapping("random", &[1; 10]) < 0.04);
+}
+
+#[test]
+fn chance_heeds_weights() {
+    // The lightest has 1,818 calls, with a standard deviation of 42: four of them are 9 %.
+    let weights = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    assert!(worst_at_rest("weighted_random", &weights) < 0.1);
+    assert!(worst_while_flapping("weighted_random", &weights) < 0.1);
+    assert!(worst_at_rest("weighted_random", &[5; 10]) < 0.04);
+}
+
+#[test]
+fn least_request_heeds_weights_where_nobody_is_loaded() {
+    let weights = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    assert!(worst_at_rest("least_request", &weights) < 0.1);
+    assert!(worst_while_flapping("least_request", &weights) < 0.1);
+}

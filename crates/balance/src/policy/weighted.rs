@@ -1,0 +1,67 @@
+//! Ready endpoints with their weights, to sample from.
+
+use std::sync::Arc;
+
+use super::{
+    Endpoint,
+    alias::{AliasTable, place},
+};
+
+/// Endpoints, at least one, of which one is drawn in proportion to its weight.
+pub(super) struct Weighted {
+    endpoints: Vec<Arc<Endpoint>>,
+    /// Absent where all weigh the same.
+    uneven: Option<Uneven>,
+}
+
+struct Uneven {
+    weights: Box<[f64]>,
+    table: AliasTable,
+}
+
+impl Weighted {
+    pub(super) fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let first = endpoints[0].weight();
+        let is_even = endpoints.iter().all(|endpoint| endpoint.weight() == first);
+        let uneven = (!is_even).then(|| {
+            let weights: Box<[f64]> = endpoints.iter().map(|e| e.weight().into()).collect();
+            let table = AliasTable::new(&weights);
+            Uneven { weights, table }
+        });
+        Self { endpoints, uneven }
+    }
+
+    pub(super) fn endpoint(&self, place: usize) -> &Arc<Endpoint> {
+        &self.endpoints[place]
+    }
+
+    /// The endpoint's weight, relative to the others.
+    pub(super) fn weight(&self, place: usize) -> f64 {
+        self.uneven
+            .as_ref()
+            .map_or(1.0, |uneven| uneven.weights[place])
+    }
+
+    /// A place, in proportion to its weight.
+    pub(super) fn draw(&self) -> usize {
+        let random = fastrand::u64(..);
+        match &self.uneven {
+            Some(uneven) => uneven.table.choose(random),
+            None => place(random, self.endpoints.len()),
+        }
+    }
+
+    /// A place, each as probable as any other.
+    pub(super) fn draw_evenly(&self) -> usize {
+        place(fastrand::u64(..), self.endpoints.len())
+    }
+
+    /// `other`, or its neighbour when it is `one`: two draws compare nothing when they draw the same.
+    pub(super) fn apart(&self, one: usize, other: usize) -> usize {
+        match other {
+            _ if other != one => other,
+            _ if other + 1 == self.endpoints.len() => 0,
+            _ => other + 1,
+        }
+    }
+}
