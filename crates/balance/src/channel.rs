@@ -1,13 +1,18 @@
 //! Where all of it meets: the channel that callers hold, and the task that keeps its endpoints.
 
+mod admission;
 mod attempt;
 mod builder;
 mod call;
+mod conduct;
 mod driver;
+mod ejection;
 mod entries;
 mod explain;
 mod head;
+mod idleness;
 mod pick;
+mod stats;
 
 use std::{
     collections::HashMap,
@@ -24,11 +29,14 @@ use http::{HeaderValue, uri::Authority};
 use http_body::Body;
 use registry::{Cause, Freshness};
 use tokio::sync::{Notify, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::Service;
 
+use admission::Admission;
+pub(crate) use admission::Admitted;
 pub use builder::{BuildError, Builder};
 pub use explain::{EndpointExplanation, Explanation};
+use stats::Stats;
 
 use crate::{
     endpoint::Endpoint,
@@ -59,14 +67,37 @@ struct Shared {
     target: Target,
     authority: Authority,
     user_agent: HeaderValue,
-    config: ServiceConfig,
+    config: ArcSwap<ServiceConfig>,
+    stats: Arc<Stats>,
     connect: ConnectOptions,
+    admission: Arc<Admission>,
     published: ArcSwap<Published>,
     /// Changes whenever something was published.
     generation: watch::Sender<()>,
     state: watch::Sender<ConnectivityState>,
     /// A call is waiting.
     called: Notify,
+    /// The driver has ended.
+    closed: CancellationToken,
+}
+
+impl Shared {
+    /// Tells the channel's state; a channel that is closing has but one.
+    fn now_is(&self, state: ConnectivityState) {
+        let state = if self.admission.is_closing() {
+            ConnectivityState::Shutdown
+        } else {
+            state
+        };
+        self.state.send_if_modified(|before| {
+            let changed = *before != state;
+            if changed {
+                tracing::debug!(channel = %self.target, from = %before, to = %state, "channel state");
+            }
+            *before = state;
+            changed
+        });
+    }
 }
 
 /// What the driver has made of the endpoints.
@@ -74,7 +105,7 @@ struct Published {
     picker: Arc<dyn Picker>,
     endpoints: Arc<[Arc<Endpoint>]>,
     /// What is special about some endpoints, by serial.
-    remarks: HashMap<u64, &'static str>,
+    remarks: HashMap<u64, Arc<str>>,
     freshness: Freshness,
 }
 
@@ -105,6 +136,18 @@ impl Channel {
         let mut states = self.inner.shared.state.subscribe();
         let changed = states.wait_for(|state| *state != from).await;
         *changed.expect("this channel keeps the sender")
+    }
+
+    /// Closes the channel for good: new calls fail with `UNAVAILABLE`, and those that have begun go on to their end, which
+    /// this waits for. All clones are the same channel.
+    ///
+    /// Cancellation safe: to stop waiting, as with a timeout, leaves the channel closing; the calls that are left end with
+    /// their callers.
+    pub async fn close(&self) {
+        let shared = &self.inner.shared;
+        shared.admission.close();
+        shared.now_is(ConnectivityState::Shutdown);
+        shared.closed.cancelled().await;
     }
 
     /// Each endpoint: its state, and why it is or is not being picked.

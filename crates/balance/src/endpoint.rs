@@ -30,7 +30,7 @@ impl Endpoint {
     /// An endpoint of the channel that `context` belongs to; idle.
     pub(crate) fn within(instance: Arc<Instance>, context: Option<Arc<SubchannelContext>>) -> Self {
         Self {
-            subchannel: Arc::new(Subchannel::new(Arc::clone(instance.addresses()), context)),
+            subchannel: Arc::new(Subchannel::new(Arc::clone(&instance), context)),
             instance,
             serial: fastrand::u64(..),
             load: Arc::default(),

@@ -54,10 +54,6 @@ mod options;
     expect(dead_code, unused_imports, reason = "the driver takes it up next")
 )]
 mod orca;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the driver takes it up next")
-)]
 mod outlier;
 pub mod policy;
 mod resolver;
@@ -69,10 +65,10 @@ mod target;
 mod transport;
 
 pub use channel::{BuildError, Builder, Channel, EndpointExplanation, Explanation};
-pub use options::{HashKey, ServedBy, WaitForReady};
+pub use options::{Affinity, HashKey, Priority, ServedBy, WaitForReady};
 pub use resolver::Unresolvable;
 pub use service_config::InvalidServiceConfig;
 pub use status::Code;
 pub use subchannel::ConnectivityState;
-pub use target::{InvalidTarget, Target};
+pub use target::{InvalidTarget, Selector, Target};
 pub use transport::{KeepAlive, ResponseBody};

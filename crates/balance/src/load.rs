@@ -1,16 +1,23 @@
 //! What a channel has given an endpoint, and what came of it.
 
+mod window;
+
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{endpoint::Endpoint, policy::ewma::PeakEwma, status::Code};
+use crate::{
+    endpoint::Endpoint,
+    outlier::{Counts, Ended, Tally, Verdict},
+    policy::ewma::PeakEwma,
+};
+use window::Window;
 
 /// The time in which `peak_ewma` forgets all but 1/e of a slow answer.
 const PEAK_DECAY: Duration = Duration::from_secs(10);
@@ -20,10 +27,10 @@ const PEAK_DECAY: Duration = Duration::from_secs(10);
 pub(crate) struct Load {
     in_flight: AtomicUsize,
     picks: AtomicU64,
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    /// Failures since the last success.
-    consecutive: AtomicU32,
+    recent: Window,
+    tally: Tally,
+    /// So many calls have failed in a row that the outlier detection is to be asked.
+    suspicious: AtomicBool,
     /// In nanoseconds, a moving average; 0 before the first.
     latency: AtomicU64,
     peak: PeakEwma,
@@ -35,9 +42,9 @@ impl Default for Load {
         Self {
             in_flight: AtomicUsize::default(),
             picks: AtomicU64::default(),
-            succeeded: AtomicU64::default(),
-            failed: AtomicU64::default(),
-            consecutive: AtomicU32::default(),
+            recent: Window::default(),
+            tally: Tally::default(),
+            suspicious: AtomicBool::default(),
             latency: AtomicU64::default(),
             peak: PeakEwma::new(PEAK_DECAY),
             since: Instant::now(),
@@ -54,6 +61,11 @@ impl Load {
         self.picks.load(Ordering::Relaxed)
     }
 
+    /// Picks in about the last ten seconds.
+    pub(crate) fn recent_picks(&self) -> u64 {
+        self.recent.count(self.picks(), Instant::now())
+    }
+
     pub(crate) fn latency(&self) -> Option<Duration> {
         match self.latency.load(Ordering::Relaxed) {
             0 => None,
@@ -65,14 +77,17 @@ impl Load {
         self.peak.at(self.since.elapsed())
     }
 
-    fn record(&self, code: Code, elapsed: Duration) {
-        if code == Code::Ok {
-            self.succeeded.fetch_add(1, Ordering::Relaxed);
-            self.consecutive.store(0, Ordering::Relaxed);
-        } else {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            self.consecutive.fetch_add(1, Ordering::Relaxed);
-        }
+    /// What has been counted since this was last asked, for the endpoint of that serial.
+    pub(crate) fn take_counts(&self, serial: u64) -> Counts {
+        self.tally.take(serial)
+    }
+
+    /// Whether too many calls have failed in a row since this was last asked.
+    pub(crate) fn take_suspicion(&self) -> bool {
+        self.suspicious.load(Ordering::Relaxed) && self.suspicious.swap(false, Ordering::Relaxed)
+    }
+
+    fn answered_in(&self, elapsed: Duration) {
         let sample = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1);
         // Two that end at once may lose one of their samples, which an average can bear.
         let average = match self.latency.load(Ordering::Relaxed) {
@@ -93,19 +108,26 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(crate) fn count(endpoint: Arc<Endpoint>) -> Self {
-        let load = endpoint.load();
-        load.picks.fetch_add(1, Ordering::Relaxed);
+        let (load, since) = (endpoint.load(), Instant::now());
+        let picks = load.picks.fetch_add(1, Ordering::Relaxed);
+        load.recent.turn(picks, since);
         load.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self {
-            endpoint,
-            since: Instant::now(),
-        }
+        Self { endpoint, since }
     }
 
     /// Tells what came of the attempt. One that is dropped untold, because its caller or its deadline gave it up, says
     /// nothing of the endpoint.
-    pub(crate) fn ended(&self, code: Code) {
-        self.endpoint.load().record(code, self.since.elapsed());
+    pub(crate) fn ended(&self, how: Ended) {
+        let load = self.endpoint.load();
+        let verdict = Verdict::of(how);
+        if verdict == Verdict::Success {
+            load.answered_in(self.since.elapsed());
+        }
+        let subchannel = self.endpoint.subchannel();
+        if load.tally.count(verdict, || subchannel.suspicious_row()) {
+            load.suspicious.store(true, Ordering::Relaxed);
+            subchannel.tell_driver();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! tonic has no interface for either; both pass through its generated clients as they are.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use registry::{Address, Instance, InstanceId};
 
@@ -16,6 +16,60 @@ use registry::{Address, Instance, InstanceId};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitForReady(pub bool);
+
+/// The instance that a call goes to for as long as it is ready; to another, as the policy says, while it is not.
+///
+/// The id is what [`ServedBy::id`] of an earlier response told. An attempt after one that failed there goes elsewhere.
+///
+/// ```
+/// # use registry::{Address, InstanceId};
+/// # let address = Address::new("10.0.0.7:50051")?;
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(balance::Affinity(InstanceId::from(&address)));
+/// # Ok::<(), registry::InvalidInstance>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affinity(pub InstanceId);
+
+/// Who is let in when the channel's budget of calls in flight ([`Builder::max_calls_in_flight`]) runs out.
+///
+/// [`Builder::max_calls_in_flight`]: crate::Builder::max_calls_in_flight
+///
+/// ```
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(balance::Priority::Low);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// Let in while less than half of the budget is in use.
+    Low,
+    /// Let in while less than nine tenths of the budget are in use; of less than ten, all.
+    #[default]
+    Normal,
+    /// Let in while anything of the budget is left.
+    High,
+}
+
+impl Priority {
+    /// How much of a budget calls of this priority may fill.
+    pub(crate) fn share_of(self, budget: usize) -> usize {
+        match self {
+            Self::Low => budget.div_ceil(2),
+            Self::Normal => budget - budget / 10,
+            Self::High => budget,
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        })
+    }
+}
 
 /// What a policy that hashes (`ring_hash`, `maglev`) sends by: calls with equal keys go to the same instance, for as long
 /// as it is there. Wins over the header that the policy is told to hash.

@@ -18,7 +18,10 @@ mod tally;
 mod verdict;
 
 pub(crate) use algorithms::Counts;
-pub(crate) use detector::{Configured, Detector, Outlier, Spared, Sweep, Why};
+use detector::Why;
+#[cfg(test)]
+use detector::{Configured, Spared, Sweep};
+pub(crate) use detector::{Detector, Outlier};
 pub(crate) use settings::{ConsecutiveFailures, FailurePercentage, Settings, SuccessRate};
 pub(crate) use tally::Tally;
 pub(crate) use verdict::{Ended, Verdict};

@@ -24,7 +24,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 pub use crate::{endpoint::Endpoint, status::Status};
-use crate::{options::HashKey, subchannel::ConnectivityState};
+use crate::{
+    options::{Affinity, HashKey},
+    subchannel::ConnectivityState,
+};
 pub(crate) use table::{Policies, PolicyConfig};
 
 /// What a picker answers for one call.
@@ -57,6 +60,7 @@ pub struct CallInfo<'a> {
     pub(crate) path: &'a str,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) hash_key: Option<HashKey>,
+    pub(crate) affinity: Option<&'a Affinity>,
     /// The endpoints of the call's earlier attempts, by serial.
     pub(crate) tried: &'a [u64],
     /// The call has picked before, and avoids what it got.
@@ -70,6 +74,7 @@ impl<'a> CallInfo<'a> {
             path,
             headers,
             hash_key: None,
+            affinity: None,
             tried: &[],
             repeated: false,
         }

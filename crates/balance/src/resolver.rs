@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use registry::{
-    Address, Freshness, Registry, ServiceName, Snapshot, SnapshotWatch, View,
+    Address, DocumentWatch, Freshness, Registry, ServiceName, Snapshot, SnapshotWatch, View,
     backend::fixed::FixedStore,
 };
 
@@ -12,6 +12,7 @@ use crate::target::Target;
 /// Follows what a target stands for.
 pub(crate) struct Resolution {
     watch: SnapshotWatch,
+    registry: Registry,
     /// Whether a registry vouches that the instances live.
     pub(crate) registered: bool,
     of: String,
@@ -61,7 +62,9 @@ impl Resolution {
     pub(crate) fn start(target: &Target, registries: &[Registry]) -> Result<Self, Unresolvable> {
         match target {
             Target::Static(addresses) => Ok(Self::fixed(addresses)),
-            Target::Service { scheme, service } => {
+            Target::Service {
+                scheme, service, ..
+            } => {
                 let fits = |registry: &&Registry| {
                     scheme
                         .as_deref()
@@ -74,6 +77,7 @@ impl Resolution {
                 let of = format!("{service} in {}", registry.url());
                 Ok(Self {
                     watch: registry.watch(service),
+                    registry: registry.clone(),
                     registered: true,
                     of,
                 })
@@ -86,9 +90,15 @@ impl Resolution {
         let registry = Registry::new(FixedStore::new(service.clone(), addresses.iter().cloned()));
         Self {
             watch: registry.watch(&service),
+            registry,
             registered: false,
             of: "the list".into(),
         }
+    }
+
+    /// Follows what the registry keeps for the service: its service config.
+    pub(crate) fn document(&self, service: &ServiceName) -> Option<DocumentWatch> {
+        self.registered.then(|| self.registry.document(service))
     }
 
     /// What the target stands for now.

@@ -4,10 +4,15 @@
 //! `grpc-message`), or a trailers frame in mid-stream: tonic turns any `Service::Error` into UNKNOWN. Faults of the
 //! control plane never leak as codes that an application gives a meaning of its own (gRFC A54).
 
+mod details;
+
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+
+pub(crate) use details::ErrorInfo;
+use details::STATUS_DETAILS;
 
 pub(crate) const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
@@ -124,6 +129,8 @@ impl Code {
 pub struct Status {
     pub(crate) code: Code,
     pub(crate) message: Cow<'static, str>,
+    /// What `grpc-status-details-bin` says.
+    details: Option<HeaderValue>,
 }
 
 impl Status {
@@ -132,6 +139,16 @@ impl Status {
         Self {
             code,
             message: message.into(),
+            details: None,
+        }
+    }
+
+    /// The same, with its kind for programs.
+    pub(crate) fn with_details(self, info: ErrorInfo<'_>) -> Self {
+        let details = details::encode(self.code, &self.message, &info);
+        Self {
+            details: Some(details),
+            ..self
         }
     }
 
@@ -176,7 +193,11 @@ impl Status {
                     .into_owned(),
             )
         });
-        Self { code, message }
+        Self {
+            code,
+            message,
+            details: None,
+        }
     }
 
     /// The trailers that tell it.
@@ -189,6 +210,9 @@ impl Status {
         let encoded = utf8_percent_encode(&self.message, MESSAGE).to_string();
         if let Ok(message) = HeaderValue::try_from(encoded) {
             trailers.insert(GRPC_MESSAGE, message);
+        }
+        if let Some(details) = &self.details {
+            trailers.insert(STATUS_DETAILS, details.clone());
         }
         trailers
     }

@@ -13,19 +13,25 @@
 //! While an endpoint cannot be connected it stays in `TransientFailure`, through all further tries, until one succeeds
 //! (gRFC A62: sticky), so that it does not make calls wait that another endpoint could take or that should fail.
 
+mod changes;
 mod worker;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
-use registry::{Address, BackoffPolicy};
+use registry::{BackoffPolicy, Instance};
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::transport::{ConnectOptions, Connection, Stream};
+pub(crate) use changes::Changes;
 use worker::Worker;
 
 /// gRPC's connectivity states (grpc/grpc `doc/connectivity-semantics-and-api.md`).
@@ -62,23 +68,26 @@ pub(crate) struct SubchannelContext {
     pub(crate) backoff: BackoffPolicy,
     pub(crate) connect: ConnectOptions,
     pub(crate) runtime: Handle,
-    /// The driver's: something has changed.
-    pub(crate) changed: Arc<Notify>,
+    pub(crate) changes: Arc<Changes>,
+    /// After so many failures in a row the driver is asked whether to eject; 0 is never.
+    pub(crate) suspicious_row: AtomicU32,
 }
 
 /// How a subchannel stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SubchannelState {
     pub(crate) connectivity: ConnectivityState,
     pub(crate) since: Instant,
     /// Why it fails, when it does.
     pub(crate) failure: Option<Arc<str>>,
+    /// Why it should get no calls although it is connected (gRFC A17).
+    pub(crate) unhealthy: Option<Arc<str>>,
 }
 
 /// One endpoint's connections. It costs a task only from [`connect`](Self::connect) until it is idle again.
 #[derive(Debug)]
 pub(crate) struct Subchannel {
-    addresses: Arc<[Address]>,
+    instance: Arc<Instance>,
     context: Option<Arc<SubchannelContext>>,
     /// This endpoint's own.
     options: ConnectOptions,
@@ -100,12 +109,12 @@ struct Shared {
 
 impl Subchannel {
     /// Idle. Without a context it cannot be connected.
-    pub(crate) fn new(addresses: Arc<[Address]>, context: Option<Arc<SubchannelContext>>) -> Self {
+    pub(crate) fn new(instance: Arc<Instance>, context: Option<Arc<SubchannelContext>>) -> Self {
         let options = context
             .as_ref()
             .map(|context| context.connect.for_endpoint());
         Self {
-            addresses,
+            instance,
             context,
             options: options.unwrap_or_default(),
             shared: Arc::new(Shared {
@@ -113,6 +122,7 @@ impl Subchannel {
                     connectivity: ConnectivityState::Idle,
                     since: Instant::now(),
                     failure: None,
+                    unhealthy: None,
                 }),
                 connections: ArcSwap::default(),
                 retry: Notify::new(),
@@ -155,18 +165,16 @@ impl Subchannel {
         if self.shared.state.load().connectivity != ConnectivityState::Idle {
             return;
         }
-        let turn = self
-            .shared
-            .begin_turn(ConnectivityState::Connecting, Arc::default());
+        let turn = self.shared.begin_turn(ConnectivityState::Connecting);
         let run = Worker::new(
-            Arc::clone(&self.addresses),
+            Arc::clone(&self.instance),
             self.options.clone(),
             Arc::clone(context),
             Arc::clone(&self.shared),
             turn,
         );
         *worker = Some(AbortOnDropHandle::new(context.runtime.spawn(run.run())));
-        context.changed.notify_one();
+        context.changes.tell(&self.instance.id);
     }
 
     /// Goes to Idle: no new call will come; those in flight finish.
@@ -184,16 +192,27 @@ impl Subchannel {
         self.shared.retry.notify_one();
     }
 
+    /// How many failures in a row are to be told to the driver.
+    pub(crate) fn suspicious_row(&self) -> Option<NonZeroU32> {
+        let context = self.context.as_ref()?;
+        NonZeroU32::new(context.suspicious_row.load(Ordering::Relaxed))
+    }
+
+    /// Makes the driver look at the endpoint.
+    pub(crate) fn tell_driver(&self) {
+        if let Some(context) = &self.context {
+            context.changes.tell(&self.instance.id);
+        }
+    }
+
     fn end(&self, state: ConnectivityState) {
         let mut worker = self.worker();
         if self.shared.state.load().connectivity == ConnectivityState::Shutdown {
             return;
         }
         *worker = None;
-        self.shared.begin_turn(state, Arc::default());
-        if let Some(context) = &self.context {
-            context.changed.notify_one();
-        }
+        self.shared.begin_turn(state);
+        self.tell_driver();
     }
 
     fn worker(&self) -> MutexGuard<'_, Option<AbortOnDropHandle<()>>> {
@@ -205,48 +224,59 @@ impl Subchannel {
 struct Transition {
     to: ConnectivityState,
     failure: Option<Arc<str>>,
+    unhealthy: Option<Arc<str>>,
     connections: Connections,
+}
+
+impl Transition {
+    /// To a state without connections.
+    fn unconnected(to: ConnectivityState, failure: Option<Arc<str>>) -> Self {
+        Self {
+            to,
+            failure,
+            unhealthy: None,
+            connections: Arc::default(),
+        }
+    }
 }
 
 type Connections = Arc<Vec<Arc<Connection>>>;
 
 impl Shared {
     /// Ends whatever worker there is, and gives the number of the next.
-    fn begin_turn(&self, state: ConnectivityState, connections: Connections) -> u64 {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    fn begin_turn(&self, state: ConnectivityState) -> u64 {
+        let mut turn = self.turn();
         *turn += 1;
-        self.make(Transition {
-            to: state,
-            failure: None,
-            connections,
-        });
+        self.make(Transition::unconnected(state, None));
         *turn
     }
 
     /// Makes a transition, if it is still that worker's turn.
     fn transit(&self, worker: u64, transition: Transition) {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn();
         if *turn == worker {
             self.make(transition);
         }
     }
 
-    fn make(
-        &self,
-        Transition {
-            to,
-            failure,
-            connections,
-        }: Transition,
-    ) {
-        self.connections.store(connections);
+    fn make(&self, transition: Transition) {
+        self.connections.store(transition.connections);
         let before = self.state.load();
-        if before.connectivity != to || before.failure != failure {
-            self.state.store(Arc::new(SubchannelState {
-                connectivity: to,
-                since: Instant::now(),
-                failure,
-            }));
+        let mut state = SubchannelState {
+            connectivity: transition.to,
+            since: before.since,
+            failure: transition.failure,
+            unhealthy: transition.unhealthy,
+        };
+        if state != **before {
+            if state.connectivity != before.connectivity {
+                state.since = Instant::now();
+            }
+            self.state.store(Arc::new(state));
         }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, u64> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

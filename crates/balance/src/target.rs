@@ -1,8 +1,12 @@
 //! What a caller names.
 
+mod selector;
+
 use std::{fmt, str::FromStr};
 
 use registry::{Address, InvalidInstance, ServiceName};
+
+pub use selector::Selector;
 
 /// What a caller names: a service, or a list of addresses.
 ///
@@ -16,12 +20,14 @@ use registry::{Address, InvalidInstance, ServiceName};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
-    /// `greeter`, or `etcd:///greeter`: a service in a registry.
+    /// `greeter`, `etcd:///greeter` or `greeter?version=v2&label.tier=gold`: a service in a registry.
     Service {
         /// The registry's scheme, where the target names one.
         scheme: Option<String>,
         /// The service.
         service: ServiceName,
+        /// Which of its instances.
+        selector: Selector,
     },
     /// `static:///10.0.0.1:1,10.0.0.2:1`: these addresses and no others.
     Static(Vec<Address>),
@@ -53,15 +59,15 @@ pub enum InvalidTarget {
         /// What stands where nothing should.
         authority: String,
     },
-    /// Selection among instances.
-    #[error(
-        "target {target:?} selects instances by {query:?}, which this version does not do; name the service alone"
-    )]
+    /// What follows `?` selects nothing.
+    #[error("target {target:?} selects instances by {query:?}: {problem}")]
     Selector {
         /// The target as given.
         target: String,
         /// What follows `?`.
         query: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The service's name or an address is not one.
     #[error("target {target:?} is not usable")]
@@ -97,16 +103,22 @@ impl FromStr for Target {
             target: target.into(),
             source,
         };
-        if let Some((_, query)) = target.split_once('?') {
-            return Err(InvalidTarget::Selector {
-                target: target.into(),
-                query: query.into(),
-            });
-        }
-        let Some((scheme, rest)) = target.split_once("://") else {
+        let (named, query) = match target.split_once('?') {
+            Some((named, query)) => (named, Some(query)),
+            None => (target, None),
+        };
+        let refused = |query: &str, problem| InvalidTarget::Selector {
+            target: target.into(),
+            query: query.into(),
+            problem,
+        };
+        let selector = query.map(|q| Selector::parse(q).map_err(|problem| refused(q, problem)));
+        let selector = selector.transpose()?.unwrap_or_default();
+        let Some((scheme, rest)) = named.split_once("://") else {
             return Ok(Self::Service {
                 scheme: None,
-                service: ServiceName::new(target).map_err(name)?,
+                service: ServiceName::new(named).map_err(name)?,
+                selector,
             });
         };
         let known = scheme == "static" || REGISTRIES.contains(&scheme);
@@ -125,6 +137,10 @@ impl FromStr for Target {
             });
         };
         if scheme == "static" {
+            if let Some(query) = query {
+                let problem = "addresses that are listed have neither a version nor labels";
+                return Err(refused(query, problem.into()));
+            }
             let addresses = endpoint
                 .split(',')
                 .map(|address| Address::new(address.trim()));
@@ -136,6 +152,7 @@ impl FromStr for Target {
         Ok(Self::Service {
             scheme: Some(scheme.into()),
             service,
+            selector,
         })
     }
 }
@@ -144,13 +161,20 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service {
-                scheme: None,
+                scheme,
                 service,
-            } => service.fmt(f),
-            Self::Service {
-                scheme: Some(scheme),
-                service,
-            } => write!(f, "{scheme}:///{service}"),
+                selector,
+            } => {
+                if let Some(scheme) = scheme {
+                    write!(f, "{scheme}:///")?;
+                }
+                service.fmt(f)?;
+                if selector.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, "?{selector}")
+                }
+            }
             Self::Static(addresses) => {
                 let list: Vec<_> = addresses.iter().map(Address::as_str).collect();
                 write!(f, "static:///{}", list.join(","))
@@ -171,6 +195,8 @@ mod tests {
             "etcd:///greeter",
             "file:///greeter",
             "static:///10.0.0.1:1,[::1]:2",
+            "greeter?version=v2",
+            "etcd:///greeter?version=v2.1-rc&label.tier=gold&label.x%20y=%C3%A4%26",
         ] {
             assert_eq!(text.parse::<Target>().expect(text).to_string(), text);
         }
@@ -183,7 +209,10 @@ mod tests {
             ("http:///greeter", "static:///HOST:PORT"),
             ("etcd://10.0.0.1:2379/greeter", "three slashes"),
             ("static:///10.0.0.1", "host:port"),
-            ("greeter?version=v2", "version=v2"),
+            ("greeter?zone=a", "label.NAME"),
+            ("greeter?version=1&version=2", "twice"),
+            ("greeter?", "KEY=VALUE"),
+            ("static:///10.0.0.1:1?version=v2", "neither a version"),
             ("", "empty"),
         ];
         for (text, says) in cases {

@@ -8,15 +8,17 @@ use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 use registry::Cause;
 
-use super::pick::Picked;
+use super::{admission::Admitted, pick::Picked};
 use crate::{
     endpoint::Endpoint,
     load::InFlight,
     options::ServedBy,
+    outlier::Ended,
     retry::Failure,
     status::{Code, Status},
     transport::{
-        Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody, Stream,
+        Deadline, GRPC_TIMEOUT, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody,
+        Stream,
     },
 };
 
@@ -68,6 +70,7 @@ impl Attempt {
             stream,
             request,
         } = self;
+        let with_deadline = request.headers().contains_key(GRPC_TIMEOUT);
         let (response, send) = match stream.open(request) {
             Ok(opened) => opened,
             Err(NotOpened::ConnectionClosed) => return Outcome::NeverLeft,
@@ -90,6 +93,7 @@ impl Attempt {
                     upload,
                     stream,
                     in_flight,
+                    with_deadline,
                 },
             ),
             Err(error) => match body.failure() {
@@ -109,11 +113,11 @@ fn answered(response: http::Response<RecvStream>, by: ServedBy, held: Held) -> O
     let code = Code::in_headers(&parts.headers);
     if code.is_none() && (parts.status != StatusCode::OK || !is_grpc) {
         let status = Status::from_http(peer, parts.status);
-        held.in_flight.ended(status.code);
+        held.in_flight.ended(Ended::NotGrpc(parts.status));
         return Outcome::Failed(status.into(), None);
     }
     if let Some(code) = code {
-        held.in_flight.ended(code);
+        held.answered(code);
     }
     parts.extensions.insert(by);
     let failure = code
@@ -138,15 +142,20 @@ fn unanswered(stream: &Stream, in_flight: &InFlight, error: &h2::Error) -> Outco
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     // h2 ends with a GOAWAY just the streams above its last id, which the server will never look at.
     if refused || (error.is_go_away() && error.is_remote()) {
+        in_flight.ended(Ended::Unprocessed);
         Outcome::Unprocessed(status)
     } else {
-        in_flight.ended(status.code);
+        in_flight.ended(Ended::Broken(status.code));
         Outcome::Failed(status.into(), None)
     }
 }
 
 impl Answer {
-    pub(super) fn into_response(self, deadline: Option<Deadline>) -> http::Response<ResponseBody> {
+    pub(super) fn into_response(
+        self,
+        deadline: Option<Deadline>,
+        admitted: Admitted,
+    ) -> http::Response<ResponseBody> {
         let Self {
             head,
             stream,
@@ -160,6 +169,7 @@ impl Answer {
             trailers_only,
             messages: Messages::default(),
             held,
+            _admitted: admitted,
         };
         let body = ResponseBody::new(receiving, deadline);
         http::Response::from_parts(head, body)

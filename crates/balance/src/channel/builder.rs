@@ -1,21 +1,25 @@
 //! From a target and its options to a running channel.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, uri::Authority};
-use registry::{Freshness, Registry};
+use registry::{Freshness, Registry, Zone};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Channel, Inner, Published, Shared, driver::Driver};
+use super::{
+    Admission, Channel, Inner, Published, Shared,
+    conduct::{ConfigSource, Options},
+    driver::Driver,
+};
 use crate::{
-    policy::{Policies, PolicyConfig, Queueing},
+    policy::{Policies, Policy, PolicyConfig, Queueing},
     resolver::{Resolution, Unresolvable},
     service_config::{InvalidServiceConfig, ServiceConfig},
     subchannel::ConnectivityState,
-    target::InvalidTarget,
+    target::{InvalidTarget, Target},
     transport::{ConnectOptions, KeepAlive},
 };
 
@@ -52,6 +56,9 @@ pub enum BuildError {
     },
 }
 
+/// gRPC's own (grpc/grpc-java and grpc-go).
+const IDLE_TIMEOUT: Duration = Duration::from_mins(30);
+
 /// A channel in the making.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
@@ -62,6 +69,10 @@ pub struct Builder {
     service_config: Option<String>,
     policies: Policies,
     connect: ConnectOptions,
+    max_calls_in_flight: Option<usize>,
+    idle_timeout: Option<Duration>,
+    zone: Option<Zone>,
+    registry_service_config: bool,
 }
 
 impl Builder {
@@ -73,6 +84,10 @@ impl Builder {
             service_config: None,
             policies: Policies::default(),
             connect: ConnectOptions::default(),
+            max_calls_in_flight: None,
+            idle_timeout: Some(IDLE_TIMEOUT),
+            zone: None,
+            registry_service_config: true,
         }
     }
 
@@ -90,7 +105,21 @@ impl Builder {
         self
     }
 
-    /// Makes calls as gRPC's service config says, in JSON.
+    /// Where this caller runs, for `zone_preference` of the service config.
+    pub fn zone(mut self, zone: Zone) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    /// Whether a service config that the registry has for the service ([`Registry::set_document`]) is put in force, live,
+    /// in place of the one given here. By default it is.
+    pub fn registry_service_config(mut self, wanted: bool) -> Self {
+        self.registry_service_config = wanted;
+        self
+    }
+
+    /// Makes calls as gRPC's service config says, in JSON; `docs/service-config.md` is its reference. It holds while the
+    /// registry has none.
     pub fn service_config(mut self, json: impl Into<String>) -> Self {
         self.service_config = Some(json.into());
         self
@@ -102,26 +131,85 @@ impl Builder {
         self
     }
 
+    /// Knows a policy of your own by `name`, for [`policy`](Self::policy) and for the service config.
+    ///
+    /// `make` is called with the policy's settings, an object of JSON: the service config's, or an empty one. Its error says
+    /// what is wrong with them.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use balance::policy::{CallInfo, Endpoint, Endpoints, Pick, Picker, Plan, Policy};
+    ///
+    /// /// All calls to the endpoint with the fewest in flight.
+    /// struct LeastBusy;
+    ///
+    /// struct LeastBusyPicker(Vec<Arc<Endpoint>>);
+    ///
+    /// impl Policy for LeastBusy {
+    ///     fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan {
+    ///         endpoints.connect_all(|ready| Arc::new(LeastBusyPicker(ready)))
+    ///     }
+    /// }
+    ///
+    /// impl Picker for LeastBusyPicker {
+    ///     fn pick(&self, call: &CallInfo<'_>) -> Pick<'_> {
+    ///         let busy = |e: &&Arc<Endpoint>| (call.avoids(e), e.in_flight());
+    ///         self.0.iter().min_by_key(busy).map_or(Pick::Queue, Pick::Ready)
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = balance::Channel::builder("static:///10.0.0.1:1,10.0.0.2:1")
+    ///     .register_policy("least_busy", |_settings| Ok(Box::new(LeastBusy)))
+    ///     .policy("least_busy")
+    ///     .build()?;
+    /// # drop(channel);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register_policy(
+        mut self,
+        name: impl Into<String>,
+        make: impl Fn(&Value) -> Result<Box<dyn Policy>, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.policies.register(name.into(), make);
+        self
+    }
+
+    /// Lets in at most so many calls at a time; those above fail at once with `RESOURCE_EXHAUSTED`, whose details are a
+    /// `google.rpc.ErrorInfo` with the reason `CALLS_IN_FLIGHT_EXHAUSTED`. [`Priority`](crate::Priority) says who is
+    /// refused first. Without this there is no budget.
+    pub fn max_calls_in_flight(mut self, calls: usize) -> Self {
+        self.max_calls_in_flight = Some(calls);
+        self
+    }
+
+    /// Lets the connections go after so long without a call; the next call connects again. `None` keeps them for ever;
+    /// without this it is half an hour, as in other gRPC implementations.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
     /// Starts to resolve and to connect, and returns at once; calls wait until that is done.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn build(self) -> Result<Channel, BuildError> {
-        let target = self.target.parse()?;
+        let target: Target = self.target.parse()?;
         let config = self
             .service_config
             .as_deref()
             .map(|json| ServiceConfig::parse(json, &self.policies))
             .transpose()?
             .unwrap_or_default();
-        let policy = match self.policy {
-            Some(name) => named(&self.policies, name)?,
-            None => match &config.balancing {
-                Some(balancing) => balancing.policy.clone(),
-                None => named(&self.policies, "round_robin".into())?,
-            },
-        };
+        let policy = self.policy.map(|name| named(&self.policies, name));
         let resolution = Resolution::start(&target, &self.registries)?;
+        let document = match (&target, self.registry_service_config) {
+            (Target::Service { service, .. }, true) => resolution.document(service),
+            _ => None,
+        };
         let authority =
             Authority::try_from(target.authority()).expect("made of what an authority can have");
         let shared = Arc::new(Shared {
@@ -131,8 +219,10 @@ impl Builder {
                 "grpc-rust-balance/",
                 env!("CARGO_PKG_VERSION")
             )),
-            config,
+            config: ArcSwap::from_pointee(config.clone()),
+            stats: Arc::default(),
             connect: self.connect,
+            admission: Arc::new(Admission::new(self.max_calls_in_flight)),
             published: ArcSwap::from_pointee(Published {
                 picker: Arc::new(Queueing),
                 endpoints: Arc::default(),
@@ -142,8 +232,21 @@ impl Builder {
             generation: watch::Sender::new(()),
             state: watch::Sender::new(ConnectivityState::Connecting),
             called: Notify::new(),
+            closed: CancellationToken::new(),
         });
-        let driver = Driver::new(Arc::clone(&shared), resolution, policy.build());
+        let source = ConfigSource::new(
+            self.policies.clone(),
+            config,
+            document,
+            Arc::clone(&shared.stats),
+        );
+        let options = Options {
+            policies: self.policies,
+            policy: policy.transpose()?,
+            zone: self.zone,
+            idle_timeout: self.idle_timeout,
+        };
+        let driver = Driver::new(Arc::clone(&shared), resolution, source, options);
         let driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
         Ok(Channel {
             inner: Arc::new(Inner {
@@ -156,14 +259,13 @@ impl Builder {
 
 /// The policy of that name, with what is its settings' default.
 fn named(policies: &Policies, name: String) -> Result<PolicyConfig, BuildError> {
-    let settings = Value::Object(serde_json::Map::new());
-    match policies.config(&name, settings) {
-        Ok(Some(policy)) => Ok(policy),
-        Ok(None) => Err(BuildError::UnknownPolicy {
+    match policies.by_default(&name) {
+        Ok(policy) => Ok(policy),
+        Err(None) => Err(BuildError::UnknownPolicy {
             name,
             known: policies.names(),
         }),
-        Err(bad) => Err(BuildError::PolicySettings {
+        Err(Some(bad)) => Err(BuildError::PolicySettings {
             name,
             problem: bad.problem,
         }),

@@ -19,7 +19,7 @@ use super::{
     head::Head,
 };
 use crate::{
-    options::{HashKey, WaitForReady},
+    options::{Affinity, HashKey, WaitForReady},
     policy::CallInfo,
     retry::Tries,
     service_config::MethodConfig,
@@ -33,6 +33,7 @@ struct Call {
     method: Option<Arc<MethodConfig>>,
     wait_for_ready: bool,
     hash_key: Option<HashKey>,
+    affinity: Option<Affinity>,
     /// When the call is over; told to each server as what is then left.
     until: Option<Instant>,
 }
@@ -45,11 +46,15 @@ impl Shared {
         B::Error: Into<Cause>,
     {
         let (parts, body) = request.into_parts();
-        let method = self.config.method(parts.uri.path()).cloned();
-        let (wait_for_ready, hash_key) = (
-            parts.extensions.get().map(|WaitForReady(wanted)| *wanted),
-            parts.extensions.get().copied(),
-        );
+        let priority = parts.extensions.get().copied().unwrap_or_default();
+        let admitted = match self.admission.enter(priority) {
+            Ok(admitted) => admitted,
+            Err(refused) => return refused.to_response(),
+        };
+        let method = self.config.load().method(parts.uri.path()).cloned();
+        let wait_for_ready = parts.extensions.get().map(|WaitForReady(wanted)| *wanted);
+        let hash_key = parts.extensions.get().copied();
+        let affinity = parts.extensions.get().cloned();
         let head = Head::new(parts.uri, parts.headers, &self.authority, &self.user_agent);
         let configured = method.as_ref().and_then(|method| method.timeout);
         // The earlier of the two counts (grpc/grpc `doc/service_config.md`).
@@ -62,11 +67,12 @@ impl Shared {
                 .unwrap_or(false),
             method,
             hash_key,
+            affinity,
             until: deadline.as_ref().map(Deadline::at),
         };
         let picked = AtomicBool::new(false);
         match Deadline::bound(deadline.as_mut(), self.attempts(&call, body, &picked)).await {
-            Ok(Ok(answer)) => answer.into_response(deadline),
+            Ok(Ok(answer)) => answer.into_response(deadline, admitted),
             Ok(Err(status)) => status.to_response(),
             Err(_expired) => self
                 .expired(&call, timeout.unwrap_or_default(), picked.into_inner())
@@ -143,6 +149,7 @@ impl Call {
             path: self.head.path(),
             headers: self.head.headers(),
             hash_key: self.hash_key,
+            affinity: self.affinity.as_ref(),
             tried,
             repeated: false,
         }

@@ -1,19 +1,31 @@
 //! The one task that keeps a channel's endpoints: follows the resolution and the subchannels, and publishes pickers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 
 use registry::{BackoffPolicy, Freshness};
-use tokio::{runtime::Handle, select, sync::Notify, time::sleep};
+use tokio::{
+    runtime::Handle,
+    select,
+    time::{sleep, sleep_until},
+};
 
 use super::{
     Published, Shared,
-    entries::{Entries, Entry},
+    conduct::{ConfigSource, Options, leniency, outliers},
+    ejection::Ejection,
+    entries::Entries,
+    idleness::Idleness,
 };
 use crate::{
-    policy::{Candidate, Endpoints, Plan, Policy},
+    policy::{CallInfo, Endpoints, Pick, Picker, Plan, Policy, Queueing},
     resolver::{Resolution, Resolved, Unresolved},
+    service_config::{Balancing, ServiceConfig},
     status::Status,
-    subchannel::SubchannelContext,
+    subchannel::{Changes, ConnectivityState, SubchannelContext},
+    target::{Selector, Target},
 };
 
 /// Pickers are rebuilt at most this often, however many endpoints change.
@@ -24,12 +36,17 @@ const REGISTERED_BACKOFF: Duration = Duration::from_secs(2);
 pub(super) struct Driver {
     shared: Arc<Shared>,
     resolution: Resolution,
+    config: ConfigSource,
+    options: Options,
+    /// What is in force.
+    balancing: Balancing,
     policy: Box<dyn Policy>,
+    context: Arc<SubchannelContext>,
     entries: Entries,
+    ejection: Ejection,
+    idleness: Idleness,
     unresolved: Option<Unresolved>,
     freshness: Freshness,
-    /// Some subchannel has changed.
-    changed: Arc<Notify>,
 }
 
 impl Driver {
@@ -38,37 +55,84 @@ impl Driver {
     pub(super) fn new(
         shared: Arc<Shared>,
         resolution: Resolution,
-        policy: Box<dyn Policy>,
+        config: ConfigSource,
+        options: Options,
     ) -> Self {
-        let changed = Arc::new(Notify::new());
-        let context = SubchannelContext {
+        let context = Arc::new(SubchannelContext {
             backoff: backoff(resolution.registered),
             connect: shared.connect.clone(),
             runtime: Handle::current(),
-            changed: Arc::clone(&changed),
+            changes: Arc::new(Changes::default()),
+            suspicious_row: AtomicU32::new(0),
+        });
+        let selector = match &shared.target {
+            Target::Service { selector, .. } => selector.clone(),
+            Target::Static(_) => Selector::default(),
         };
+        let balancing = options.balancing(&ServiceConfig::default());
         Self {
-            shared,
             resolution,
-            policy,
-            entries: Entries::new(Arc::new(context)),
+            config,
+            policy: balancing.policy.build(),
+            entries: Entries::new(Arc::clone(&context), selector, leniency(&balancing)),
+            balancing,
+            context,
+            ejection: Ejection::new(Arc::clone(&shared.stats)),
+            idleness: Idleness::new(options.idle_timeout),
+            options,
+            shared,
             unresolved: Some(Unresolved::NotYet),
             freshness: Freshness::Starting,
-            changed,
         }
     }
 
+    /// Runs until the channel is closed and its last call has ended.
     pub(super) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let closed = shared.admission.closed();
+        tokio::pin!(closed);
+        let config = self.config.first().await;
+        self.apply(config);
         let resolved = self.resolution.now();
         self.resolved(resolved);
         loop {
             self.rebuild();
-            sleep(REBUILD_INTERVAL).await;
+            select! {
+                () = sleep(REBUILD_INTERVAL) => {}
+                () = &mut closed => break,
+            }
             select! {
                 resolved = self.resolution.changed() => self.resolved(resolved),
-                () = self.changed.notified() => {}
-            };
+                config = self.config.changed() => self.apply(config),
+                () = self.context.changes.told() => {}
+                () = self.shared.called.notified() => self.idleness.end(),
+                () = self.ejection.due() => {}
+                () = self.idleness.due() => self.look_for_calls(),
+                () = release(&self.entries) => {}
+                () = &mut closed => break,
+            }
         }
+        self.entries.shut_down();
+        let closed = Status::unavailable("the channel was closed");
+        self.publish(Plan::new(
+            ConnectivityState::Shutdown,
+            Arc::new(Closed(closed)),
+        ));
+        shared.closed.cancel();
+    }
+
+    /// Puts a service config in force.
+    fn apply(&mut self, config: ServiceConfig) {
+        let balancing = self.options.balancing(&config);
+        self.shared.config.store(Arc::new(config));
+        self.entries.set_leniency(leniency(&balancing));
+        let outliers = outliers(&balancing);
+        self.ejection
+            .configure(outliers, &self.context, &mut self.entries);
+        if balancing.policy != self.balancing.policy {
+            self.policy = balancing.policy.build();
+        }
+        self.balancing = balancing;
     }
 
     fn resolved(&mut self, resolved: Resolved) {
@@ -82,8 +146,18 @@ impl Driver {
         }
     }
 
+    fn look_for_calls(&mut self) {
+        let calls = self.entries.endpoints().iter().map(|e| e.picks()).sum();
+        let in_flight = self.shared.admission.in_flight() > 0;
+        if self.idleness.look(calls, in_flight) {
+            tracing::debug!(channel = %self.shared.target, "idle: nobody has called for a while");
+        }
+    }
+
     fn rebuild(&mut self) {
         self.entries.refresh();
+        self.ejection.look(&mut self.entries);
+        self.entries.show();
         let plan = self.plan();
         for endpoint in &plan.connect {
             endpoint.subchannel().connect();
@@ -95,7 +169,11 @@ impl Driver {
     }
 
     fn plan(&mut self) -> Plan {
-        let candidates: Vec<&Candidate> = self.entries.iter().map(Entry::candidate).collect();
+        let candidates = self.entries.candidates();
+        if self.idleness.is_idle() {
+            let all = candidates.iter().map(|c| Arc::clone(&c.endpoint));
+            return Plan::new(ConnectivityState::Idle, Arc::new(Queueing)).resting(all.collect());
+        }
         if !candidates.is_empty() {
             return self.policy.plan(&Endpoints::new(&candidates));
         }
@@ -104,9 +182,10 @@ impl Driver {
             Some(Unresolved::Failed(cause)) => {
                 Plan::failing(Status::unavailable(cause.to_string()))
             }
-            None => Plan::failing(Status::unavailable(
-                self.resolution.nobody(self.entries.listed()),
-            )),
+            None => {
+                let nobody = self.resolution.nobody(self.entries.listed());
+                Plan::failing(Status::unavailable(nobody))
+            }
         }
     }
 
@@ -117,15 +196,26 @@ impl Driver {
             remarks: self.entries.remarks(),
             freshness: self.freshness.clone(),
         }));
+        self.shared.stats.rebuilt();
         self.shared.generation.send_replace(());
-        self.shared.state.send_if_modified(|before| {
-            let changed = *before != state;
-            if changed {
-                tracing::debug!(channel = %self.shared.target, from = %before, to = %state, "channel state");
-            }
-            *before = state;
-            changed
-        });
+        self.shared.now_is(state);
+    }
+}
+
+/// Waits until somebody who is held on to has to go; for ever when there is nobody. Cancellation safe.
+async fn release(entries: &Entries) {
+    match entries.next_release() {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Fails all calls, whether or not they wait for ready.
+struct Closed(Status);
+
+impl Picker for Closed {
+    fn pick(&self, _call: &CallInfo<'_>) -> Pick<'_> {
+        Pick::Drop(&self.0)
     }
 }
 

@@ -1,43 +1,59 @@
 //! The endpoints of a channel: those that the registry lists and that take calls, and those that serve on although it
 //! has dropped them.
 
+mod entry;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use registry::{Instance, InstanceId, Snapshot, Status, Update};
+use tokio::time::Instant;
 
 use crate::{
-    endpoint::Endpoint,
-    policy::Candidate,
-    subchannel::{ConnectivityState, SubchannelContext, SubchannelState},
+    endpoint::Endpoint, policy::Candidate, subchannel::SubchannelContext, target::Selector,
 };
+use entry::{Dropped, Entry};
+
+/// When endpoints serve on that the registry has dropped, and when those are used that are said to be unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leniency {
+    /// Below so many healthy endpoints of a hundred, all are used; 0 never.
+    pub(super) panic_percent: u32,
+    /// When more than so many of a hundred are dropped at once, those that are connected serve on.
+    pub(super) lost_percent: u32,
+    /// For how long at most, while the registry lists others.
+    pub(super) hold_for: Duration,
+}
 
 pub(super) struct Entries {
     context: Arc<SubchannelContext>,
+    selector: Selector,
+    leniency: Leniency,
     /// What the registry said last.
     listed: Option<Snapshot>,
     all: BTreeMap<InstanceId, Entry>,
     /// All endpoints in order; made anew when one comes, goes or changes.
     endpoints: Option<Arc<[Arc<Endpoint>]>>,
-}
-
-pub(super) struct Entry {
-    candidate: Candidate,
-    /// The state that the candidate was made from.
-    seen: Arc<SubchannelState>,
-    /// Nobody else is left: the registry has dropped it, and it serves while its connection lasts.
-    last_resort: bool,
+    panicking: bool,
 }
 
 impl Entries {
-    pub(super) fn new(context: Arc<SubchannelContext>) -> Self {
+    pub(super) fn new(
+        context: Arc<SubchannelContext>,
+        selector: Selector,
+        leniency: Leniency,
+    ) -> Self {
         Self {
             context,
+            selector,
+            leniency,
             listed: None,
             all: BTreeMap::new(),
             endpoints: None,
+            panicking: false,
         }
     }
 
@@ -46,9 +62,13 @@ impl Entries {
         self.listed.as_ref().map_or(0, Snapshot::len)
     }
 
-    /// In the order of their ids.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.all.values()
+    pub(super) fn set_leniency(&mut self, leniency: Leniency) {
+        self.leniency = leniency;
+    }
+
+    /// As the policy is to see them, in the order of their ids.
+    pub(super) fn candidates(&self) -> Vec<&Candidate> {
+        self.all.values().map(Entry::candidate).collect()
     }
 
     /// Makes the endpoints those of `snapshot`; costs about what changed. Who stays keeps its connection and its
@@ -58,138 +78,165 @@ impl Entries {
             Some(before) => snapshot.changes_since(before),
             None => snapshot.instances().cloned().map(Update::Upsert).collect(),
         };
-        if snapshot.instances().any(|instance| takes_calls(instance)) {
-            self.apply(changes);
-        } else {
-            // A list that went empty is more often a fault than the end of a service, and a call that fails is worse than
-            // one that is served by a leaver: whoever is still connected serves on.
-            for entry in self.all.values_mut() {
-                entry.last_resort = true;
-            }
-        }
+        let nobody_is_left = !snapshot.instances().any(|i| self.takes_calls(i));
         self.listed = Some(snapshot);
-    }
-
-    fn apply(&mut self, changes: Vec<Update>) {
+        let held = self.held(&changes, nobody_is_left);
         for change in changes {
             match change {
-                Update::Upsert(instance) if takes_calls(&instance) => self.upsert(instance),
-                Update::Upsert(instance) => self.remove(&instance.id),
-                Update::Remove(id) => self.remove(&id),
+                Update::Upsert(instance) if self.takes_calls(&instance) => self.upsert(instance),
+                Update::Upsert(instance) => self.leave(&instance.id, held),
+                Update::Remove(id) => self.leave(&id, held),
                 Update::Reset(_) => unreachable!("a difference between two snapshots is no reset"),
             }
         }
     }
 
+    /// How those are held on to that `changes` drop; `None` when the registry is to be believed.
+    ///
+    /// A list that went empty, or lost most of its instances at once, is more often a fault than the end of a service, and
+    /// a call that fails is worse than one that is served by a leaver.
+    fn held(&self, changes: &[Update], nobody_is_left: bool) -> Option<Dropped> {
+        let before = self.all.values().filter(|e| !e.is_dropped()).count();
+        let lost = changes.iter().filter(|change| match change {
+            Update::Remove(id) => self.all.get(id).is_some_and(|e| !e.is_dropped()),
+            Update::Upsert(_) | Update::Reset(_) => false,
+        });
+        let percent = |share: u32| before * share as usize / 100;
+        if nobody_is_left {
+            return Some(Dropped {
+                until: None,
+                enough: 1,
+            });
+        }
+        (lost.count() > percent(self.leniency.lost_percent)).then(|| Dropped {
+            until: Some(Instant::now() + self.leniency.hold_for),
+            enough: percent(100 - self.leniency.lost_percent.min(100)).max(1),
+        })
+    }
+
+    fn takes_calls(&self, instance: &Instance) -> bool {
+        let status = match instance.status {
+            Status::Serving => true,
+            // It is no candidate but when all are used.
+            Status::NotServing => self.leniency.panic_percent > 0,
+            Status::Draining => false,
+        };
+        status && self.selector.selects(instance)
+    }
+
     fn upsert(&mut self, instance: Arc<Instance>) {
         self.endpoints = None;
         if let Some(entry) = self.all.get_mut(&instance.id)
-            && entry.candidate.endpoint.is_still(&instance)
+            && entry.endpoint().is_still(&instance)
         {
             return entry.now_says(instance);
         }
         let id = instance.id.clone();
         let endpoint = Endpoint::within(instance, Some(Arc::clone(&self.context)));
-        let entry = Entry::new(Arc::new(endpoint));
-        if let Some(before) = self.all.insert(id, entry) {
-            before.candidate.endpoint.subchannel().shut_down();
+        if let Some(before) = self.all.insert(id, Entry::new(Arc::new(endpoint))) {
+            before.endpoint().subchannel().shut_down();
+        }
+    }
+
+    /// An instance takes no calls any more.
+    fn leave(&mut self, id: &InstanceId, held: Option<Dropped>) {
+        let Some(dropped) = held else {
+            return self.remove(id);
+        };
+        if let Some(entry) = self.all.get_mut(id) {
+            entry.drop_leniently(dropped);
         }
     }
 
     fn remove(&mut self, id: &InstanceId) {
         if let Some(entry) = self.all.remove(id) {
             self.endpoints = None;
-            entry.candidate.endpoint.subchannel().shut_down();
+            entry.endpoint().subchannel().shut_down();
         }
     }
 
-    /// Looks at the states of all subchannels, and lets last resorts go that are not needed any more.
+    /// Looks at the states of the subchannels that have changed, and lets go whoever is held on to without need.
     pub(super) fn refresh(&mut self) {
-        for entry in self.all.values_mut() {
-            entry.refresh();
+        for id in self.context.changes.take() {
+            if let Some(entry) = self.all.get_mut(&id) {
+                entry.refresh();
+            }
         }
-        let others_serve = self.iter().any(|e| !e.last_resort && e.is_ready());
-        let gone: Vec<_> = self
+        self.let_go();
+    }
+
+    /// Decides whether all are to be used, and makes the candidates as the policy is to see them.
+    pub(super) fn show(&mut self) {
+        let healthy = self.all.values().filter(|e| e.is_healthy()).count();
+        let panicking = healthy * 100 < self.all.len() * self.leniency.panic_percent as usize;
+        if panicking != self.panicking {
+            self.panicking = panicking;
+            let all = self.all.len();
+            if panicking {
+                tracing::warn!(healthy, all, "too few endpoints are healthy: all are used");
+            } else {
+                tracing::info!(healthy, all, "enough endpoints are healthy again");
+            }
+        }
+        for entry in self.all.values_mut() {
+            entry.show(panicking);
+        }
+    }
+
+    fn let_go(&mut self) {
+        if !self.all.values().any(Entry::is_dropped) {
+            return;
+        }
+        let listed = self.all.values().filter(|e| !e.is_dropped());
+        let (serving, now) = (listed.filter(|e| e.is_ready()).count(), Instant::now());
+        let needless: Vec<_> = self
             .all
             .iter()
-            .filter(|(_, e)| e.last_resort && (others_serve || !e.is_ready()))
+            .filter(|(_, entry)| entry.is_held_needlessly(serving, now))
             .map(|(id, _)| id.clone())
             .collect();
-        for id in gone {
+        for id in needless {
             self.remove(&id);
         }
+    }
+
+    /// The endpoints whose calls have failed so often in a row that the outlier detection is to be asked.
+    pub(super) fn suspicious(&self) -> Vec<u64> {
+        let endpoints = self.all.values().map(Entry::endpoint);
+        let suspicious = endpoints.filter(|e| e.load().take_suspicion());
+        suspicious.map(|e| e.serial()).collect()
+    }
+
+    /// When somebody who is held on to has to go, at the latest.
+    pub(super) fn next_release(&self) -> Option<Instant> {
+        self.all.values().filter_map(Entry::held_until).min()
     }
 
     /// All endpoints, in the order of their ids.
     pub(super) fn endpoints(&mut self) -> Arc<[Arc<Endpoint>]> {
         let all = &self.all;
-        let endpoints = || {
-            all.values()
-                .map(|e| Arc::clone(&e.candidate.endpoint))
-                .collect()
-        };
+        let endpoints = || all.values().map(|e| Arc::clone(e.endpoint())).collect();
         Arc::clone(self.endpoints.get_or_insert_with(endpoints))
     }
 
     /// What is special about some endpoints, by serial.
-    pub(super) fn remarks(&self) -> HashMap<u64, &'static str> {
-        self.iter()
-            .filter(|entry| entry.last_resort)
-            .map(|entry| {
-                (
-                    entry.candidate.endpoint.serial(),
-                    "gone from the registry; picked because nobody else is left",
-                )
-            })
-            .collect()
+    pub(super) fn remarks(&self) -> HashMap<u64, Arc<str>> {
+        let remark = |e: &Entry| Some((e.endpoint().serial(), e.remark(self.panicking)?));
+        self.all.values().filter_map(remark).collect()
     }
-}
 
-fn takes_calls(instance: &Instance) -> bool {
-    instance.status == Status::Serving
-}
-
-impl Entry {
-    fn new(endpoint: Arc<Endpoint>) -> Self {
-        let seen = endpoint.subchannel().state();
-        Self {
-            candidate: candidate(endpoint, &seen),
-            seen,
-            last_resort: false,
+    /// Marks the endpoint of that serial as ejected for that reason, or as not ejected any more.
+    pub(super) fn eject(&mut self, serial: u64, why: Option<Arc<str>>) {
+        let mut entries = self.all.values_mut();
+        if let Some(entry) = entries.find(|e| e.endpoint().serial() == serial) {
+            entry.eject(why);
         }
     }
 
-    pub(super) fn candidate(&self) -> &Candidate {
-        &self.candidate
-    }
-
-    /// The same instance says something else of itself now: it is there, so it is no last resort, and a backoff has no
-    /// reason any more.
-    fn now_says(&mut self, instance: Arc<Instance>) {
-        self.last_resort = false;
-        if **self.candidate.endpoint.instance() != *instance {
-            self.candidate.endpoint.subchannel().retry_now();
-            self.candidate.endpoint = Arc::new(self.candidate.endpoint.with(instance));
+    pub(super) fn shut_down(&mut self) {
+        for entry in std::mem::take(&mut self.all).into_values() {
+            entry.endpoint().subchannel().shut_down();
         }
-    }
-
-    fn refresh(&mut self) {
-        let state = self.candidate.endpoint.subchannel().state();
-        if !Arc::ptr_eq(&state, &self.seen) {
-            self.candidate = candidate(Arc::clone(&self.candidate.endpoint), &state);
-            self.seen = state;
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.candidate.state == ConnectivityState::Ready && self.candidate.endpoint.is_available()
-    }
-}
-
-fn candidate(endpoint: Arc<Endpoint>, state: &SubchannelState) -> Candidate {
-    Candidate {
-        endpoint,
-        state: state.connectivity,
-        failure: state.failure.clone(),
+        self.endpoints = None;
     }
 }

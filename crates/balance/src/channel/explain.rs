@@ -23,6 +23,16 @@ pub struct Explanation {
     pub failing: Option<String>,
     /// Whether the list of endpoints is known to be current: `live`, `starting`, or since when and why it is not.
     pub freshness: String,
+    /// Calls that were let in and have not ended.
+    pub calls_in_flight: usize,
+    /// The service config in force, as it was written.
+    pub service_config: String,
+    /// Service configs from the registry that could not be used.
+    pub refused_service_configs: u64,
+    /// How often the picker was made anew.
+    pub rebuilds: u64,
+    /// How often the outlier detection ejected an endpoint.
+    pub ejections: u64,
     /// The endpoints, in the order of their ids.
     pub endpoints: Vec<EndpointExplanation>,
 }
@@ -43,6 +53,10 @@ pub struct EndpointExplanation {
     pub in_flight: usize,
     /// Attempts that it has ever been given by this channel.
     pub picks: u64,
+    /// Its share of what the channel has picked in about the last ten seconds, 0.0 to 1.0.
+    pub share: f64,
+    /// How long its answers take of late, in milliseconds; `None` before the first.
+    pub latency_ms: Option<f64>,
     /// Why it is not being picked, when it is not; why it still is, when that is not to be expected.
     pub remark: Option<String>,
 }
@@ -50,6 +64,8 @@ pub struct EndpointExplanation {
 impl Shared {
     pub(super) fn explain(&self) -> Explanation {
         let published = self.published.load();
+        let recent = published.endpoints.iter().map(|e| e.load().recent_picks());
+        let recent_picks = recent.sum();
         Explanation {
             target: self.target.to_string(),
             state: self.state.borrow().to_string(),
@@ -61,13 +77,19 @@ impl Shared {
                     format!("stale for {:?}: {cause}", since.elapsed())
                 }
             },
+            calls_in_flight: self.admission.in_flight(),
+            service_config: self.config.load().to_string(),
+            refused_service_configs: self.stats.refused_configs(),
+            rebuilds: self.stats.rebuilds(),
+            ejections: self.stats.ejections(),
             endpoints: published
                 .endpoints
                 .iter()
                 .map(|endpoint| {
                     EndpointExplanation::new(
                         endpoint,
-                        published.remarks.get(&endpoint.serial()).copied(),
+                        published.remarks.get(&endpoint.serial()).map(|r| &**r),
+                        recent_picks,
                     )
                 })
                 .collect(),
@@ -85,17 +107,18 @@ fn failing(published: &Published) -> Option<String> {
 }
 
 impl EndpointExplanation {
-    fn new(endpoint: &Endpoint, special: Option<&str>) -> Self {
+    fn new(endpoint: &Endpoint, special: Option<&str>, of: u64) -> Self {
         let instance = endpoint.instance();
         let state = endpoint.subchannel().state();
         let remark = match state.connectivity {
             ConnectivityState::Idle => Some("not connected: the policy has not asked for it"),
             ConnectivityState::Connecting => Some("connecting"),
             ConnectivityState::TransientFailure => state.failure.as_deref(),
+            ConnectivityState::Ready if special.is_some() => special,
             ConnectivityState::Ready if !endpoint.is_available() => {
                 Some("its connection has just closed")
             }
-            ConnectivityState::Ready => special,
+            ConnectivityState::Ready => None,
             ConnectivityState::Shutdown => Some("gone"),
         };
         Self {
@@ -109,6 +132,10 @@ impl EndpointExplanation {
             for_ms: state.since.elapsed().as_millis(),
             in_flight: endpoint.in_flight(),
             picks: endpoint.picks(),
+            share: endpoint.load().recent_picks() as f64 / of.max(1) as f64,
+            latency_ms: endpoint
+                .latency()
+                .map(|latency| latency.as_secs_f64() * 1e3),
             remark: remark.map(ToOwned::to_owned),
         }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tokio::task::consume_budget;
 
-use super::Shared;
+use super::{Published, Shared};
 use crate::{
     endpoint::Endpoint,
+    options::Affinity,
     policy::{CallInfo, Pick},
     status::Status,
     subchannel::ConnectivityState,
@@ -30,6 +31,21 @@ enum Choice {
     NextPicker,
     Fail(Status),
     Drop(Status),
+}
+
+impl Published {
+    /// The endpoint that the call is bound to, if it can be had now.
+    fn bound(&self, call: &CallInfo<'_>, Affinity(id): &Affinity) -> Option<Picked> {
+        let by_id = |endpoint: &Arc<Endpoint>| endpoint.instance().id.cmp(id);
+        let endpoint = &self.endpoints[self.endpoints.binary_search_by(by_id).ok()?];
+        if call.avoids(endpoint) || self.remarks.contains_key(&endpoint.serial()) {
+            return None;
+        }
+        Some(Picked {
+            stream: endpoint.subchannel().try_stream()?,
+            endpoint: Arc::clone(endpoint),
+        })
+    }
 }
 
 impl Shared {
@@ -74,6 +90,9 @@ impl Shared {
 
     fn choose(&self, call: &CallInfo<'_>) -> Choice {
         let published = self.published.load();
+        if let Some(picked) = call.affinity.and_then(|to| published.bound(call, to)) {
+            return Choice::Picked(picked);
+        }
         let mut call = *call;
         let mut second_best = None;
         // A connection that has died is in the picker until the driver's next turn: it is passed over here, the moment

@@ -17,9 +17,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts a call's end. Whether the detector is to be asked now: `row` failures have come in a row, or twice as many,
+    /// Counts a call's end. Whether the detector is to be asked now: `row()` failures have come in a row, or twice as many,
     /// or three times, so that an endpoint for which there was no room is asked about again.
-    pub(crate) fn count(&self, verdict: Verdict, row: Option<NonZeroU32>) -> bool {
+    pub(crate) fn count(&self, verdict: Verdict, row: impl FnOnce() -> Option<NonZeroU32>) -> bool {
         match verdict {
             Verdict::Success => {
                 self.successes.fetch_add(1, Ordering::Relaxed);
@@ -35,7 +35,7 @@ impl Tally {
                     .in_a_row
                     .fetch_add(1, Ordering::Relaxed)
                     .wrapping_add(1);
-                row.is_some_and(|row| failures.is_multiple_of(row.get()))
+                row().is_some_and(|row| failures.is_multiple_of(row.get()))
             }
             Verdict::Nothing => false,
         }
@@ -64,7 +64,7 @@ mod tests {
     fn each_sweep_sees_what_came_since_the_last() {
         let tally = Tally::default();
         for verdict in [Success, Failure, Success, Nothing] {
-            assert!(!tally.count(verdict, None));
+            assert!(!tally.count(verdict, || None));
         }
         let counted = |successes, failures| Counts {
             serial: 7,
@@ -84,7 +84,7 @@ mod tests {
             Failure, Failure, Success, Failure, Failure, Nothing, Failure, Failure, Failure,
             Failure,
         ] {
-            asked.push(tally.count(verdict, row));
+            asked.push(tally.count(verdict, || row));
         }
         let third_and_sixth = [
             false, false, false, false, false, false, true, false, false, true,

@@ -77,9 +77,37 @@ impl Policies {
         }))
     }
 
+    /// The policy `name` with no settings; an error when there is none of the name, or what it needs to be told.
+    pub(crate) fn by_default(&self, name: &str) -> Result<PolicyConfig, Option<BadSettings>> {
+        let settings = Value::Object(serde_json::Map::new());
+        self.config(name, settings)?.ok_or(None)
+    }
+
     /// Knows `name` as well, or as something else than before.
     pub(crate) fn insert(&mut self, name: impl Into<Cow<'static, str>>, read: Read) {
         self.0.insert(name.into(), read);
+    }
+
+    /// Knows as `name` what `make` makes of its settings.
+    pub(crate) fn register(
+        &mut self,
+        name: String,
+        make: impl Fn(&Value) -> Result<Box<dyn Policy>, String> + Send + Sync + 'static,
+    ) {
+        let make = Arc::new(make);
+        let read: Read = Arc::new(move |settings| {
+            let bad = |problem| BadSettings {
+                path: String::new(),
+                problem,
+            };
+            // Made once to see whether the settings are good.
+            make(&settings).map_err(bad)?;
+            let make = Arc::clone(&make);
+            Ok(Arc::new(move || {
+                make(&settings).expect("settings that were good before")
+            }))
+        });
+        self.insert(name, read);
     }
 
     /// All names, in order, for a message.

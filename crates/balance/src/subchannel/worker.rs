@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use registry::{Address, Backoff};
+use registry::{Backoff, Instance};
 use tokio::{
     select,
     time::{Instant, sleep_until},
@@ -12,7 +12,7 @@ use super::{ConnectivityState, Shared, SubchannelContext, Transition};
 use crate::transport::{ConnectOptions, Connection, connect};
 
 pub(super) struct Worker {
-    addresses: Arc<[Address]>,
+    instance: Arc<Instance>,
     options: ConnectOptions,
     context: Arc<SubchannelContext>,
     shared: Arc<Shared>,
@@ -22,14 +22,14 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        addresses: Arc<[Address]>,
+        instance: Arc<Instance>,
         options: ConnectOptions,
         context: Arc<SubchannelContext>,
         shared: Arc<Shared>,
         turn: u64,
     ) -> Self {
         Self {
-            addresses,
+            instance,
             options,
             backoff: Backoff::new(context.backoff),
             context,
@@ -43,31 +43,27 @@ impl Worker {
         self.transit(Transition {
             to: ConnectivityState::Ready,
             failure: None,
+            unhealthy: None,
             connections: Arc::new(vec![Arc::clone(&connection)]),
         });
         connection.closed().await;
-        self.transit(Transition {
-            to: ConnectivityState::Idle,
-            failure: None,
-            connections: Arc::default(),
-        });
+        self.transit(Transition::unconnected(ConnectivityState::Idle, None));
     }
 
     /// Tries until there is a connection.
     async fn connected(&mut self) -> Arc<Connection> {
         loop {
             let started = Instant::now();
-            let failed = match connect(&self.addresses, &self.options).await {
+            let failed = match connect(self.instance.addresses(), &self.options).await {
                 Ok(connection) => return Arc::new(connection),
                 Err(failed) => registry::one_line(&failed),
             };
             let next = started + self.backoff.next_delay();
             tracing::debug!(cause = failed, "could not connect");
-            self.transit(Transition {
-                to: ConnectivityState::TransientFailure,
-                failure: Some(failed.into()),
-                connections: Arc::default(),
-            });
+            self.transit(Transition::unconnected(
+                ConnectivityState::TransientFailure,
+                Some(failed.into()),
+            ));
             select! {
                 () = sleep_until(next) => {}
                 () = self.shared.retry.notified() => self.backoff.reset(),
@@ -77,6 +73,6 @@ impl Worker {
 
     fn transit(&self, transition: Transition) {
         self.shared.transit(self.turn, transition);
-        self.context.changed.notify_one();
+        self.context.changes.tell(&self.instance.id);
     }
 }

@@ -11,7 +11,9 @@ use http::HeaderMap;
 
 use super::{MessageLimit, Stream, Upload};
 use crate::{
+    channel::Admitted,
     load::InFlight,
+    outlier::Ended,
     status::{Code, Status},
 };
 
@@ -22,6 +24,7 @@ pub(crate) struct Receiving {
     pub(crate) trailers_only: bool,
     pub(crate) messages: Messages,
     pub(crate) held: Held,
+    pub(crate) _admitted: Admitted,
 }
 
 /// What the messages of a response may be, and what was wrong with the one that was refused.
@@ -42,6 +45,8 @@ pub(crate) struct Held {
     pub(crate) upload: Upload,
     pub(crate) stream: Stream,
     pub(crate) in_flight: InFlight,
+    /// Whether the server was told how long its caller waits.
+    pub(crate) with_deadline: bool,
 }
 
 /// What comes next of a response.
@@ -67,38 +72,47 @@ impl Receiving {
         }
     }
 
-    /// The end; what it tells is counted, unless the headers have told it already.
-    fn ended(&self, trailers: Option<HeaderMap>) -> Next {
-        if let Some(trailers) = &trailers {
-            let code = Code::in_headers(trailers).unwrap_or(Code::Unknown);
-            self.held.in_flight.ended(code);
-        }
-        Next::End(trailers)
-    }
-
     pub(super) fn is_end(&self) -> bool {
         self.trailers_only && self.stream.is_end_stream()
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let trailers = match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Some(trailers),
-            Ok(None) if self.trailers_only => None,
+        Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
+            Ok(Some(trailers)) => {
+                // A status that is missing or none is UNKNOWN (grpc/grpc `doc/PROTOCOL-HTTP2.md`).
+                let code = Code::in_headers(&trailers).unwrap_or(Code::Unknown);
+                self.held.answered(code);
+                Next::End(Some(trailers))
+            }
+            Ok(None) if self.trailers_only => Next::End(None),
             Ok(None) => {
                 let message = format!("{}: the stream ended without a status", self.peer);
-                Some(Status::new(Code::Internal, message).to_trailers())
+                self.held.in_flight.ended(Ended::Broken(Code::Internal));
+                Next::End(Some(Status::new(Code::Internal, message).to_trailers()))
             }
-            Err(error) => return Poll::Ready(self.broken(&error)),
-        };
-        Poll::Ready(self.ended(trailers))
+            Err(error) => self.broken(&error),
+        })
     }
 
     fn broken(&self, error: &h2::Error) -> Next {
-        match self.held.upload.failure() {
+        if let Some(status) = self.held.upload.failure() {
             // A request that could not be produced has ended the stream by itself; the endpoint did not fail.
-            Some(status) => Next::End(Some(status.to_trailers())),
-            None => self.ended(Some(Status::from_h2(&self.peer, error).to_trailers())),
+            self.held.in_flight.ended(Ended::ByCaller);
+            return Next::End(Some(status.to_trailers()));
         }
+        let status = Status::from_h2(&self.peer, error);
+        self.held.in_flight.ended(Ended::Broken(status.code));
+        Next::End(Some(status.to_trailers()))
+    }
+}
+
+impl Held {
+    /// The server has sent a status.
+    pub(crate) fn answered(&self, code: Code) {
+        self.in_flight.ended(Ended::Answered {
+            code,
+            with_deadline: self.with_deadline,
+        });
     }
 }
 

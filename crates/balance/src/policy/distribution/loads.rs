@@ -9,6 +9,7 @@ use tokio::time::advance;
 use super::{
     Arc, CallInfo, Code, Endpoint, HeaderMap, InFlight, endpoints, pick, policy, ready, unkeyed,
 };
+use crate::outlier::Ended;
 
 /// The calls in flight at each, when so many are open at any time and the oldest ends for each new one.
 fn held(name: &str, endpoints: &[Arc<Endpoint>], open: usize) -> Vec<usize> {
@@ -110,7 +111,10 @@ proptest! {
 async fn answer(endpoint: &Arc<Endpoint>, latency: Duration) {
     let call = InFlight::count(Arc::clone(endpoint));
     advance(latency).await;
-    call.ended(Code::Ok);
+    call.ended(Ended::Answered {
+        code: Code::Ok,
+        with_deadline: false,
+    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,158 @@
+//! One endpoint of a channel, and how its policy is to see it.
+
+use std::sync::Arc;
+
+use registry::{Instance, Status};
+use tokio::time::Instant;
+
+use crate::{
+    endpoint::Endpoint,
+    policy::Candidate,
+    subchannel::{ConnectivityState, SubchannelState},
+};
+
+pub(super) struct Entry {
+    candidate: Candidate,
+    /// The state that the candidate was made from.
+    seen: Arc<SubchannelState>,
+    /// Whether the candidate was made although it is unhealthy.
+    shown_unhealthy: bool,
+    stale: bool,
+    /// Why the outlier detection keeps calls from it.
+    ejected: Option<Arc<str>>,
+    /// The registry has dropped it, and it serves on.
+    dropped: Option<Dropped>,
+}
+
+/// How long an endpoint is held on to that the registry has dropped; never longer than its connection lasts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dropped {
+    pub(super) until: Option<Instant>,
+    /// With so many others that are ready, it is not needed.
+    pub(super) enough: usize,
+}
+
+impl Entry {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        let seen = endpoint.subchannel().state();
+        Self {
+            candidate: Candidate {
+                endpoint,
+                state: ConnectivityState::Idle,
+                failure: None,
+            },
+            seen,
+            shown_unhealthy: false,
+            stale: true,
+            ejected: None,
+            dropped: None,
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.candidate.endpoint
+    }
+
+    pub(super) fn candidate(&self) -> &Candidate {
+        &self.candidate
+    }
+
+    /// The same instance says something else of itself now: it is there, and a backoff has no reason any more.
+    pub(super) fn now_says(&mut self, instance: Arc<Instance>) {
+        self.dropped = None;
+        if **self.endpoint().instance() != *instance {
+            self.endpoint().subchannel().retry_now();
+            self.candidate.endpoint = Arc::new(self.endpoint().with(instance));
+            self.stale = true;
+        }
+    }
+
+    pub(super) fn drop_leniently(&mut self, dropped: Dropped) {
+        self.dropped.get_or_insert(dropped);
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        self.dropped.is_some()
+    }
+
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.dropped?.until
+    }
+
+    pub(super) fn is_held_needlessly(&self, serving: usize, now: Instant) -> bool {
+        self.dropped.is_some_and(|dropped| {
+            !self.is_ready()
+                || serving >= dropped.enough
+                || dropped.until.is_some_and(|until| until <= now)
+        })
+    }
+
+    pub(super) fn eject(&mut self, why: Option<Arc<str>>) {
+        self.ejected = why;
+        self.stale = true;
+    }
+
+    /// Looks at the subchannel's state.
+    pub(super) fn refresh(&mut self) {
+        let state = self.endpoint().subchannel().state();
+        if !Arc::ptr_eq(&state, &self.seen) {
+            self.seen = state;
+            self.stale = true;
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.seen.connectivity == ConnectivityState::Ready && self.endpoint().is_available()
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.unhealthy().is_none()
+    }
+
+    /// Makes the candidate as the policy is to see it: an unhealthy one as one that fails, unless all are to be used.
+    pub(super) fn show(&mut self, unhealthy_too: bool) {
+        if !self.stale && self.shown_unhealthy == unhealthy_too {
+            return;
+        }
+        let why = if unhealthy_too {
+            None
+        } else {
+            self.unhealthy()
+        };
+        (self.candidate.state, self.candidate.failure) = match why {
+            Some(why) => (
+                ConnectivityState::TransientFailure,
+                Some(format!("{}: {why}", self.endpoint().instance().address()).into()),
+            ),
+            None => (self.seen.connectivity, self.seen.failure.clone()),
+        };
+        self.shown_unhealthy = unhealthy_too;
+        self.stale = false;
+    }
+
+    /// Why calls are to be kept from it although it may be connected.
+    fn unhealthy(&self) -> Option<Arc<str>> {
+        if self.endpoint().instance().status == Status::NotServing {
+            return Some("says in the registry that it is not serving".into());
+        }
+        let reported = self.seen.unhealthy.as_ref();
+        self.ejected.as_ref().or(reported).cloned()
+    }
+
+    /// What is special about it, for a person.
+    pub(super) fn remark(&self, panicking: bool) -> Option<Arc<str>> {
+        match (self.unhealthy(), self.dropped) {
+            (Some(why), _) if panicking => {
+                Some(format!("{why}; picked because too few others are healthy").into())
+            }
+            (Some(why), _) => Some(why),
+            (None, Some(Dropped { until: None, .. })) => {
+                Some("gone from the registry; picked because nobody else is left".into())
+            }
+            (None, Some(_)) => {
+                Some("gone from the registry, with many at once; picked until others come".into())
+            }
+            (None, None) => None,
+        }
+    }
+}
