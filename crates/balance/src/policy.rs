@@ -335,7 +335,7 @@ pub(crate) mod tests {
     fn ports(endpoints: &[Arc<Endpoint>]) -> Vec<u16> {
         endpoints
             .iter()
-            .map(|e| e.instance().address().port())
+            .filter_map(|e| e.instance().address().port())
             .collect()
     }
 

@@ -29,7 +29,7 @@ pub enum Target {
         /// Which of its instances.
         selector: Selector,
     },
-    /// `static:///10.0.0.1:1,10.0.0.2:1`: these addresses and no others.
+    /// `static:///10.0.0.1:1,10.0.0.2:1`: these addresses and no others. `unix:///run/greeter.sock` is one on this machine.
     Static(Vec<Address>),
 }
 
@@ -39,7 +39,7 @@ pub enum Target {
 pub enum InvalidTarget {
     /// The scheme is none that is known.
     #[error(
-        "target {target:?} has the scheme {scheme:?}; a target is SERVICE, etcd:///SERVICE, file:///SERVICE, memory:///SERVICE or static:///HOST:PORT,HOST:PORT"
+        "target {target:?} has the scheme {scheme:?}; a target is SERVICE, etcd:///SERVICE, file:///SERVICE, memory:///SERVICE, static:///HOST:PORT,HOST:PORT or unix:///PATH"
     )]
     Scheme {
         /// The target as given.
@@ -82,7 +82,8 @@ pub enum InvalidTarget {
 const REGISTRIES: [&str; 4] = ["etcd", "file", "fixed", "memory"];
 
 impl Target {
-    /// What the calls say in `:authority`: the service's name, or the first address.
+    /// What the calls say in `:authority`: the service's name, or the first address; `localhost` for a Unix socket (gRPC's
+    /// habit, as a path cannot be an authority).
     pub(crate) fn authority(&self) -> String {
         match self {
             // The one character of a name that an authority cannot have is '/'.
@@ -90,6 +91,7 @@ impl Target {
                 service.as_str().replace('/', ".")
             }
             Self::Service { service, .. } => service.to_string(),
+            Self::Static(addresses) if addresses[0].unix_path().is_some() => "localhost".into(),
             Self::Static(addresses) => addresses[0].to_string(),
         }
     }
@@ -103,6 +105,10 @@ impl FromStr for Target {
             target: target.into(),
             source,
         };
+        if target.starts_with("unix:") {
+            let socket = Address::new(target).map_err(name)?;
+            return Ok(Self::Static(vec![socket]));
+        }
         let (named, query) = match target.split_once('?') {
             Some((named, query)) => (named, Some(query)),
             None => (target, None),
@@ -176,6 +182,11 @@ impl fmt::Display for Target {
                 }
             }
             Self::Static(addresses) => {
+                if let [socket] = &addresses[..]
+                    && let Some(path) = socket.unix_path()
+                {
+                    return write!(f, "unix://{}", path.display());
+                }
                 let list: Vec<_> = addresses.iter().map(Address::as_str).collect();
                 write!(f, "static:///{}", list.join(","))
             }
@@ -197,8 +208,23 @@ mod tests {
             "static:///10.0.0.1:1,[::1]:2",
             "greeter?version=v2",
             "etcd:///greeter?version=v2.1-rc&label.tier=gold&label.x%20y=%C3%A4%26",
+            "static:///unix:/run/a.sock,10.0.0.1:1",
+            "unix:///run/greeter.sock",
         ] {
             assert_eq!(text.parse::<Target>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_called_localhost_however_it_is_named() {
+        for text in [
+            "unix:///run/a.sock",
+            "unix:/run/a.sock",
+            "static:///unix:/run/a.sock",
+        ] {
+            let target = text.parse::<Target>().expect(text);
+            assert_eq!(target.to_string(), "unix:///run/a.sock");
+            assert_eq!(target.authority(), "localhost");
         }
     }
 
@@ -213,6 +239,7 @@ mod tests {
             ("greeter?version=1&version=2", "twice"),
             ("greeter?", "KEY=VALUE"),
             ("static:///10.0.0.1:1?version=v2", "neither a version"),
+            ("unix:a.sock", "unix:/path"),
             ("", "empty"),
         ];
         for (text, says) in cases {

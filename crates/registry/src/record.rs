@@ -55,7 +55,7 @@ impl Record {
     pub(crate) fn new(instance: &Instance) -> Self {
         Self {
             v: VERSION,
-            id: (instance.id.as_str() != instance.address().as_str())
+            id: (instance.id != InstanceId::from(instance.address()))
                 .then(|| instance.id.to_string()),
             weight: (instance.weight != Weight::default()).then(|| instance.weight.get()),
             zone: instance.zone.as_ref().map(ToString::to_string),
@@ -164,7 +164,10 @@ mod tests {
             any::<std::net::Ipv6Addr>().prop_map(|ip| format!("[{ip}]")),
         ];
         (host, 1..=u16::MAX)
-            .prop_map(|(host, port)| Address::new(&format!("{host}:{port}")).expect("an address"))
+            .prop_map(|(host, port)| format!("{host}:{port}"))
+            .boxed()
+            .prop_union("unix:/[a-z][!-+.-9;->@-~]{0,20}[a-z_]".boxed())
+            .prop_map(|text| Address::new(&text).expect("an address"))
     }
 
     fn id() -> impl Strategy<Value = InstanceId> {

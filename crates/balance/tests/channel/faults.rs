@@ -205,11 +205,9 @@ async fn a_connection_that_dies_leaves_the_picker_before_the_registry_knows() {
     let _lives = register(&registry, &server.address).await;
     until_ready(&channel, 1).await;
     until("the dead connection is noticed", || {
-        channel
-            .explain()
-            .endpoints
-            .iter()
-            .any(|endpoint| endpoint.state == "CONNECTING")
+        channel.explain().endpoints.iter().any(|endpoint| {
+            endpoint.id == mortal.address.as_str() && endpoint.state == "CONNECTING"
+        })
     })
     .await;
     for _ in 0..20 {

@@ -9,6 +9,7 @@ mod readiness;
 mod replay;
 mod server;
 mod streams;
+mod unix;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use super::{Address, InvalidInstance};
 
-const MAX_BYTES: usize = 253;
+pub(super) const MAX_BYTES: usize = 253;
 const SERVICE: &str = "a service name is at most 253 bytes of segments joined by '/'; a segment is made of A-Z, a-z, 0-9, '.', '_' and '-', is not empty, '.' or '..' and does not start with '_'";
 const ID: &str = "an instance id is at most 253 bytes: either host:port, or A-Z, a-z, 0-9, '.', '_' and '-', not '.' or '..' and not starting with '_'";
 const ZONE: &str = "a zone is at most 253 bytes of A-Z, a-z, 0-9, '.', '_' and '-', is not '.' or '..' and does not start with '_'";
@@ -99,7 +99,9 @@ name!(InstanceId);
 impl InstanceId {
     /// The id, or the reason why it cannot be one.
     pub fn new(id: &str) -> Result<Self, InvalidInstance> {
-        if size_problem(id).is_none() && Address::new(id).is_ok() {
+        if size_problem(id).is_none()
+            && Address::new(id).is_ok_and(|address| address.port().is_some())
+        {
             return Ok(Self(id.into()));
         }
         match size_problem(id).or_else(|| segment_problem(id)) {
@@ -109,9 +111,10 @@ impl InstanceId {
     }
 }
 
+/// The address; `unix:/run/greeter.sock` as `unix_2frun_2fgreeter.sock`.
 impl From<&Address> for InstanceId {
     fn from(address: &Address) -> Self {
-        Self(address.as_str().into())
+        Self(address.to_id())
     }
 }
 

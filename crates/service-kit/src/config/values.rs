@@ -56,7 +56,8 @@ impl FromStr for Advertise {
             return Ok(Self::Auto);
         }
         // A host alone is one that would do with a port.
-        let host = !text.is_empty() && Address::new(&format!("{text}:1")).is_ok();
+        let host = !text.is_empty()
+            && Address::new(&format!("{text}:1")).is_ok_and(|address| address.port().is_some());
         if host {
             Ok(Self::Host(text.to_owned()))
         } else {

@@ -47,6 +47,9 @@ pub enum InvalidEtcdUrl {
     /// A host and its port cannot be one.
     #[error("the URL names no etcd member: {0}")]
     Member(InvalidInstance),
+    /// A member is said to be on a Unix socket.
+    #[error("the etcd member {0} is a Unix socket; members are reached by host:port")]
+    Socket(Address),
     /// The namespace cannot be one.
     #[error("the URL's path is no namespace: {0}")]
     Namespace(InvalidInstance),
@@ -61,6 +64,9 @@ impl EtcdOptions {
         let endpoints: Vec<_> = endpoints.into_iter().collect();
         if endpoints.is_empty() {
             return Err(InvalidEtcdUrl::NoMember);
+        }
+        if let Some(socket) = endpoints.iter().find(|member| member.port().is_none()) {
+            return Err(InvalidEtcdUrl::Socket(socket.clone()));
         }
         Ok(Self {
             endpoints,
