@@ -2,6 +2,8 @@
 
 mod admission;
 mod attempt;
+#[cfg(feature = "bench")]
+mod bench;
 mod builder;
 mod call;
 mod conduct;

@@ -8,6 +8,7 @@ mod fleet;
 mod latency;
 mod memory;
 mod peers;
+mod pick;
 mod process;
 mod servers;
 mod table;
@@ -51,6 +52,8 @@ enum Question {
     Memory(memory::Args),
     /// What does it cost when one endpoint of very many changes, again and again?
     Update(update::Args),
+    /// What does one pick cost, by each policy, among few and among very many endpoints?
+    Pick(pick::Args),
     /// Serves the greeter for the other questions until its standard input ends.
     #[command(hide = true)]
     Serve(servers::Args),
@@ -86,6 +89,7 @@ const ALL: &[(&str, &[&str])] = &[
         "What does it cost when one endpoint of very many changes?",
         &["update"],
     ),
+    ("What does one pick cost?", &["pick"]),
 ];
 
 fn main() -> Result<()> {
@@ -118,6 +122,7 @@ fn ask(question: Question) -> Result<()> {
         Question::Throughput(args) => throughput::run(&args),
         Question::Memory(args) => memory::run(&args),
         Question::Update(args) => update::run(&args),
+        Question::Pick(args) => pick::run(&args),
         Question::Serve(args) => servers::serve(&args),
         Question::Client(job) => client::run(&job),
         Question::Hold(args) => memory::hold(&args),

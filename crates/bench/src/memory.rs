@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 /// Policies that leave endpoints idle.
-const POLICIES: [&str; 1] = ["pick_first"];
+const POLICIES: [&str; 2] = ["pick_first", "ring_hash"];
 
 /// What is held while it is measured.
 #[derive(Debug, Clone, clap::Args)]

@@ -37,15 +37,9 @@ pub(crate) enum Peer {
     InMemory,
 }
 
-/// Whether the full channel detects outliers (gRFC A50) as well.
-const OUTLIER_DETECTION: bool = false;
-
 /// What a full channel is.
-pub(crate) const FULL: &str = if OUTLIER_DETECTION {
-    "round robin; full is with a deadline and a retry policy for each call, and outlier detection"
-} else {
-    "round robin; full is with a deadline and a retry policy for each call"
-};
+pub(crate) const FULL: &str =
+    "round robin; full is with a deadline and a retry policy for each call, and outlier detection";
 
 impl Peer {
     pub(crate) fn name(self) -> &'static str {
@@ -117,7 +111,7 @@ pub(crate) fn tonic_balance(addresses: &[String]) -> Result<Channel> {
 pub(crate) async fn balanced(addresses: &[String], full: bool) -> Result<balance::Channel> {
     let mut builder = balance::Channel::builder(format!("static:///{}", addresses.join(",")));
     if full {
-        builder = builder.service_config(service_config());
+        builder = builder.service_config(SERVICE_CONFIG);
     }
     let channel = builder.build()?;
     let mut state = channel.state();
@@ -127,19 +121,16 @@ pub(crate) async fn balanced(addresses: &[String], full: bool) -> Result<balance
     Ok(channel)
 }
 
-fn service_config() -> String {
-    let balancing = if OUTLIER_DETECTION {
-        r#"{"outlier_detection":{"interval":"1s","successRateEjection":{},"failurePercentageEjection":{},
-            "childPolicy":[{"round_robin":{}}]}}"#
-    } else {
-        r#"{"round_robin":{}}"#
-    };
-    format!(
-        r#"{{"loadBalancingConfig":[{balancing}],"methodConfig":[{{"name":[{{}}],"timeout":"10s","retryPolicy":{{
-            "maxAttempts":3,"initialBackoff":"0.05s","maxBackoff":"1s","backoffMultiplier":2,
-            "retryableStatusCodes":["UNAVAILABLE"]}}}}]}}"#
-    )
-}
+/// What [`FULL`] says.
+const SERVICE_CONFIG: &str = r#"{
+    "loadBalancingConfig": [{"outlier_detection": {
+        "interval": "1s", "successRateEjection": {}, "failurePercentageEjection": {}, "childPolicy": [{"round_robin": {}}]
+    }}],
+    "methodConfig": [{"name": [{}], "timeout": "10s", "retryPolicy": {
+        "maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "1s", "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"]
+    }}]
+}"#;
 
 /// Answers with the request's own bytes, in the headers and trailers that the servers send: what is allocated over it is
 /// the request's and the response's own.

@@ -8,9 +8,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Self {
+    pub(crate) fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
         Self {
-            rows: vec![header.map(str::to_owned).into()],
+            rows: vec![header.into_iter().map(Into::into).collect()],
         }
     }
 

@@ -11,6 +11,7 @@ use balance::Channel;
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime,
+    sync::watch,
     time::{Instant, interval, sleep, timeout},
 };
 
@@ -40,7 +41,7 @@ pub(crate) struct Args {
 }
 
 /// Policies that connect to every endpoint.
-const POLICIES: [&str; 1] = ["round_robin"];
+const POLICIES: [&str; 3] = ["round_robin", "weighted_random", "least_request"];
 
 /// What follows the registry.
 #[derive(Debug, clap::Args)]
@@ -60,9 +61,11 @@ pub(crate) struct FollowArgs {
 
 /// CPU time, in percent of a core.
 #[derive(Debug, Serialize, Deserialize)]
-struct Cpu {
+struct Figures {
     quiet: f64,
     changing: f64,
+    /// How often the picker was rebuilt a second, while something changed.
+    rebuilds: f64,
 }
 
 /// Measures all policies and prints the table.
@@ -76,17 +79,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.seconds
     );
     let bar = progress(POLICIES.len() + 1);
-    let mut table = Table::new(["", "% of a core, nothing changes", "% of a core, changes"]);
+    let mut table = Table::new([
+        "",
+        "% of a core, nothing changes",
+        "% of a core, changes",
+        "rebuilds a second",
+    ]);
     for policy in std::iter::once(None).chain(POLICIES.map(Some)) {
         bar.set_message(policy.unwrap_or("no channel"));
-        let cpu = in_a_process(args, policy, port)?;
+        let figures = in_a_process(args, policy, port)?;
         table.row([
             match policy {
                 Some(policy) => format!("a channel with {policy}"),
                 None => "no channel: the registry and its watch".to_owned(),
             },
-            format!("{:.1}", cpu.quiet),
-            format!("{:.1}", cpu.changing),
+            format!("{:.1}", figures.quiet),
+            format!("{:.1}", figures.changing),
+            match policy {
+                Some(_) => format!("{:.0}", figures.rebuilds),
+                None => String::new(),
+            },
         ]);
         bar.inc(1);
     }
@@ -95,7 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn in_a_process(args: &Args, policy: Option<&str>, port: u16) -> Result<Cpu> {
+fn in_a_process(args: &Args, policy: Option<&str>, port: u16) -> Result<Figures> {
     let mut command = Command::new(env::current_exe()?);
     command.arg("follow");
     for (name, value) in [
@@ -119,20 +131,43 @@ pub(crate) fn follow(args: &FollowArgs) -> Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let cpu = runtime.block_on(async {
+    let figures = runtime.block_on(async {
         let mut fleet = Fleet::register(args.endpoints, args.port).await?;
         let _watch = fleet.watch().await?;
-        let _channel = match &args.policy {
+        let channel = match &args.policy {
             Some(policy) => Some(connected(&fleet, policy, args.endpoints).await?),
             None => None,
         };
-        anyhow::Ok(Cpu {
-            quiet: quiet(args.seconds).await?,
-            changing: changing(&mut fleet, args.rate, args.seconds).await?,
+        let quiet = quiet().await?;
+        let rebuilds = async {
+            match &channel {
+                Some(channel) => count(channel.rebuilds(), args.seconds).await,
+                None => 0,
+            }
+        };
+        let changing = changing(&mut fleet, args.rate, args.seconds);
+        let (changing, rebuilds) = tokio::join!(changing, rebuilds);
+        anyhow::Ok(Figures {
+            quiet,
+            changing: changing?,
+            rebuilds: f64::from(rebuilds) / f64::from(args.seconds),
         })
     })?;
-    println!("{}", serde_json::to_string(&cpu)?);
+    println!("{}", serde_json::to_string(&figures)?);
     Ok(())
+}
+
+/// How often it changes in so many seconds.
+async fn count(mut changes: watch::Receiver<()>, seconds: u32) -> u32 {
+    let mut count = 0;
+    let counting = async {
+        while changes.changed().await.is_ok() {
+            count += 1;
+        }
+    };
+    // The end of time is the end of the count.
+    let _ = timeout(Duration::from_secs(seconds.into()), counting).await;
+    count
 }
 
 /// A channel with a connection to each of so many endpoints.
@@ -158,9 +193,9 @@ async fn connected(fleet: &Fleet, policy: &str, endpoints: u32) -> Result<Channe
     Ok(channel)
 }
 
-async fn quiet(seconds: u32) -> Result<f64> {
+async fn quiet() -> Result<f64> {
     let before = (cpu_time()?, Instant::now());
-    sleep(Duration::from_secs(seconds.into())).await;
+    sleep(Duration::from_secs(3)).await;
     percent_since(before)
 }
 
