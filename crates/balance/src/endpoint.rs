@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use registry::{Instance, Zone};
+use tokio::time::Instant;
 
 use crate::{
     load::Load,
+    policy::LoadReports,
     subchannel::{Subchannel, SubchannelContext},
 };
 
@@ -94,6 +96,12 @@ impl Endpoint {
     /// itself when no answers come.
     pub fn peak_latency(&self) -> Option<Duration> {
         self.load.peak_latency()
+    }
+
+    /// What its server's load reports make it weigh, while they count.
+    pub(crate) fn load_report_weight(&self, reports: &LoadReports, now: Instant) -> Option<f64> {
+        let reported = self.load.reported();
+        reported.get(now, reports.blackout, reports.expiration)
     }
 
     /// Whether a connection of it takes calls now, as far as is known; one atomic load.

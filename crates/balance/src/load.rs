@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     endpoint::Endpoint,
+    orca::ReportedWeight,
     outlier::{Counts, Ended, Tally, Verdict},
     policy::ewma::PeakEwma,
 };
@@ -34,11 +35,13 @@ pub(crate) struct Load {
     /// In nanoseconds, a moving average; 0 before the first.
     latency: AtomicU64,
     peak: PeakEwma,
+    reported: ReportedWeight,
     since: Instant,
 }
 
 impl Default for Load {
     fn default() -> Self {
+        let since = Instant::now();
         Self {
             in_flight: AtomicUsize::default(),
             picks: AtomicU64::default(),
@@ -47,7 +50,8 @@ impl Default for Load {
             suspicious: AtomicBool::default(),
             latency: AtomicU64::default(),
             peak: PeakEwma::new(PEAK_DECAY),
-            since: Instant::now(),
+            reported: ReportedWeight::new(since),
+            since,
         }
     }
 }
@@ -85,6 +89,11 @@ impl Load {
     /// Whether too many calls have failed in a row since this was last asked.
     pub(crate) fn take_suspicion(&self) -> bool {
         self.suspicious.load(Ordering::Relaxed) && self.suspicious.swap(false, Ordering::Relaxed)
+    }
+
+    /// What the server's load reports make the endpoint weigh.
+    pub(crate) fn reported(&self) -> &ReportedWeight {
+        &self.reported
     }
 
     fn answered_in(&self, elapsed: Duration) {

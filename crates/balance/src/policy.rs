@@ -18,8 +18,9 @@ mod ring_hash;
 mod round_robin;
 mod table;
 mod weighted;
+mod weighted_round_robin;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
@@ -205,6 +206,8 @@ pub struct Plan {
     pub connect: Vec<Arc<Endpoint>>,
     /// Those whose connections are not needed any more.
     pub rest: Vec<Arc<Endpoint>>,
+    /// When to plan again though nothing has changed.
+    pub again: Option<Duration>,
 }
 
 impl Plan {
@@ -215,6 +218,7 @@ impl Plan {
             picker,
             connect: Vec::new(),
             rest: Vec::new(),
+            again: None,
         }
     }
 
@@ -240,6 +244,15 @@ impl Plan {
         }
     }
 
+    /// The same, and the policy plans again after so long, though nothing has changed until then.
+    #[must_use]
+    pub fn again_in(self, period: Duration) -> Self {
+        Self {
+            again: Some(period),
+            ..self
+        }
+    }
+
     /// The same, and `endpoints` need no connection any more.
     #[must_use]
     pub fn resting(self, endpoints: Vec<Arc<Endpoint>>) -> Self {
@@ -250,11 +263,29 @@ impl Plan {
     }
 }
 
+/// What a policy wants to know of the loads that servers report (ORCA, gRFC A51), and for how long a report counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadReports {
+    /// How often servers are asked to report out of band; with each response where it is `None`.
+    pub out_of_band: Option<Duration>,
+    /// Reports must have come for so long before they count.
+    pub blackout: Duration,
+    /// The last report counts for so long.
+    pub expiration: Duration,
+    /// How much an error a call adds to the utilization, 0 or more.
+    pub error_penalty: f64,
+}
+
 /// Chooses which endpoints to connect, and how to choose among them.
 pub trait Policy: Send {
     /// Looks at the endpoints; called whenever one comes, goes or changes its state. What must outlive a picker, such as
     /// whose turn it is, is kept in `self`.
     fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan;
+
+    /// What the policy wants to know of the loads that servers report; by default nothing, and no server is asked.
+    fn load_reports(&self) -> Option<LoadReports> {
+        None
+    }
 }
 
 /// Makes calls wait for the next picker.

@@ -1,6 +1,7 @@
 //! The one task that keeps a channel's endpoints: follows the resolution and the subchannels, and publishes pickers.
 
 use std::{
+    future::pending,
     sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
@@ -47,6 +48,8 @@ pub(super) struct Driver {
     idleness: Idleness,
     unresolved: Option<Unresolved>,
     freshness: Freshness,
+    /// When the policy plans again though nothing changes.
+    again: Option<Duration>,
 }
 
 impl Driver {
@@ -83,6 +86,7 @@ impl Driver {
             shared,
             unresolved: Some(Unresolved::NotYet),
             freshness: Freshness::Starting,
+            again: None,
         }
     }
 
@@ -109,6 +113,7 @@ impl Driver {
                 () = self.ejection.due() => {}
                 () = self.idleness.due() => self.look_for_calls(),
                 () = release(&self.entries) => {}
+                () = after(self.again) => {}
                 () = &mut closed => break,
             }
         }
@@ -159,6 +164,7 @@ impl Driver {
         self.ejection.look(&mut self.entries);
         self.entries.show();
         let plan = self.plan();
+        self.again = plan.again;
         for endpoint in &plan.connect {
             endpoint.subchannel().connect();
         }
@@ -206,7 +212,15 @@ impl Driver {
 async fn release(entries: &Entries) {
     match entries.next_release() {
         Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
+        None => pending().await,
+    }
+}
+
+/// Waits for so long; for ever where there is no end. Cancellation safe.
+async fn after(period: Option<Duration>) {
+    match period {
+        Some(period) => sleep(period).await,
+        None => pending().await,
     }
 }
 

@@ -12,7 +12,8 @@ use registry::{Address, Instance, ServiceName, Weight};
 use serde_json::Value;
 
 use super::{
-    CallInfo, Candidate, ConnectivityState, Endpoint, Endpoints, Pick, Plan, Policies, Policy,
+    CallInfo, Candidate, ConnectivityState, Endpoint, Endpoints, LoadReports, Pick, Plan, Policies,
+    Policy,
 };
 use crate::{load::InFlight, options::HashKey, status::Code};
 

@@ -5,7 +5,10 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Policy, least_request, maglev, peak_ewma, pick_first, random, ring_hash, round_robin};
+use super::{
+    Policy, least_request, maglev, peak_ewma, pick_first, random, ring_hash, round_robin,
+    weighted_round_robin,
+};
 
 /// Makes policies with settings that have been read.
 type Make = Arc<dyn Fn() -> Box<dyn Policy> + Send + Sync>;
@@ -168,6 +171,10 @@ impl Default for Policies {
         policies.built_in(
             &["ring_hash", "ring_hash_experimental"],
             ring_hash::RingHash::new,
+        );
+        policies.built_in(
+            &["weighted_round_robin", "weighted_round_robin_experimental"],
+            weighted_round_robin::WeightedRoundRobin::new,
         );
         policies.built_in(&["maglev"], maglev::Maglev::new);
         policies

@@ -1,8 +1,10 @@
 //! What the policies' settings say, and which are refused.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::Policies;
+use super::{Endpoints, LoadReports, Policies};
 
 fn refusal(name: &str, settings: Value) -> (String, String) {
     let bad = Policies::default()
@@ -24,6 +26,8 @@ fn each_policy_is_known_by_its_name_and_by_grpcs_own() {
         "ring_hash",
         "ring_hash_experimental",
         "maglev",
+        "weighted_round_robin",
+        "weighted_round_robin_experimental",
     ];
     for name in names {
         let config = Policies::default()
@@ -118,4 +122,35 @@ fn a_large_number_is_taken_as_the_standards_say() {
     ] {
         assert!(Policies::default().config(name, settings).is_ok(), "{name}");
     }
+}
+
+#[test]
+fn a58s_defaults_hold_and_weights_are_not_looked_at_too_often() {
+    let asked = |settings| {
+        let config = Policies::default().config("weighted_round_robin", settings);
+        let mut policy = config
+            .expect("good settings")
+            .expect("a known name")
+            .build();
+        let again = policy.plan(&Endpoints::new(&[])).again;
+        (policy.load_reports().expect("reports are used"), again)
+    };
+    let (reports, again) = asked(json!({}));
+    assert_eq!(again, Some(Duration::from_secs(1)));
+    let defaults = LoadReports {
+        out_of_band: None,
+        blackout: Duration::from_secs(10),
+        expiration: Duration::from_mins(3),
+        error_penalty: 1.0,
+    };
+    assert_eq!(reports, defaults);
+    let (reports, again) =
+        asked(json!({"enableOobLoadReport": true, "weightUpdatePeriod": "0.01s"}));
+    assert_eq!(
+        (reports.out_of_band, again),
+        (
+            Some(Duration::from_secs(10)),
+            Some(Duration::from_millis(100))
+        )
+    );
 }

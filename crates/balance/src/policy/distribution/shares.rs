@@ -1,8 +1,12 @@
 //! Policies that look at nothing but weights.
 
-use serde_json::json;
+use std::time::Duration;
 
-use super::{counts, endpoints, policy, ready, unkeyed, worst};
+use serde_json::json;
+use tokio::time::{Instant, advance};
+
+use super::{Arc, Endpoint, counts, endpoints, policy, ready, unkeyed, worst};
+use crate::orca::LoadReport;
 
 const CALLS: usize = 100_000;
 
@@ -56,4 +60,62 @@ fn least_request_heeds_weights_where_nobody_is_loaded() {
     let weights = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
     assert!(worst_at_rest("least_request", &weights) < 0.1);
     assert!(worst_while_flapping("least_request", &weights) < 0.1);
+}
+
+#[test]
+fn turns_heed_weights() {
+    let weights = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    // Each entry errs by a turn at most: one of 1,818.
+    assert!(worst_at_rest("weighted_round_robin", &weights) < 0.001);
+    // 100 stretches of 500, each cut at both ends: up to two of the lightest's 9.
+    assert!(worst_while_flapping("weighted_round_robin", &weights) < 0.25);
+    assert!(worst_at_rest("weighted_round_robin", &[1, 1000]) < 0.03);
+}
+
+/// A server that reports so many calls a second at full load.
+fn report(endpoint: &Arc<Endpoint>, rps: f64) {
+    let report = LoadReport {
+        application_utilization: 1.0,
+        rps_fractional: rps,
+        ..LoadReport::default()
+    };
+    endpoint
+        .load()
+        .reported()
+        .update(&report, 1.0, Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_reports_go_before_the_registry_from_the_blackout_to_the_expiration() {
+    let all = endpoints(&[1, 1, 2]);
+    let mut policy = policy(
+        "weighted_round_robin",
+        json!({"blackoutPeriod": "5s", "weightExpirationPeriod": "60s"}),
+    );
+    let mut shares = || {
+        let plan = ready(&mut *policy, &all);
+        assert_eq!(
+            plan.again,
+            Some(Duration::from_secs(1)),
+            "weights are looked at each second"
+        );
+        counts(&all, (0..1000).map(|_| unkeyed(&plan)))
+    };
+    let near = |found: Vec<u32>, due: [u32; 3]| {
+        assert!(
+            found
+                .iter()
+                .zip(due)
+                .all(|(found, due)| found.abs_diff(due) <= 2),
+            "{found:?} for {due:?}"
+        );
+    };
+    report(&all[0], 100.0);
+    report(&all[1], 300.0);
+    near(shares(), [250, 250, 500]);
+    advance(Duration::from_secs(5)).await;
+    // The third has no reports, and twice the registry's weight of the others: twice their mean.
+    near(shares(), [125, 375, 500]);
+    advance(Duration::from_secs(55)).await;
+    near(shares(), [250, 250, 500]);
 }
