@@ -2,6 +2,7 @@
 
 mod admission;
 mod attempt;
+mod attempts;
 #[cfg(feature = "bench")]
 mod bench;
 mod builder;
@@ -43,6 +44,7 @@ use stats::Stats;
 use crate::{
     endpoint::Endpoint,
     policy::Picker,
+    retry::Throttle,
     service_config::ServiceConfig,
     subchannel::ConnectivityState,
     target::Target,
@@ -69,7 +71,7 @@ struct Shared {
     target: Target,
     authority: Authority,
     user_agent: HeaderValue,
-    config: ArcSwap<ServiceConfig>,
+    in_force: ArcSwap<InForce>,
     stats: Arc<Stats>,
     connect: ConnectOptions,
     admission: Arc<Admission>,
@@ -99,6 +101,30 @@ impl Shared {
             *before = state;
             changed
         });
+    }
+}
+
+/// The service config that calls go by.
+#[derive(Default)]
+struct InForce {
+    config: ServiceConfig,
+    /// The tokens that its `retryThrottling` counts.
+    throttle: Option<Arc<Throttle>>,
+}
+
+impl InForce {
+    /// Another config after `before`, whose tokens it goes on with.
+    fn after(before: &Self, config: ServiceConfig) -> Self {
+        let throttle = config
+            .retry_throttling
+            .map(|settings| match &before.throttle {
+                Some(throttle) => throttle.with_settings(settings),
+                None => Throttle::new(settings),
+            });
+        Self {
+            throttle: throttle.map(Arc::new),
+            config,
+        }
     }
 }
 

@@ -124,6 +124,11 @@ impl InFlight {
         Self { endpoint, since }
     }
 
+    /// Where the attempt is.
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
     /// Tells what came of the attempt. One that is dropped untold, because its caller or its deadline gave it up, says
     /// nothing of the endpoint.
     pub(crate) fn ended(&self, how: Ended) {

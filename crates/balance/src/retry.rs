@@ -1,8 +1,6 @@
 //! When a call is tried again (gRFC A6), and after how long.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "calls take it up next"))]
 mod hedges;
-#[cfg_attr(not(test), expect(dead_code, reason = "calls take it up next"))]
 mod throttle;
 
 use std::time::Duration;
@@ -14,7 +12,6 @@ use crate::{
     status::{Code, Status},
 };
 
-#[expect(unused_imports, reason = "calls take it up next")]
 pub(crate) use hedges::Hedges;
 pub(crate) use throttle::Throttle;
 
@@ -30,19 +27,12 @@ pub(crate) struct Tries {
     failed: u32,
     /// Retries since the server last said when to come back: its word starts the backoff anew.
     backoffs: u32,
-    /// Whether the one transparent retry was made that a call gets which a server had seen and not processed.
-    transparent: bool,
 }
 
 impl Tries {
     /// How many attempts there were that count.
     pub(crate) fn previous(&self) -> u32 {
         self.failed
-    }
-
-    /// Whether a call that a server refused before any application saw it may be tried again at once: the first time.
-    pub(crate) fn transparently(&mut self) -> bool {
-        !std::mem::replace(&mut self.transparent, true)
     }
 
     /// How long to wait before the next try of a call that failed, or `None` when that was the last.
@@ -201,13 +191,6 @@ mod tests {
         assert_eq!(after("25"), Some(Duration::from_millis(25)));
         assert_eq!(after("-1"), None);
         assert_eq!(after("soon"), None);
-    }
-
-    #[test]
-    fn a_call_that_was_refused_is_tried_transparently_once() {
-        let mut tries = Tries::default();
-        assert!(tries.transparently());
-        assert!(!tries.transparently());
     }
 
     #[test]

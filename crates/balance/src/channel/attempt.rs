@@ -1,4 +1,4 @@
-//! One try of a call on one endpoint.
+//! One attempt of a call, which goes elsewhere by itself as long as no application has seen it.
 
 use std::sync::Arc;
 
@@ -8,125 +8,150 @@ use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 use registry::Cause;
 
-use super::{admission::Admitted, pick::Picked};
+use super::{Shared, admission::Admitted, call::Call, pick::Picked};
 use crate::{
-    endpoint::Endpoint,
-    load::InFlight,
     options::ServedBy,
     outlier::Ended,
     retry::Failure,
     status::{Code, Status},
-    transport::{
-        Deadline, GRPC_TIMEOUT, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody,
-        Stream,
-    },
+    transport::{Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody},
 };
-
-pub(super) struct Attempt {
-    endpoint: Arc<Endpoint>,
-    stream: Stream,
-    request: http::Request<()>,
-}
 
 /// What came of an attempt.
 pub(super) enum Outcome {
     /// The server answers, and the call is committed to it; or the answer is final.
     Answered(Answer),
-    /// The request never left: it goes elsewhere, as often as need be.
-    NeverLeft,
-    /// The server says that no application has seen the request: it goes elsewhere, once.
-    Unprocessed(Status),
     /// The attempt failed before it was committed to. The answer, when there was one, is what the caller gets unless
     /// there is another attempt.
     Failed(Failure, Option<Answer>),
+}
+
+/// What came of sending the request once.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for an instant, and nearly always it is the large one"
+)]
+enum Sent {
+    /// It never left: it goes elsewhere, as often as need be.
+    NeverLeft,
+    /// The server says that no application has seen it: it goes elsewhere, once.
+    Unprocessed(Status),
+    Ended(Outcome),
 }
 
 /// A response, and what its body needs.
 pub(super) struct Answer {
     head: http::response::Parts,
     stream: RecvStream,
-    peer: Arc<str>,
+    /// Which sending of the request it answers.
+    sending: u32,
     trailers_only: bool,
     held: Held,
 }
 
-impl Attempt {
-    pub(super) fn begin(Picked { endpoint, stream }: Picked, request: http::Request<()>) -> Self {
-        Self {
-            endpoint,
-            stream,
-            request,
-        }
-    }
-
-    /// Makes it; `number` is its own among those that send this body.
-    pub(super) async fn run<B>(self, body: &RequestBody<B>, number: u32) -> Outcome
+impl Shared {
+    /// Makes an attempt, after `previous` others. An error is what there is to say when there is no endpoint to try.
+    ///
+    /// What was refused unseen is sent again, once (A6's transparent retry); what never left always.
+    pub(super) async fn attempt<B>(
+        &self,
+        call: &Call,
+        body: &RequestBody<B>,
+        previous: u32,
+    ) -> Result<Outcome, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let Self {
-            endpoint,
-            stream,
-            request,
-        } = self;
-        let with_deadline = request.headers().contains_key(GRPC_TIMEOUT);
-        let (response, send) = match stream.open(request) {
+        loop {
+            call.is_queued(true);
+            let tried = call.tried();
+            let to = self.pick(&call.info(&tried), call.wait_for_ready).await?;
+            call.is_queued(false);
+            let endpoint = to.endpoint.serial();
+            let hedged = call.is_hedged();
+            if hedged {
+                call.goes_to(endpoint);
+            }
+            let outcome = match call.send(to, body, previous).await {
+                Sent::NeverLeft => continue,
+                Sent::Ended(answered @ Outcome::Answered(_)) => return Ok(answered),
+                Sent::Ended(failed) => Some(failed),
+                Sent::Unprocessed(_) if body.is_replayable() && call.transparently() => None,
+                Sent::Unprocessed(status) => Some(Outcome::Failed(status.into(), None)),
+            };
+            if !hedged {
+                call.goes_to(endpoint);
+            }
+            if let Some(failed) = outcome {
+                return Ok(failed);
+            }
+        }
+    }
+}
+
+impl Call {
+    async fn send<B>(
+        &self,
+        Picked { endpoint, stream }: Picked,
+        body: &RequestBody<B>,
+        previous: u32,
+    ) -> Sent
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        let (response, send) = match stream.open(self.head.request(self.until, previous)) {
             Ok(opened) => opened,
-            Err(NotOpened::ConnectionClosed) => return Outcome::NeverLeft,
+            Err(NotOpened::ConnectionClosed) => return Sent::NeverLeft,
             Err(NotOpened::BadRequest(error)) => {
                 let status = Status::from_h2(stream.connection().peer(), &error);
-                return Outcome::Failed(status.into(), None);
+                return Sent::Ended(Outcome::Failed(status.into(), None));
             }
         };
-        let instance = Arc::clone(endpoint.instance());
-        let in_flight = InFlight::count(endpoint);
-        let upload = match body.send(send, number) {
-            Ok(upload) => upload,
-            Err(error) => return unanswered(&stream, &in_flight, &error),
-        };
+        let mut held = Held::new(stream, endpoint, self.until, self.throttle.clone());
+        let sending = self.next_sending();
+        match body.send(send, sending) {
+            Ok(upload) => held.upload(upload),
+            Err(error) => return unanswered(held, &error),
+        }
         match response.await {
-            Ok(response) => answered(
-                response,
-                ServedBy(instance),
-                Held {
-                    upload,
-                    stream,
-                    in_flight,
-                    with_deadline,
-                },
-            ),
+            Ok(response) => Sent::Ended(answered(response, sending, held)),
             Err(error) => match body.failure() {
-                // Not the endpoint's failure: it is not counted as one.
-                Some(status) => Outcome::Failed(status.into(), None),
-                None => unanswered(&stream, &in_flight, &error),
+                Some(status) => {
+                    held.ended(Ended::ByCaller);
+                    Sent::Ended(Outcome::Failed(status.into(), None))
+                }
+                None => unanswered(held, &error),
             },
         }
     }
 }
 
-fn answered(response: http::Response<RecvStream>, by: ServedBy, held: Held) -> Outcome {
+fn answered(response: http::Response<RecvStream>, sending: u32, mut held: Held) -> Outcome {
     let (mut parts, stream) = response.into_parts();
-    let peer = held.stream.connection().peer();
     let content = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_grpc = content.is_some_and(|value| value.starts_with(b"application/grpc"));
     let code = Code::in_headers(&parts.headers);
-    if code.is_none() && (parts.status != StatusCode::OK || !is_grpc) {
-        let status = Status::from_http(peer, parts.status);
-        held.in_flight.ended(Ended::NotGrpc(parts.status));
-        return Outcome::Failed(status.into(), None);
+    match code {
+        Some(code) => held.answered(code),
+        None if parts.status != StatusCode::OK || !is_grpc => {
+            held.ended(Ended::NotGrpc(parts.status));
+            let status = Status::from_http(held.peer(), parts.status);
+            return Outcome::Failed(status.into(), None);
+        }
+        None => {}
     }
-    if let Some(code) = code {
-        held.answered(code);
-    }
-    parts.extensions.insert(by);
+    parts
+        .extensions
+        .insert(ServedBy(Arc::clone(held.endpoint().instance())));
     let failure = code
         .filter(|code| *code != Code::Ok)
         .map(|code| Failure::in_trailers(code, &parts.headers));
     let answer = Answer {
         head: parts,
         stream,
-        peer: Arc::clone(peer),
+        sending,
         trailers_only: code.is_some(),
         held,
     };
@@ -137,41 +162,39 @@ fn answered(response: http::Response<RecvStream>, by: ServedBy, held: Held) -> O
 }
 
 /// What the end of a stream means that came before any response.
-fn unanswered(stream: &Stream, in_flight: &InFlight, error: &h2::Error) -> Outcome {
-    let status = Status::from_h2(stream.connection().peer(), error);
+fn unanswered(mut held: Held, error: &h2::Error) -> Sent {
+    let status = Status::from_h2(held.peer(), error);
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     // h2 ends with a GOAWAY just the streams above its last id, which the server will never look at.
     if refused || (error.is_go_away() && error.is_remote()) {
-        in_flight.ended(Ended::Unprocessed);
-        Outcome::Unprocessed(status)
+        held.ended(Ended::Unprocessed);
+        Sent::Unprocessed(status)
     } else {
-        in_flight.ended(Ended::Broken(status.code));
-        Outcome::Failed(status.into(), None)
+        held.ended(Ended::Broken(status.code));
+        Sent::Ended(Outcome::Failed(status.into(), None))
     }
 }
 
 impl Answer {
+    /// Which sending of the request it answers.
+    pub(super) fn sending(&self) -> u32 {
+        self.sending
+    }
+
     pub(super) fn into_response(
         self,
+        messages: Messages,
         deadline: Option<Deadline>,
         admitted: Admitted,
     ) -> http::Response<ResponseBody> {
-        let Self {
-            head,
-            stream,
-            peer,
-            trailers_only,
-            held,
-        } = self;
         let receiving = Receiving {
-            stream,
-            peer,
-            trailers_only,
-            messages: Messages::default(),
-            held,
+            stream: self.stream,
+            trailers_only: self.trailers_only,
+            messages,
+            held: self.held,
             _admitted: admitted,
         };
         let body = ResponseBody::new(receiving, deadline);
-        http::Response::from_parts(head, body)
+        http::Response::from_parts(self.head, body)
     }
 }

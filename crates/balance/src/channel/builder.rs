@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Admission, Channel, Inner, Published, Shared,
+    Admission, Channel, InForce, Inner, Published, Shared,
     conduct::{ConfigSource, Options},
     driver::Driver,
 };
@@ -219,7 +219,7 @@ impl Builder {
                 "grpc-rust-balance/",
                 env!("CARGO_PKG_VERSION")
             )),
-            config: ArcSwap::from_pointee(config.clone()),
+            in_force: ArcSwap::from_pointee(InForce::after(&InForce::default(), config.clone())),
             stats: Arc::default(),
             connect: self.connect,
             admission: Arc::new(Admission::new(self.max_calls_in_flight)),

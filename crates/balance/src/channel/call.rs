@@ -1,9 +1,9 @@
-//! One call: its deadline, its attempts, its response.
+//! One call: what holds for it, its deadline, its response.
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -11,31 +11,36 @@ use std::{
 use bytes::Bytes;
 use http_body::Body;
 use registry::Cause;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{
-    Shared,
-    attempt::{Answer, Attempt, Outcome},
-    head::Head,
-};
+use super::{Shared, attempt::Answer, head::Head};
 use crate::{
     options::{Affinity, HashKey, WaitForReady},
     policy::CallInfo,
-    retry::Tries,
+    retry::Throttle,
     service_config::MethodConfig,
     status::{Code, Status},
-    transport::{Deadline, REPLAY_BUFFER, RequestBody, ResponseBody},
+    transport::{Deadline, MessageLimit, Messages, REPLAY_BUFFER, RequestBody, ResponseBody},
 };
 
 /// A call, apart from its body.
-struct Call {
-    head: Head,
-    method: Option<Arc<MethodConfig>>,
-    wait_for_ready: bool,
+pub(super) struct Call {
+    pub(super) head: Head,
+    pub(super) method: Option<Arc<MethodConfig>>,
+    pub(super) throttle: Option<Arc<Throttle>>,
+    pub(super) wait_for_ready: bool,
     hash_key: Option<HashKey>,
     affinity: Option<Affinity>,
     /// When the call is over; told to each server as what is then left.
-    until: Option<Instant>,
+    pub(super) until: Option<Instant>,
+    /// The endpoints of its attempts that have ended or are under way, by serial.
+    tried: Mutex<Vec<u64>>,
+    /// How often its request was sent.
+    sent: AtomicU32,
+    /// Whether the one transparent retry was made that a call gets which a server had seen and not processed.
+    retried_transparently: AtomicBool,
+    /// Whether it waits for an endpoint, and for nothing else.
+    queued: AtomicBool,
 }
 
 impl Shared {
@@ -46,15 +51,27 @@ impl Shared {
         B::Error: Into<Cause>,
     {
         let (parts, body) = request.into_parts();
-        let priority = parts.extensions.get().copied().unwrap_or_default();
-        let admitted = match self.admission.enter(priority) {
+        let options = &parts.extensions;
+        let admitted = match self
+            .admission
+            .enter(options.get().copied().unwrap_or_default())
+        {
             Ok(admitted) => admitted,
             Err(refused) => return refused.to_response(),
         };
-        let method = self.config.load().method(parts.uri.path()).cloned();
-        let wait_for_ready = parts.extensions.get().map(|WaitForReady(wanted)| *wanted);
-        let hash_key = parts.extensions.get().copied();
-        let affinity = parts.extensions.get().cloned();
+        let in_force = self.in_force.load();
+        let method = in_force.config.method(parts.uri.path()).cloned();
+        let wait_for_ready = match options.get() {
+            Some(WaitForReady(wanted)) => *wanted,
+            None => method
+                .as_ref()
+                .and_then(|method| method.wait_for_ready)
+                .unwrap_or(false),
+        };
+        let (hash_key, affinity) = (options.get().copied(), options.get().cloned());
+        let repeats = method.as_ref().is_some_and(|method| method.repeats());
+        let throttle = in_force.throttle.as_ref().filter(|_| repeats).cloned();
+        drop(in_force);
         let head = Head::new(parts.uri, parts.headers, &self.authority, &self.user_agent);
         let configured = method.as_ref().and_then(|method| method.timeout);
         // The earlier of the two counts (grpc/grpc `doc/service_config.md`).
@@ -62,79 +79,44 @@ impl Shared {
         let mut deadline = timeout.and_then(Deadline::after);
         let call = Call {
             head,
-            wait_for_ready: wait_for_ready
-                .or_else(|| method.as_ref().and_then(|method| method.wait_for_ready))
-                .unwrap_or(false),
             method,
+            throttle,
+            wait_for_ready,
             hash_key,
             affinity,
             until: deadline.as_ref().map(Deadline::at),
+            tried: Mutex::default(),
+            sent: AtomicU32::new(0),
+            retried_transparently: AtomicBool::new(false),
+            queued: AtomicBool::new(false),
         };
-        let picked = AtomicBool::new(false);
-        match Deadline::bound(deadline.as_mut(), self.attempts(&call, body, &picked)).await {
-            Ok(Ok(answer)) => answer.into_response(deadline, admitted),
+        match Deadline::bound(deadline.as_mut(), self.answer(&call, body)).await {
+            Ok(Ok(answer)) => answer.into_response(call.response_limit(), deadline, admitted),
             Ok(Err(status)) => status.to_response(),
             Err(_expired) => self
-                .expired(&call, timeout.unwrap_or_default(), picked.into_inner())
+                .expired(&call, timeout.unwrap_or_default())
                 .to_response(),
         }
     }
 
-    async fn attempts<B>(&self, call: &Call, body: B, picked: &AtomicBool) -> Result<Answer, Status>
+    async fn answer<B>(&self, call: &Call, body: B) -> Result<Answer, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let body = RequestBody::prepare(body, REPLAY_BUFFER, None)?;
-        let mut tries = Tries::default();
-        let mut elsewhere = Vec::new();
-        let mut number = 0;
-        loop {
-            number += 1;
-            picked.store(false, Ordering::Relaxed);
-            let to = self
-                .pick(&call.info(&elsewhere), call.wait_for_ready)
-                .await?;
-            picked.store(true, Ordering::Relaxed);
-            let endpoint = to.endpoint.serial();
-            let attempt = Attempt::begin(to, call.head.request(call.until, tries.previous()));
-            let (failure, answer) = match attempt.run(&body, number).await {
-                Outcome::Answered(answer) => {
-                    body.commit(number);
-                    return Ok(answer);
-                }
-                Outcome::NeverLeft => continue,
-                Outcome::Unprocessed(_) if body.is_replayable() && tries.transparently() => {
-                    elsewhere.push(endpoint);
-                    continue;
-                }
-                Outcome::Unprocessed(status) => (status.into(), None),
-                Outcome::Failed(failure, answer) => (failure, answer),
-            };
-            elsewhere.push(endpoint);
-            let policy = call
-                .method
-                .as_ref()
-                .and_then(|method| method.retry.as_ref());
-            let wait = tries.after(&failure, policy, None);
-            let Some(wait) = wait.filter(|_| body.is_replayable()) else {
-                body.commit(number);
-                return answer.ok_or(failure.status);
-            };
-            drop(answer);
-            sleep(wait).await;
+        let body = RequestBody::prepare(body, REPLAY_BUFFER, call.request_limit())?;
+        match call.method.as_ref().and_then(|m| m.hedging.as_ref()) {
+            Some(policy) => self.hedged(call, &body, policy).await,
+            None => self.retried(call, &body).await,
         }
     }
 
-    fn expired(&self, call: &Call, timeout: Duration, picked: bool) -> Status {
-        let doing = if picked {
-            "the response did not come".to_owned()
+    fn expired(&self, call: &Call, timeout: Duration) -> Status {
+        let doing = if call.queued.load(Ordering::Relaxed) {
+            let why = self.why_none(&call.info(&[]));
+            format!("no instance of {} was ready: {why}", self.target)
         } else {
-            format!(
-                "no instance of {} was ready: {}",
-                self.target,
-                self.why_none(&call.info(&[]))
-            )
+            "the response did not come".to_owned()
         };
         Status::new(
             Code::DeadlineExceeded,
@@ -144,7 +126,8 @@ impl Shared {
 }
 
 impl Call {
-    fn info<'c>(&'c self, tried: &'c [u64]) -> CallInfo<'c> {
+    /// What a picker may know of the call, which has been at the endpoints `tried`.
+    pub(super) fn info<'c>(&'c self, tried: &'c [u64]) -> CallInfo<'c> {
         CallInfo {
             path: self.head.path(),
             headers: self.head.headers(),
@@ -152,6 +135,53 @@ impl Call {
             affinity: self.affinity.as_ref(),
             tried,
             repeated: false,
+        }
+    }
+
+    /// Whether its attempts run beside one another.
+    pub(super) fn is_hedged(&self) -> bool {
+        self.method.as_ref().is_some_and(|m| m.hedging.is_some())
+    }
+
+    /// The endpoints that it has been at.
+    pub(super) fn tried(&self) -> Vec<u64> {
+        self.been_at().clone()
+    }
+
+    /// An attempt goes to that endpoint.
+    pub(super) fn goes_to(&self, endpoint: u64) {
+        self.been_at().push(endpoint);
+    }
+
+    /// A number for each time that the request is sent, from 1.
+    pub(super) fn next_sending(&self) -> u32 {
+        self.sent.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether what a server refused before any application saw it may be sent again at once: the first time.
+    pub(super) fn transparently(&self) -> bool {
+        !self.retried_transparently.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether an attempt waits for an endpoint now, for the message when it waits for too long.
+    pub(super) fn is_queued(&self, queued: bool) {
+        self.queued.store(queued, Ordering::Relaxed);
+    }
+
+    fn been_at(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request_limit(&self) -> Option<MessageLimit> {
+        let limit = self.method.as_ref()?.max_request_message_bytes?;
+        Some(MessageLimit::new(limit))
+    }
+
+    fn response_limit(&self) -> Messages {
+        let method = self.method.as_ref();
+        match method.and_then(|method| method.max_response_message_bytes) {
+            Some(limit) => Messages::Limited(MessageLimit::new(limit)),
+            None => Messages::OfAnySize,
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Published, Shared,
+    InForce, Published, Shared,
     conduct::{ConfigSource, Options, leniency, outliers},
     ejection::Ejection,
     entries::Entries,
@@ -129,7 +129,8 @@ impl Driver {
     /// Puts a service config in force.
     fn apply(&mut self, config: ServiceConfig) {
         let balancing = self.options.balancing(&config);
-        self.shared.config.store(Arc::new(config));
+        let in_force = InForce::after(&self.shared.in_force.load(), config);
+        self.shared.in_force.store(Arc::new(in_force));
         self.entries.set_leniency(leniency(&balancing));
         let outliers = outliers(&balancing);
         self.ejection

@@ -78,7 +78,7 @@ impl Shared {
                 }
             },
             calls_in_flight: self.admission.in_flight(),
-            service_config: self.config.load().to_string(),
+            service_config: self.in_force.load().config.to_string(),
             refused_service_configs: self.stats.refused_configs(),
             rebuilds: self.stats.rebuilds(),
             ejections: self.stats.ejections(),

@@ -22,6 +22,13 @@ pub(crate) struct MethodConfig {
     pub(crate) max_response_message_bytes: Option<u32>,
 }
 
+impl MethodConfig {
+    /// Whether a call may be more than one attempt.
+    pub(crate) fn repeats(&self) -> bool {
+        self.retry.is_some() || self.hedging.is_some()
+    }
+}
+
 /// An entry of the list: what holds, and for which methods.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Wire")]

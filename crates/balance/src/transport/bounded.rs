@@ -19,13 +19,13 @@ use crate::status::{Code, Status};
 pub(super) struct Bounded {
     state: Mutex<State>,
     timeout: Duration,
-    peer: Arc<str>,
 }
 
 #[derive(Default)]
 struct State {
-    /// `None` when the deadline has passed.
     receiving: Option<Receiving>,
+    /// What there is to say when the deadline has passed.
+    too_late: Option<Status>,
     deadline: Option<Deadline>,
     reader: Option<Waker>,
 }
@@ -33,7 +33,6 @@ struct State {
 impl Bounded {
     pub(super) fn new(receiving: Receiving, deadline: Option<Deadline>) -> Arc<Self> {
         let timeout = deadline.as_ref().map(Deadline::timeout).unwrap_or_default();
-        let peer = Arc::clone(&receiving.peer);
         let state = State {
             receiving: Some(receiving),
             ..State::default()
@@ -41,7 +40,6 @@ impl Bounded {
         let this = Arc::new(Self {
             state: Mutex::new(state),
             timeout,
-            peer,
         });
         if let Some(mut deadline) = deadline {
             let waker = Waker::from(Arc::clone(&this));
@@ -59,8 +57,10 @@ impl Bounded {
 
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = self.state();
+        let state = &mut *state;
         let Some(receiving) = &mut state.receiving else {
-            return Poll::Ready(Next::End(Some(self.too_late())));
+            let too_late = state.too_late.as_ref().map(Status::to_trailers);
+            return Poll::Ready(Next::End(too_late));
         };
         let next = receiving.poll_next(cx);
         if next.is_pending() {
@@ -77,10 +77,6 @@ impl Bounded {
             .is_some_and(Receiving::is_end)
     }
 
-    pub(super) fn peer(&self) -> &str {
-        &self.peer
-    }
-
     /// Gives back whatever the call holds; what is left of it is cancelled.
     pub(super) fn close(&self) {
         // Dropped without our lock: the timer and h2 have locks of their own.
@@ -90,7 +86,9 @@ impl Bounded {
     fn expire(&self) {
         let (receiving, reader) = {
             let mut state = self.state();
-            (state.receiving.take(), state.reader.take())
+            let receiving = state.receiving.take();
+            state.too_late = receiving.as_ref().map(|r| self.too_late(r.held.peer()));
+            (receiving, state.reader.take())
         };
         drop(receiving);
         if let Some(reader) = reader {
@@ -98,12 +96,9 @@ impl Bounded {
         }
     }
 
-    fn too_late(&self) -> http::HeaderMap {
-        let message = format!(
-            "{}: the response did not end within {:?}",
-            self.peer, self.timeout
-        );
-        Status::new(Code::DeadlineExceeded, message).to_trailers()
+    fn too_late(&self, peer: &str) -> Status {
+        let message = format!("{peer}: the response did not end within {:?}", self.timeout);
+        Status::new(Code::DeadlineExceeded, message)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

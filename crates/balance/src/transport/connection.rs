@@ -126,6 +126,9 @@ impl Connection {
     /// a PING whether it is there; nothing comes of it when it answers.
     pub(crate) fn suspect(&self, mark: u64) {
         if self.heard() == mark {
+            // At once, and not when the task runs: the caller's next call may be faster.
+            self.vitals
+                .set_if(Availability::Open, Availability::Suspected);
             self.vitals.suspect();
         }
     }

@@ -32,10 +32,6 @@ pub(super) struct TooLarge {
 
 impl MessageLimit {
     /// No message may be longer than `limit` bytes.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no service config asks for a limit yet")
-    )]
     pub(crate) fn new(limit: u32) -> Self {
         Self {
             limit,

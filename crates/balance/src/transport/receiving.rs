@@ -1,25 +1,20 @@
 //! A response that is under way: data as it comes, then trailers that tell the status.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
-use super::{MessageLimit, Stream, Upload};
+use super::{Held, MessageLimit};
 use crate::{
     channel::Admitted,
-    load::InFlight,
     outlier::Ended,
     status::{Code, Status},
 };
 
 pub(crate) struct Receiving {
     pub(crate) stream: RecvStream,
-    pub(crate) peer: Arc<str>,
     /// Whether the status was in the headers: then no trailers are to come.
     pub(crate) trailers_only: bool,
     pub(crate) messages: Messages,
@@ -32,21 +27,8 @@ pub(crate) struct Receiving {
 pub(crate) enum Messages {
     #[default]
     OfAnySize,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no service config asks for a limit yet")
-    )]
     Limited(MessageLimit),
     Refused(Status),
-}
-
-/// What a call holds until it ends; but for the upload's failure only its drop matters.
-pub(crate) struct Held {
-    pub(crate) upload: Upload,
-    pub(crate) stream: Stream,
-    pub(crate) in_flight: InFlight,
-    /// Whether the server was told how long its caller waits.
-    pub(crate) with_deadline: bool,
 }
 
 /// What comes next of a response.
@@ -65,7 +47,7 @@ impl Receiving {
             Some(Ok(data)) => {
                 // The reader has taken it: the server may send as much again. An error means that the stream is over.
                 let _ = self.stream.flow_control().release_capacity(data.len());
-                Poll::Ready(self.messages.pass(data, &self.peer))
+                Poll::Ready(self.messages.pass(data, self.held.peer()))
             }
             Some(Err(error)) => Poll::Ready(self.broken(&error)),
             None => self.poll_trailers(cx),
@@ -86,33 +68,23 @@ impl Receiving {
             }
             Ok(None) if self.trailers_only => Next::End(None),
             Ok(None) => {
-                let message = format!("{}: the stream ended without a status", self.peer);
-                self.held.in_flight.ended(Ended::Broken(Code::Internal));
+                let message = format!("{}: the stream ended without a status", self.held.peer());
+                self.held.ended(Ended::Broken(Code::Internal));
                 Next::End(Some(Status::new(Code::Internal, message).to_trailers()))
             }
             Err(error) => self.broken(&error),
         })
     }
 
-    fn broken(&self, error: &h2::Error) -> Next {
-        if let Some(status) = self.held.upload.failure() {
+    fn broken(&mut self, error: &h2::Error) -> Next {
+        if let Some(status) = self.held.upload_failure() {
             // A request that could not be produced has ended the stream by itself; the endpoint did not fail.
-            self.held.in_flight.ended(Ended::ByCaller);
+            self.held.ended(Ended::ByCaller);
             return Next::End(Some(status.to_trailers()));
         }
-        let status = Status::from_h2(&self.peer, error);
-        self.held.in_flight.ended(Ended::Broken(status.code));
+        let status = Status::from_h2(self.held.peer(), error);
+        self.held.ended(Ended::Broken(status.code));
         Next::End(Some(status.to_trailers()))
-    }
-}
-
-impl Held {
-    /// The server has sent a status.
-    pub(crate) fn answered(&self, code: Code) {
-        self.in_flight.ended(Ended::Answered {
-            code,
-            with_deadline: self.with_deadline,
-        });
     }
 }
 

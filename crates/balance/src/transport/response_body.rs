@@ -78,8 +78,8 @@ impl Drop for ResponseBody {
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ResponseBody")
-            .field(&self.0.as_ref().map(|response| response.peer()))
+        f.debug_struct("ResponseBody")
+            .field("ended", &self.0.is_none())
             .finish()
     }
 }

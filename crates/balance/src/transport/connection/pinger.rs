@@ -58,10 +58,13 @@ impl Pinger {
 
     /// Does what is due; ready when the peer is to be given up.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, has_calls: impl Fn() -> bool) -> Poll<()> {
-        if self.vitals.take_suspicion(cx)
-            && self.liveness.suspect(Instant::now(), self.line.heard())
-        {
-            self.send();
+        if self.vitals.take_suspicion(cx) {
+            let now = Instant::now();
+            if self.liveness.suspect(now, self.line.heard()) {
+                self.send();
+            }
+            // Whoever suspected it has marked it already, also where no PING is to be sent.
+            self.vitals.set(self.liveness.availability(now));
         }
         if self.vitals.is_abandoned() {
             self.liveness.abandon(Instant::now());

@@ -55,6 +55,17 @@ impl Vitals {
         }
     }
 
+    /// Takes up `next` in place of `before`, if it is that.
+    pub(super) fn set_if(&self, before: Availability, next: Availability) {
+        let (before, next) = (before as u8, next as u8);
+        let changed =
+            self.availability
+                .compare_exchange(before, next, Ordering::AcqRel, Ordering::Acquire);
+        if changed.is_ok() {
+            self.changed.notify_waiters();
+        }
+    }
+
     /// Waits until `is_so` of the availability. Cancellation safe.
     pub(super) async fn until(&self, is_so: impl Fn(Availability) -> bool) -> Availability {
         loop {

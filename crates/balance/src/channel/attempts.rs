@@ -1,0 +1,113 @@
+//! How a call's attempts follow one another, or run beside one another (gRFC A6).
+
+use std::future::pending;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http_body::Body;
+use registry::Cause;
+use tokio::{
+    select,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    Shared,
+    attempt::{Answer, Outcome},
+    call::Call,
+};
+use crate::{
+    retry::{Hedges, Tries},
+    service_config::HedgingPolicy,
+    status::Status,
+    transport::RequestBody,
+};
+
+impl Shared {
+    /// Makes one attempt after the other, until one is answered or no more are allowed.
+    pub(super) async fn retried<B>(
+        &self,
+        call: &Call,
+        body: &RequestBody<B>,
+    ) -> Result<Answer, Status>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        let policy = call.method.as_ref().and_then(|m| m.retry.as_ref());
+        let mut tries = Tries::default();
+        loop {
+            let (failure, answer) = match self.attempt(call, body, tries.previous()).await? {
+                Outcome::Answered(answer) => {
+                    body.commit(answer.sending());
+                    return Ok(answer);
+                }
+                Outcome::Failed(failure, answer) => (failure, answer),
+            };
+            let wait = tries.after(&failure, policy, call.throttle.as_deref());
+            let Some(wait) = wait.filter(|_| body.is_replayable()) else {
+                return answer
+                    .inspect(|a| _ = body.commit(a.sending()))
+                    .ok_or(failure.status);
+            };
+            drop(answer);
+            sleep(wait).await;
+        }
+    }
+
+    /// Makes further attempts while others are under way, each at another endpoint when there is one, until one of them is
+    /// answered; the others are cancelled.
+    pub(super) async fn hedged<B>(
+        &self,
+        call: &Call,
+        body: &RequestBody<B>,
+        policy: &HedgingPolicy,
+    ) -> Result<Answer, Status>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        let throttle = call.throttle.as_deref();
+        let mut hedges = Hedges::new(policy, Instant::now());
+        let mut running = FuturesUnordered::new();
+        running.push(self.attempt(call, body, 0));
+        loop {
+            let ended = select! {
+                biased;
+                Some(ended) = running.next() => ended,
+                () = due(&hedges) => {
+                    if !body.is_replayable() {
+                        hedges.stop();
+                    } else if let Some(previous) = hedges.start(Instant::now(), throttle) {
+                        running.push(self.attempt(call, body, previous));
+                    }
+                    continue;
+                }
+            };
+            let (failure, answer) = match ended {
+                // A stream that outgrew its buffer is committed to the attempt that had read furthest.
+                Ok(Outcome::Answered(answer)) if !body.commit(answer.sending()) => {
+                    hedges.lost();
+                    continue;
+                }
+                Ok(Outcome::Answered(answer)) => return Ok(answer),
+                Ok(Outcome::Failed(failure, answer)) => (failure, answer),
+                Err(status) => (status.into(), None),
+            };
+            hedges.failed(&failure, Instant::now(), throttle);
+            if hedges.is_over() {
+                return answer
+                    .inspect(|a| _ = body.commit(a.sending()))
+                    .ok_or(failure.status);
+            }
+        }
+    }
+}
+
+/// Waits until the next hedge is due; for ever when there is none to come. Cancellation safe.
+async fn due(hedges: &Hedges<'_>) {
+    match hedges.due() {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,92 @@
+//! What a call's attempt holds from its start to its end.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Stream, Upload};
+use crate::{
+    endpoint::Endpoint,
+    load::InFlight,
+    outlier::Ended,
+    retry::Throttle,
+    status::{Code, Status},
+};
+
+/// An attempt's stream and its place among those in flight; both are given back, and the upload ends, when it is dropped.
+pub(crate) struct Held {
+    upload: Option<Upload>,
+    in_flight: InFlight,
+    throttle: Option<Arc<Throttle>>,
+    /// When the call is over, where its server was told so.
+    until: Option<Instant>,
+    /// What had been heard on the connection when the attempt began.
+    mark: u64,
+    /// Whether it is known how the attempt ended.
+    has_ended: bool,
+    /// Last, so that the slot is free only when all else has ended.
+    stream: Stream,
+}
+
+impl Held {
+    pub(crate) fn new(
+        stream: Stream,
+        endpoint: Arc<Endpoint>,
+        until: Option<Instant>,
+        throttle: Option<Arc<Throttle>>,
+    ) -> Self {
+        Self {
+            upload: None,
+            in_flight: InFlight::count(endpoint),
+            throttle,
+            until,
+            mark: stream.connection().heard(),
+            has_ended: false,
+            stream,
+        }
+    }
+
+    pub(crate) fn upload(&mut self, upload: Upload) {
+        self.upload = Some(upload);
+    }
+
+    /// Why there is no whole request, where that is so.
+    pub(super) fn upload_failure(&self) -> Option<Status> {
+        self.upload.as_ref()?.failure()
+    }
+
+    /// Where the attempt is.
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        self.in_flight.endpoint()
+    }
+
+    /// The address of the other side.
+    pub(crate) fn peer(&self) -> &str {
+        self.stream.connection().peer()
+    }
+
+    /// The server has sent a status.
+    pub(crate) fn answered(&mut self, code: Code) {
+        if code == Code::Ok {
+            self.throttle.as_deref().inspect(|t| t.succeeded());
+        }
+        self.ended(Ended::Answered {
+            code,
+            with_deadline: self.until.is_some(),
+        });
+    }
+
+    /// Tells how the attempt ended. One that is dropped untold was given up by its caller or its deadline.
+    pub(crate) fn ended(&mut self, how: Ended) {
+        self.has_ended = true;
+        self.in_flight.ended(how);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.has_ended && self.until.is_some_and(|until| until <= Instant::now()) {
+            self.stream.connection().suspect(self.mark);
+        }
+    }
+}
