@@ -2,11 +2,16 @@
 
 mod address;
 mod name;
+mod origin;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU64, sync::Arc};
 
 pub use address::Address;
 pub use name::{InstanceId, ServiceName, Zone};
+pub use origin::Origin;
+pub(crate) use origin::Provenance;
+
+use crate::Revision;
 
 /// Why a name, an id, an address or a weight was refused. The text names the value and says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -171,6 +176,8 @@ pub struct Instance {
     pub incarnation: Option<Incarnation>,
     /// What software other than ours attached to it, word for word.
     pub foreign_metadata: Option<Arc<str>>,
+    /// Where it was read; two instances are equal whatever that is.
+    pub(crate) provenance: Provenance,
 }
 
 impl Instance {
@@ -187,7 +194,22 @@ impl Instance {
             status: Status::default(),
             incarnation: None,
             foreign_metadata: None,
+            provenance: Provenance::default(),
         }
+    }
+
+    /// Where it was read; `None` for one that was made here, or given in a target.
+    ///
+    /// No part of what it is: what is written anew, word for word, is no change.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.provenance.0.as_ref()
+    }
+
+    /// The same instance as read at that place.
+    pub(crate) fn read_at(mut self, key: impl Into<Arc<str>>, revision: Revision) -> Self {
+        let key = key.into();
+        self.provenance = Provenance(Some(Origin { key, revision }));
+        self
     }
 
     /// Where it answers, the preferred address first; never empty.
@@ -251,7 +273,8 @@ impl Instance {
 
 #[cfg(test)]
 mod tests {
-    use super::Incarnation;
+    use super::{Incarnation, Instance};
+    use crate::{Address, Revision, ServiceName};
 
     #[test]
     fn an_incarnation_is_1_to_16_hexadecimal_digits_and_not_zero() {
@@ -262,5 +285,19 @@ mod tests {
         for bad in ["", "0", "+f", "-1", "0x1", "g", " f", "0000000000000000f"] {
             assert_eq!(Incarnation::parse(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn where_an_instance_was_read_is_no_part_of_it() {
+        let service = ServiceName::new("greeter").expect("a name");
+        let made = Instance::new(service, Address::new("10.0.0.7:1").expect("an address"));
+        let read = made.clone().read_at("greeter/10.0.0.7:1", Revision(7));
+        assert_eq!(read, made);
+        assert_eq!(made.origin(), None);
+        let origin = read.origin().expect("it was read");
+        assert_eq!(
+            (&*origin.key, origin.revision),
+            ("greeter/10.0.0.7:1", Revision(7))
+        );
     }
 }

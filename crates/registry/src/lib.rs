@@ -50,7 +50,8 @@ pub use document::{Document, DocumentView, DocumentWatch, FoundDocument, Invalid
 pub use error::{Cause, StoreError, one_line};
 pub use freshness::Freshness;
 pub use instance::{
-    Address, Incarnation, Instance, InstanceId, InvalidInstance, ServiceName, Status, Weight, Zone,
+    Address, Incarnation, Instance, InstanceId, InvalidInstance, Origin, ServiceName, Status,
+    Weight, Zone,
 };
 pub use reflector::{SnapshotWatch, View};
 pub use registration::{Registration, RegistrationState};

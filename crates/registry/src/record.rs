@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Address, Incarnation, Instance, InstanceId, InvalidInstance, ServiceName, Status, Weight, Zone,
+    instance::Provenance,
 };
 
 const VERSION: u32 = 1;
@@ -142,6 +143,7 @@ impl Record {
             status,
             incarnation,
             foreign_metadata: self.metadata,
+            provenance: Provenance::default(),
         })
     }
 }
@@ -204,6 +206,7 @@ mod tests {
                 status,
                 incarnation: has_incarnation.then(Incarnation::random),
                 foreign_metadata,
+                provenance: Provenance::default(),
             }
         }
     }

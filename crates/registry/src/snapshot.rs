@@ -119,7 +119,10 @@ impl Snapshot {
             self.instances.remove(&id);
         }
         for instance in all {
-            if self.instances.get(&instance.id) != Some(&instance) {
+            let is_kept = |before: &Arc<Instance>| {
+                *before == instance && before.origin() == instance.origin()
+            };
+            if !self.instances.get(&instance.id).is_some_and(is_kept) {
                 self.instances.insert(instance.id.clone(), instance);
             }
         }

@@ -159,6 +159,7 @@ fn service(name: &str, entries: Vec<Entry>) -> Result<(ServiceName, Snapshot), P
             problem,
         };
         let instance = instance(&service, entry).map_err(problem)?;
+        let instance = instance.read_at(format!("{name}[{index}]"), REVISION);
         if let Some(twice) = instances.insert(instance.id.clone(), instance) {
             return Err(problem(format!(
                 "the id {} is there twice; give one an \"id\" of its own",

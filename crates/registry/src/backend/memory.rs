@@ -107,8 +107,17 @@ impl Shared {
 
 impl Service {
     fn apply(&mut self, step: u64, update: Update) {
+        let revision = Revision(step);
+        let update = match update {
+            Update::Upsert(instance) => {
+                let key = format!("{}/{}", instance.service, instance.id);
+                let instance = Arc::unwrap_or_clone(instance).read_at(key, revision);
+                Update::Upsert(Arc::new(instance))
+            }
+            other => other,
+        };
         let change = Change {
-            revision: Revision(step),
+            revision,
             updates: vec![update],
         };
         self.snapshot = self.snapshot.clone().apply(change);

@@ -43,6 +43,7 @@ macro_rules! conformance {
             every_field_of_an_instance_survives,
             the_first_item_of_a_watch_is_a_reset,
             each_service_is_read_by_its_whole_name,
+            an_instance_says_where_it_was_read,
         }
     };
     (@reading $backend:ident: $readable:ty; $($behaviour:ident,)*) => {

@@ -28,6 +28,21 @@ format/greeter/10.0.0.7:50052
 }
 
 #[tokio::test]
+async fn an_instance_says_at_which_key_and_revision_it_stands() {
+    let cluster = shared().await;
+    let key = "format/origin/10.0.0.7:50051";
+    let store = store(&cluster);
+    let _hold = hold(&store, &instance("format/origin", 50051), 60).await;
+    let snapshot = store.list(&service("format/origin")).await.expect("a list");
+    let read = snapshot.instances().next().expect("it is there");
+    let origin = read.origin().expect("it was read");
+    assert_eq!(&*origin.key, key);
+    let fields = etcdctl(&cluster, &["get", key, "-w", "fields"]).await;
+    let revision = format!("\"ModRevision\" : {}\n", origin.revision);
+    assert!(fields.contains(&revision), "{revision} is not in {fields}");
+}
+
+#[tokio::test]
 async fn instances_of_other_writers_are_listed_and_what_is_none_is_counted_once() {
     let cluster = shared().await;
     let put = async |key: &str, value: &str| {

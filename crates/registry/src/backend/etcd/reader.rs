@@ -68,7 +68,10 @@ impl Reader {
             }
         };
         match dialect::decode(&self.service, id, kv.value()) {
-            Ok(instance) => Some(Arc::new(instance)),
+            Ok(instance) => {
+                let key = String::from_utf8_lossy(kv.key());
+                Some(Arc::new(instance.read_at(key, revision(kv.mod_revision()))))
+            }
             Err(reason) => {
                 self.skip(kv, &reason);
                 None

@@ -16,7 +16,7 @@ use super::{
     directory::Directory,
     layout::{self, FileIdentity, or_absent},
 };
-use crate::{Instance, ServiceName, Undecodable, Update, record::Record};
+use crate::{Instance, Revision, ServiceName, Undecodable, Update, record::Record};
 
 /// A record larger than this is somebody's mistake, in bytes.
 const LARGEST: u64 = 1024 * 1024;
@@ -148,7 +148,7 @@ pub(super) fn look(
         };
         let metadata = file.metadata()?;
         instance = match decode(&file, &metadata, service, name) {
-            Ok(instance) => Some(instance),
+            Ok(instance) => Some(instance.read_at(path.to_string_lossy(), written(&metadata))),
             Err(reason) => {
                 let revision = (metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
                 undecodable.skip(&path.to_string_lossy(), revision, &reason);
@@ -183,6 +183,15 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
 fn is_that_file_s(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
         || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
+}
+
+/// When a file was written: in this registry each change of a record is another file.
+fn written(metadata: &Metadata) -> Revision {
+    let since_1970 = metadata
+        .mtime()
+        .unsigned_abs()
+        .saturating_mul(1_000_000_000);
+    Revision(since_1970.saturating_add(metadata.mtime_nsec().unsigned_abs()))
 }
 
 fn decode(

@@ -52,3 +52,20 @@ pub(crate) async fn each_service_is_read_by_its_whole_name<R: Readable>() {
     let services = registry.reader().services().await.expect("services");
     assert_eq!(services, ["foo", "foo/bar", "foobar"].map(service));
 }
+
+pub(crate) async fn an_instance_says_where_it_was_read<R: Readable>() {
+    let instances = [instance("greeter", 1), instance("greeter", 2)];
+    let registry = R::showing(&instances).await;
+    let snapshot = registry.reader().list(&service("greeter")).await;
+    let snapshot = snapshot.expect("a list");
+    let origins = snapshot
+        .instances()
+        .map(|i| i.origin().expect("it was read"));
+    let origins: Vec<_> = origins.collect();
+    assert!(
+        origins.iter().all(|o| o.key.contains("greeter")),
+        "{origins:?}"
+    );
+    assert_ne!(origins[0].key, origins[1].key);
+    assert!(origins.iter().all(|o| o.revision.0 > 0), "{origins:?}");
+}
