@@ -169,7 +169,9 @@ impl Status {
     /// What a broken stream or connection to `peer` means.
     pub(crate) fn from_h2(peer: &str, error: &h2::Error) -> Self {
         let code = match error.reason() {
-            // A connection that ends, whatever it says of why, leaves its calls unanswered.
+            // A connection that we end breaks the rules of HTTP/2.
+            _ if error.is_go_away() && error.is_library() => Code::Internal,
+            // One that the peer ends, whatever it says of why, leaves its calls unanswered.
             _ if error.is_io() || error.is_go_away() => Code::Unavailable,
             Some(reason) => Code::from_reset(reason),
             None => Code::Internal,
@@ -182,6 +184,26 @@ impl Status {
             Code::from_http(status),
             format!("{peer}: answered with HTTP status {status} instead of gRPC"),
         )
+    }
+
+    /// The code that headers or trailers tell, if any; an error when what they say is none.
+    pub(crate) fn told_in(peer: &str, headers: &HeaderMap) -> Result<Option<Code>, Self> {
+        let Some(value) = headers.get(GRPC_STATUS) else {
+            return Ok(None);
+        };
+        let number = value.to_str().ok().and_then(|text| text.parse().ok());
+        let code = number.map(Code::from_number).ok_or_else(|| {
+            let message = format!("{peer}: grpc-status is {value:?}, which is no number");
+            Self::new(Code::Internal, message)
+        })?;
+        Ok(Some(code))
+    }
+
+    /// What it means that trailers tell no status: the same as over HTTP status 200 (grpc/grpc
+    /// `doc/http-grpc-status-mapping.md`).
+    pub(crate) fn untold(peer: &str) -> Self {
+        let message = format!("{peer}: the response ended without a grpc-status");
+        Self::new(Code::Unknown, message)
     }
 
     /// What the headers of a trailers-only response say.

@@ -132,7 +132,13 @@ fn answered(response: http::Response<RecvStream>, sending: u32, mut held: Held) 
     let (mut parts, stream) = response.into_parts();
     let content = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_grpc = content.is_some_and(|value| value.starts_with(b"application/grpc"));
-    let code = Code::in_headers(&parts.headers);
+    let code = match Status::told_in(held.peer(), &parts.headers) {
+        Ok(code) => code,
+        Err(status) => {
+            held.ended(Ended::Broken(status.code));
+            return Outcome::Failed(status.into(), None);
+        }
+    };
     match code {
         Some(code) => held.answered(code),
         None if parts.status != StatusCode::OK || !is_grpc => {

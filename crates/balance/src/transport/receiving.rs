@@ -60,17 +60,21 @@ impl Receiving {
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => {
-                // A status that is missing or none is UNKNOWN (grpc/grpc `doc/PROTOCOL-HTTP2.md`).
-                let code = Code::in_headers(&trailers).unwrap_or(Code::Unknown);
-                self.held.answered(code);
-                Next::End(Some(trailers))
-            }
+            Ok(Some(trailers)) => match Status::told_in(self.held.peer(), &trailers) {
+                Ok(Some(code)) => {
+                    self.held.answered(code);
+                    Next::End(Some(trailers))
+                }
+                Ok(None) => {
+                    let status = Status::untold(self.held.peer());
+                    self.refused(&status)
+                }
+                Err(status) => self.refused(&status),
+            },
             Ok(None) if self.trailers_only => Next::End(None),
             Ok(None) => {
                 let message = format!("{}: the stream ended without a status", self.held.peer());
-                self.held.ended(Ended::Broken(Code::Internal));
-                Next::End(Some(Status::new(Code::Internal, message).to_trailers()))
+                self.refused(&Status::new(Code::Internal, message))
             }
             Err(error) => self.broken(&error),
         })
@@ -83,6 +87,11 @@ impl Receiving {
             return Next::End(Some(status.to_trailers()));
         }
         let status = Status::from_h2(self.held.peer(), error);
+        self.refused(&status)
+    }
+
+    /// What came is no end of a call.
+    fn refused(&mut self, status: &Status) -> Next {
         self.held.ended(Ended::Broken(status.code));
         Next::End(Some(status.to_trailers()))
     }

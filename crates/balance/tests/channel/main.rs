@@ -3,10 +3,13 @@
 mod answers;
 mod balancing;
 mod calls;
+mod departures;
 mod faults;
+mod frames;
 mod peer;
 mod readiness;
 mod replay;
+mod rubbish;
 mod server;
 mod streams;
 mod unix;

@@ -17,7 +17,9 @@ use tokio::{
 use tower::Service;
 
 use crate::{
-    call, client, hello,
+    call, client,
+    frames::frame,
+    hello,
     peer::{Peer, greet, hang},
     until, until_ready,
 };
@@ -176,18 +178,6 @@ async fn a_call_that_waits_for_its_retry_keeps_no_stream_from_others() {
         started.elapsed()
     );
     retrying.await.expect("runs").expect("an answer");
-}
-
-/// An HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut out = u32::try_from(payload.len())
-        .expect("a client that speaks HTTP/2")
-        .to_be_bytes()[1..]
-        .to_vec();
-    out.extend([kind, flags]);
-    out.extend(stream.to_be_bytes());
-    out.extend(payload);
-    out
 }
 
 /// A request with a deadline and nothing to say.
