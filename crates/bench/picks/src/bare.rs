@@ -12,33 +12,50 @@ use arc_swap::ArcSwap;
 use criterion::{BenchmarkGroup, BenchmarkId, measurement::WallTime};
 use tokio::time::Instant;
 
-#[derive(Default)]
-struct Endpoint {
+/// `APART` is how many bytes there are between what is counted of one endpoint and of the next.
+struct Endpoint<const APART: usize> {
     in_flight: AtomicUsize,
+    _rest: [u8; APART],
 }
 
-struct InFlight(Arc<Endpoint>);
+impl<const APART: usize> Endpoint<APART> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            in_flight: AtomicUsize::new(0),
+            _rest: [0; APART],
+        })
+    }
+}
 
-impl InFlight {
-    fn count(endpoint: Arc<Endpoint>) -> Self {
+struct InFlight<const APART: usize>(Arc<Endpoint<APART>>);
+
+impl<const APART: usize> InFlight<APART> {
+    fn count(endpoint: Arc<Endpoint<APART>>) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
         Self(endpoint)
     }
 }
 
-impl Drop for InFlight {
+impl<const APART: usize> Drop for InFlight<APART> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-struct Sequence {
-    published: ArcSwap<Vec<Arc<Endpoint>>>,
+struct Sequence<const APART: usize> {
+    published: ArcSwap<Vec<Arc<Endpoint<APART>>>>,
     next: AtomicUsize,
 }
 
-impl Sequence {
-    fn pick(&self) -> InFlight {
+impl<const APART: usize> Sequence<APART> {
+    fn new(size: u32) -> Self {
+        Self {
+            published: ArcSwap::from_pointee((0..size).map(|_| Endpoint::new()).collect()),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    fn pick(&self) -> InFlight<APART> {
         let endpoints = self.published.load();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         InFlight::count(Arc::clone(&endpoints[turn % endpoints.len()]))
@@ -46,18 +63,23 @@ impl Sequence {
 }
 
 pub(crate) fn measure(group: &mut BenchmarkGroup<'_, WallTime>, size: u32) {
-    let sequence = Sequence {
-        published: ArcSwap::from_pointee((0..size).map(|_| Arc::default()).collect()),
-        next: AtomicUsize::new(0),
-    };
+    let near = Sequence::<0>::new(size);
     group.bench_function(BenchmarkId::new("bare sequence", size), |bench| {
-        bench.iter(|| drop(black_box(sequence.pick())));
+        bench.iter(|| drop(black_box(near.pick())));
     });
-    // Our endpoints' latency is measured from here; a pick that does that is not to be held to one that does not.
+    // Our endpoints' latency is measured from here.
     group.bench_function(
         BenchmarkId::new("bare sequence and a clock", size),
         |bench| {
-            bench.iter(|| drop(black_box((sequence.pick(), Instant::now()))));
+            bench.iter(|| drop(black_box((near.pick(), Instant::now()))));
+        },
+    );
+    // An endpoint with its connection is more than a counter, and thousands of them are in no cache.
+    let apart = Sequence::<4_096>::new(size);
+    group.bench_function(
+        BenchmarkId::new("bare sequence, endpoints 4 KiB apart", size),
+        |bench| {
+            bench.iter(|| drop(black_box(apart.pick())));
         },
     );
 }
