@@ -82,6 +82,16 @@ pub(crate) fn greeting(name: &str, address: &Address) -> Vec<u8> {
     framed(0, u32::try_from(reply.len()).expect("short enough"), &reply)
 }
 
+/// gRPC's message that asks for a greeting.
+pub(crate) fn asking(name: &str) -> Vec<u8> {
+    let request = HelloRequest { name: name.into() }.encode_to_vec();
+    framed(
+        0,
+        u32::try_from(request.len()).expect("short enough"),
+        &request,
+    )
+}
+
 /// A message with whatever its prefix is to say of it.
 pub(crate) fn framed(compressed: u8, length: u32, message: &[u8]) -> Vec<u8> {
     [&[compressed], length.to_be_bytes().as_slice(), message].concat()

@@ -8,6 +8,7 @@ mod faults;
 mod frames;
 mod peer;
 mod readiness;
+mod regressions;
 mod replay;
 mod rubbish;
 mod server;
@@ -16,10 +17,11 @@ mod unix;
 
 use std::time::Duration;
 
-use balance::{Channel, ServedBy, WaitForReady};
+use balance::{Affinity, Channel, ServedBy, WaitForReady};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use registry::{
-    Address, Instance, Registration, Registry, ServiceName, backend::memory::MemoryStore,
+    Address, Instance, InstanceId, Registration, Registry, ServiceName,
+    backend::memory::MemoryStore,
 };
 use tonic::{Request, Status};
 
@@ -75,6 +77,14 @@ fn hello(name: &str) -> Request<HelloRequest> {
 fn patient(name: &str) -> Request<HelloRequest> {
     let mut request = hello(name);
     request.extensions_mut().insert(WaitForReady(true));
+    request
+}
+
+/// The same for that address, if it can be had.
+fn bound(name: &str, to: &Address) -> Request<HelloRequest> {
+    let mut request = hello(name);
+    let to = Affinity(InstanceId::from(to));
+    request.extensions_mut().insert(to);
     request
 }
 

@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use balance::{Affinity, Channel};
+use balance::Channel;
 use h2::Reason;
 use proto::helloworld::HelloRequest;
-use registry::{Address, InstanceId};
+use registry::Address;
 use tokio_stream::StreamExt;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use crate::{
-    BOUND, call, client,
+    BOUND, bound, call, client,
     frames::{
         ACK, Asked, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, PUSH_PROMISE,
         SETTINGS, Script, WINDOW_UPDATE, Wire, block, frame, framed, greeting,
@@ -76,14 +76,6 @@ impl Rude {
     fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
-}
-
-/// A call for that address, if it can be had.
-fn bound(name: &str, to: &Address) -> Request<HelloRequest> {
-    let mut request = hello(name);
-    let extensions = request.extensions_mut();
-    extensions.insert(Affinity(InstanceId::from(to)));
-    request
 }
 
 fn assert_says(status: &Status, code: Code, says: &str) {
