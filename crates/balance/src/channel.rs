@@ -28,7 +28,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, uri::Authority};
+use http::{
+    HeaderValue,
+    uri::{Authority, Scheme},
+};
 use http_body::Body;
 use registry::{Cause, Freshness};
 use tokio::sync::{Notify, watch};
@@ -48,7 +51,7 @@ use crate::{
     service_config::ServiceConfig,
     subchannel::ConnectivityState,
     target::Target,
-    transport::{ConnectOptions, ResponseBody},
+    transport::{ConnectOptions, ResponseBody, rpc},
 };
 
 /// A gRPC channel to all instances of a service: `GreeterClient::new(channel)` is all that a tonic user writes.
@@ -86,6 +89,15 @@ struct Shared {
 }
 
 impl Shared {
+    /// What calls say that the channel makes for itself.
+    fn head(&self) -> rpc::Head {
+        rpc::Head {
+            scheme: Scheme::HTTP,
+            authority: self.authority.clone(),
+            user_agent: self.user_agent.clone(),
+        }
+    }
+
     /// Tells the channel's state; a channel that is closing has but one.
     fn now_is(&self, state: ConnectivityState) {
         let state = if self.admission.is_closing() {

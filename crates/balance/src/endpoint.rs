@@ -31,11 +31,13 @@ impl Endpoint {
 
     /// An endpoint of the channel that `context` belongs to; idle.
     pub(crate) fn within(instance: Arc<Instance>, context: Option<Arc<SubchannelContext>>) -> Self {
+        let load = Arc::<Load>::default();
+        let subchannel = Subchannel::new(Arc::clone(&instance), Arc::clone(&load), context);
         Self {
-            subchannel: Arc::new(Subchannel::new(Arc::clone(&instance), context)),
+            subchannel: Arc::new(subchannel),
             instance,
             serial: fastrand::u64(..),
-            load: Arc::default(),
+            load,
         }
     }
 

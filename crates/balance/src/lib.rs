@@ -45,14 +45,9 @@
 
 mod channel;
 mod endpoint;
-#[cfg_attr(not(test), expect(dead_code, reason = "the driver takes it up next"))]
 mod health;
 mod load;
 mod options;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the driver takes it up next")
-)]
 mod orca;
 mod outlier;
 pub mod policy;

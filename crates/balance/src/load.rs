@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
     endpoint::Endpoint,
-    orca::ReportedWeight,
+    orca::{LoadReport, ReportedWeight},
     outlier::{Counts, Ended, Tally, Verdict},
     policy::ewma::PeakEwma,
 };
@@ -141,6 +142,27 @@ impl InFlight {
         if load.tally.count(verdict, || subchannel.suspicious_row()) {
             load.suspicious.store(true, Ordering::Relaxed);
             subchannel.tell_driver();
+        }
+    }
+}
+
+impl InFlight {
+    /// The server has sent its last word: reads the load report in it, if anybody wants to know.
+    pub(crate) fn reported(&self, trailers: &HeaderMap) {
+        let Some(error_penalty) = self.endpoint.subchannel().reports_in_trailers() else {
+            return;
+        };
+        match LoadReport::in_trailers(trailers) {
+            Ok(Some(report)) => {
+                let reported = self.endpoint.load().reported();
+                reported.update(&report, error_penalty, Instant::now());
+            }
+            Ok(None) => {}
+            Err(malformed) => tracing::debug!(
+                endpoint = %self.endpoint.instance().id,
+                cause = registry::one_line(&malformed),
+                "a load report cannot be read"
+            ),
         }
     }
 }

@@ -5,5 +5,5 @@ mod report;
 mod weight;
 
 pub(crate) use out_of_band::OutOfBand;
-pub(crate) use report::{LoadReport, MalformedReport};
-pub(crate) use weight::{ReportedWeight, weight};
+pub(crate) use report::LoadReport;
+pub(crate) use weight::ReportedWeight;

@@ -2,36 +2,43 @@
 //!
 //! ```text
 //!            connect()              acknowledged PING
-//!  Idle ───────────────▶ Connecting ────────────────▶ Ready
-//!   ▲                        │  ▲                      │ sockets closed, or GOAWAY
-//!   │                 failed │  │ after the backoff    │
-//!   │                        ▼  │                      │
-//!   │                TransientFailure                  │
-//!   └──────────────── rest() ──────────────────────────┘        any ── shut_down() ──▶ Shutdown
+//!  Idle ───────────────▶ Connecting ────────────────▶ Ready ──┐ all connections closed, or GOAWAY
+//!   ▲                        │  ▲                      │ ▲    │
+//!   │                 failed │  │ after    no PING of  │ │ an │
+//!   │                        ▼  │ backoff  any answered▼ │ answer
+//!   │                TransientFailure ◀────────────────┘─┘    │
+//!   └───────────────────────────────────── or rest() ─────────┘        any ── shut_down() ──▶ Shutdown
 //! ```
 //!
 //! While an endpoint cannot be connected it stays in `TransientFailure`, through all further tries, until one succeeds
 //! (gRFC A62: sticky), so that it does not make calls wait that another endpoint could take or that should fail.
 
 mod changes;
+mod pool;
+mod shared;
+mod upkeep;
 mod worker;
 
 use std::{
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use arc_swap::ArcSwap;
 use registry::{BackoffPolicy, Instance};
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::transport::{ConnectOptions, Connection, Stream};
+use crate::{
+    load::Load,
+    transport::{ConnectOptions, Stream, rpc::Head},
+};
 pub(crate) use changes::Changes;
+use shared::Shared;
+pub(crate) use upkeep::{ErrorPenalty, Upkeep, Wanted};
 use worker::Worker;
 
 /// gRPC's connectivity states (grpc/grpc `doc/connectivity-semantics-and-api.md`).
@@ -71,6 +78,12 @@ pub(crate) struct SubchannelContext {
     pub(crate) changes: Arc<Changes>,
     /// After so many failures in a row the driver is asked whether to eject; 0 is never.
     pub(crate) suspicious_row: AtomicU32,
+    /// What the channel's own calls say, whatever their method.
+    pub(crate) head: Head,
+    /// What is asked of every connected endpoint; set by [`want`](Self::want).
+    pub(crate) upkeep: watch::Sender<Upkeep>,
+    /// Whether responses have load reports that are to be read; set with it.
+    pub(crate) reports_in_trailers: ErrorPenalty,
 }
 
 /// How a subchannel stands.
@@ -84,94 +97,82 @@ pub(crate) struct SubchannelState {
     pub(crate) unhealthy: Option<Arc<str>>,
 }
 
-/// One endpoint's connections. It costs a task only from [`connect`](Self::connect) until it is idle again.
+/// One endpoint's connections. It costs a task only from [`connect`](Self::connect) until it is idle again, and little
+/// memory before that.
 #[derive(Debug)]
 pub(crate) struct Subchannel {
     instance: Arc<Instance>,
+    load: Arc<Load>,
     context: Option<Arc<SubchannelContext>>,
-    /// This endpoint's own.
-    options: ConnectOptions,
+    /// This endpoint's own, from when it is first connected: one that has asked for calm gets it also after that.
+    options: OnceLock<Arc<ConnectOptions>>,
     shared: Arc<Shared>,
     worker: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
-/// What the worker and the calls share.
-#[derive(Debug)]
-struct Shared {
-    state: ArcSwap<SubchannelState>,
-    /// Those that take calls; the first is used for as long as it has streams.
-    connections: ArcSwap<Vec<Arc<Connection>>>,
-    /// To end a backoff.
-    retry: Notify,
-    /// Counts the workers, so that one that was ended while it ran changes nothing any more.
-    turn: Mutex<u64>,
-}
-
 impl Subchannel {
     /// Idle. Without a context it cannot be connected.
-    pub(crate) fn new(instance: Arc<Instance>, context: Option<Arc<SubchannelContext>>) -> Self {
-        let options = context
-            .as_ref()
-            .map(|context| context.connect.for_endpoint());
+    pub(crate) fn new(
+        instance: Arc<Instance>,
+        load: Arc<Load>,
+        context: Option<Arc<SubchannelContext>>,
+    ) -> Self {
         Self {
             instance,
+            load,
             context,
-            options: options.unwrap_or_default(),
-            shared: Arc::new(Shared {
-                state: ArcSwap::from_pointee(SubchannelState {
-                    connectivity: ConnectivityState::Idle,
-                    since: Instant::now(),
-                    failure: None,
-                    unhealthy: None,
-                }),
-                connections: ArcSwap::default(),
-                retry: Notify::new(),
-                turn: Mutex::default(),
-            }),
+            options: OnceLock::new(),
+            shared: Arc::new(Shared::new()),
             worker: Mutex::default(),
         }
     }
 
     pub(crate) fn state(&self) -> Arc<SubchannelState> {
-        self.shared.state.load_full()
+        self.shared.state()
     }
 
-    /// Whether a connection takes calls, as far as is known.
+    /// Whether a connection takes calls, as far as is known; one that is suspected is not good enough.
     pub(crate) fn is_available(&self) -> bool {
-        let connections = self.shared.connections.load();
-        connections.iter().any(|connection| connection.is_open()) || self.context.is_none()
+        self.shared.pool.is_available() || self.context.is_none()
     }
 
-    /// A free stream on the first connection that has one.
+    /// Whether a call may be sent there, for want of something better.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.shared.pool.is_usable()
+    }
+
+    /// A free stream on the first connection that has one; on one that is suspected only when no other has.
     pub(crate) fn try_stream(&self) -> Option<Stream> {
-        let connections = self.shared.connections.load();
-        connections
-            .iter()
-            .filter(|connection| connection.is_open())
-            .find_map(Connection::try_stream)
+        self.shared.pool.try_stream()
     }
 
-    /// The connection to wait for when no stream is free.
-    pub(crate) fn least_used(&self) -> Option<Arc<Connection>> {
-        let connections = self.shared.connections.load();
-        let open = connections.iter().filter(|c| c.is_open());
-        open.max_by_key(|c| c.free_streams()).cloned()
+    /// Waits for a stream on whichever connection has one first; `None` when there is none left that a call may be sent
+    /// to. Who waits longest is served first, and when there may be another connection, it is opened. Cancellation safe;
+    /// it has no bound of its own.
+    pub(crate) async fn stream(&self) -> Option<Stream> {
+        self.shared.pool.stream().await
+    }
+
+    /// Waits until a call may be sent there. Cancellation safe; it has no bound of its own.
+    pub(crate) async fn usable_again(&self) {
+        self.shared.pool.usable_again().await;
     }
 
     /// Leaves Idle; nothing in any other state.
     pub(crate) fn connect(&self) {
         let Some(context) = &self.context else { return };
         let mut worker = self.worker();
-        if self.shared.state.load().connectivity != ConnectivityState::Idle {
+        if self.shared.state().connectivity != ConnectivityState::Idle {
             return;
         }
-        let turn = self.shared.begin_turn(ConnectivityState::Connecting);
+        let options = || Arc::new(context.connect.for_endpoint());
         let run = Worker::new(
             Arc::clone(&self.instance),
-            self.options.clone(),
+            Arc::clone(&self.load),
+            Arc::clone(self.options.get_or_init(options)),
             Arc::clone(context),
             Arc::clone(&self.shared),
-            turn,
+            self.shared.begin_turn(ConnectivityState::Connecting),
         );
         *worker = Some(AbortOnDropHandle::new(context.runtime.spawn(run.run())));
         context.changes.tell(&self.instance.id);
@@ -198,6 +199,11 @@ impl Subchannel {
         NonZeroU32::new(context.suspicious_row.load(Ordering::Relaxed))
     }
 
+    /// What an error counts in the load reports that responses have; `None` when nobody wants to read them.
+    pub(crate) fn reports_in_trailers(&self) -> Option<f64> {
+        self.context.as_ref()?.reports_in_trailers.get()
+    }
+
     /// Makes the driver look at the endpoint.
     pub(crate) fn tell_driver(&self) {
         if let Some(context) = &self.context {
@@ -207,7 +213,7 @@ impl Subchannel {
 
     fn end(&self, state: ConnectivityState) {
         let mut worker = self.worker();
-        if self.shared.state.load().connectivity == ConnectivityState::Shutdown {
+        if self.shared.state().connectivity == ConnectivityState::Shutdown {
             return;
         }
         *worker = None;
@@ -220,63 +226,9 @@ impl Subchannel {
     }
 }
 
-/// A change of a subchannel's state.
-struct Transition {
-    to: ConnectivityState,
-    failure: Option<Arc<str>>,
-    unhealthy: Option<Arc<str>>,
-    connections: Connections,
-}
-
-impl Transition {
-    /// To a state without connections.
-    fn unconnected(to: ConnectivityState, failure: Option<Arc<str>>) -> Self {
-        Self {
-            to,
-            failure,
-            unhealthy: None,
-            connections: Arc::default(),
-        }
-    }
-}
-
-type Connections = Arc<Vec<Arc<Connection>>>;
-
-impl Shared {
-    /// Ends whatever worker there is, and gives the number of the next.
-    fn begin_turn(&self, state: ConnectivityState) -> u64 {
-        let mut turn = self.turn();
-        *turn += 1;
-        self.make(Transition::unconnected(state, None));
-        *turn
-    }
-
-    /// Makes a transition, if it is still that worker's turn.
-    fn transit(&self, worker: u64, transition: Transition) {
-        let turn = self.turn();
-        if *turn == worker {
-            self.make(transition);
-        }
-    }
-
-    fn make(&self, transition: Transition) {
-        self.connections.store(transition.connections);
-        let before = self.state.load();
-        let mut state = SubchannelState {
-            connectivity: transition.to,
-            since: before.since,
-            failure: transition.failure,
-            unhealthy: transition.unhealthy,
-        };
-        if state != **before {
-            if state.connectivity != before.connectivity {
-                state.since = Instant::now();
-            }
-            self.state.store(Arc::new(state));
-        }
-    }
-
-    fn turn(&self) -> MutexGuard<'_, u64> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+/// Calls that still wait for a stream are to go elsewhere.
+impl Drop for Subchannel {
+    fn drop(&mut self) {
+        self.shared.pool.retire();
     }
 }

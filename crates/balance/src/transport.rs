@@ -14,8 +14,8 @@ mod response_body;
 pub(crate) mod rpc;
 mod stream;
 
-pub(crate) use connect::{ConnectOptions, connect};
-pub(crate) use connection::Connection;
+pub(crate) use connect::{ConnectFailed, ConnectOptions, connect};
+pub(crate) use connection::{Availability, Connection};
 pub(crate) use deadline::{Deadline, GRPC_TIMEOUT, timeout_from, timeout_value};
 pub(crate) use held::Held;
 pub use keep_alive::KeepAlive;

@@ -140,7 +140,7 @@ fn answered(response: http::Response<RecvStream>, sending: u32, mut held: Held) 
         }
     };
     match code {
-        Some(code) => held.answered(code),
+        Some(code) => held.answered(code, &parts.headers),
         None if parts.status != StatusCode::OK || !is_grpc => {
             held.ended(Ended::NotGrpc(parts.status));
             let status = Status::from_http(held.peer(), parts.status);

@@ -8,8 +8,9 @@ use tokio::time::timeout;
 use super::{Stats, entries::Leniency};
 use crate::{
     outlier::Settings,
-    policy::{Policies, PolicyConfig},
+    policy::{LoadReports, Policies, PolicyConfig},
     service_config::{Balancing, ServiceConfig},
+    subchannel::Wanted,
 };
 
 /// The longest that the first call waits to hear whether the registry has a service config.
@@ -58,6 +59,21 @@ pub(super) fn leniency(balancing: &Balancing) -> Leniency {
 /// Whom the outlier detection finds under that balancing.
 pub(super) fn outliers(balancing: &Balancing) -> Settings {
     balancing.outlier_detection.clone().unwrap_or_default()
+}
+
+/// What is asked of every connected endpoint under that config.
+pub(super) fn wanted(
+    config: &ServiceConfig,
+    balancing: &Balancing,
+    reports: Option<LoadReports>,
+) -> Wanted {
+    let wanted = Wanted::by(config, reports);
+    // gRFC A17: it stays where it is connected.
+    if balancing.policy.name() == "pick_first" {
+        wanted.without_health_check()
+    } else {
+        wanted
+    }
 }
 
 /// Where service configs come from: the registry, when it has one, and else the builder.

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     InForce, Published, Shared,
-    conduct::{ConfigSource, Options, leniency, outliers},
+    conduct::{ConfigSource, Options, leniency, outliers, wanted},
     ejection::Ejection,
     entries::Entries,
     idleness::Idleness,
@@ -25,7 +25,7 @@ use crate::{
     resolver::{Resolution, Resolved, Unresolved},
     service_config::{Balancing, ServiceConfig},
     status::Status,
-    subchannel::{Changes, ConnectivityState, SubchannelContext},
+    subchannel::{Changes, ConnectivityState, ErrorPenalty, SubchannelContext, Upkeep},
     target::{Selector, Target},
 };
 
@@ -67,6 +67,9 @@ impl Driver {
             runtime: Handle::current(),
             changes: Arc::new(Changes::default()),
             suspicious_row: AtomicU32::new(0),
+            head: shared.head(),
+            upkeep: Upkeep::channel(),
+            reports_in_trailers: ErrorPenalty::default(),
         });
         let selector = match &shared.target {
             Target::Service { selector, .. } => selector.clone(),
@@ -129,8 +132,6 @@ impl Driver {
     /// Puts a service config in force.
     fn apply(&mut self, config: ServiceConfig) {
         let balancing = self.options.balancing(&config);
-        let in_force = InForce::after(&self.shared.in_force.load(), config);
-        self.shared.in_force.store(Arc::new(in_force));
         self.entries.set_leniency(leniency(&balancing));
         let outliers = outliers(&balancing);
         self.ejection
@@ -138,6 +139,10 @@ impl Driver {
         if balancing.policy != self.balancing.policy {
             self.policy = balancing.policy.build();
         }
+        let reports = self.policy.load_reports();
+        self.context.want(wanted(&config, &balancing, reports));
+        let in_force = InForce::after(&self.shared.in_force.load(), config);
+        self.shared.in_force.store(Arc::new(in_force));
         self.balancing = balancing;
     }
 

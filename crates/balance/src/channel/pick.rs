@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::consume_budget;
+use tokio::{select, task::consume_budget};
 
 use super::{Published, Shared};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     policy::{CallInfo, Pick},
     status::Status,
     subchannel::ConnectivityState,
-    transport::{Connection, Stream},
+    transport::Stream,
 };
 
 /// How often a picker is asked again when the call avoids what it picked.
@@ -26,11 +26,17 @@ pub(super) struct Picked {
 /// What a look at the picker gives.
 enum Choice {
     Picked(Picked),
-    /// Nothing better than this connection, whose streams are all in use or which is suspected to be dead.
-    Wait(Arc<Endpoint>, Arc<Connection>),
+    /// Nothing better than this one, whose streams are all in use.
+    Wait(Arc<Endpoint>),
+    /// Nothing better than this one, which is ready no more, or is silent.
+    Lost(Arc<Endpoint>),
     NextPicker,
     Fail(Status),
     Drop(Status),
+}
+
+fn is_usable(endpoint: &Arc<Endpoint>) -> bool {
+    endpoint.subchannel().is_usable()
 }
 
 impl Published {
@@ -64,9 +70,17 @@ impl Shared {
         loop {
             match self.choose(call) {
                 Choice::Picked(picked) => return Ok(picked),
-                Choice::Wait(endpoint, connection) => {
-                    if let Some(stream) = connection.stream().await {
+                Choice::Wait(endpoint) => {
+                    // Boxed, because few calls wait, and every call would have to have room for it.
+                    if let Some(stream) = Box::pin(endpoint.subchannel().stream()).await {
                         return Ok(Picked { endpoint, stream });
+                    }
+                    continue;
+                }
+                Choice::Lost(endpoint) => {
+                    select! {
+                        _next_picker = generation.changed() => {}
+                        () = Box::pin(endpoint.subchannel().usable_again()) => {}
                     }
                     continue;
                 }
@@ -108,7 +122,9 @@ impl Shared {
                             stream,
                         });
                     }
-                    second_best.get_or_insert_with(|| Arc::clone(endpoint));
+                    if !second_best.as_ref().is_some_and(is_usable) {
+                        second_best = Some(Arc::clone(endpoint));
+                    }
                     call.repeated = true;
                 }
                 Pick::Connect(endpoint) => {
@@ -126,9 +142,10 @@ impl Shared {
         if let Some(stream) = endpoint.subchannel().try_stream() {
             return Choice::Picked(Picked { endpoint, stream });
         }
-        match endpoint.subchannel().least_used() {
-            Some(connection) => Choice::Wait(endpoint, connection),
-            None => Choice::NextPicker,
+        if is_usable(&endpoint) {
+            Choice::Wait(endpoint)
+        } else {
+            Choice::Lost(endpoint)
         }
     }
 

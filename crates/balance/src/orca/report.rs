@@ -75,8 +75,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
     use proptest::{collection::vec, prelude::*};
 
-    use super::{BINARY, Engine, TRAILER};
-    use crate::orca::{LoadReport, MalformedReport};
+    use super::{BINARY, Engine, LoadReport, MalformedReport, TRAILER};
 
     fn read(text: &[u8]) -> Result<Option<LoadReport>, MalformedReport> {
         let value = HeaderValue::from_bytes(text).expect("a value");

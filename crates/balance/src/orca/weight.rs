@@ -113,8 +113,7 @@ impl ReportedWeight {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Duration, Instant};
-    use crate::orca::{LoadReport, ReportedWeight, weight};
+    use super::{Duration, Instant, LoadReport, ReportedWeight, weight};
 
     const BLACKOUT: Duration = Duration::from_secs(10);
     const EXPIRATION: Duration = Duration::from_mins(3);

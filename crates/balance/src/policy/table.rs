@@ -33,7 +33,6 @@ pub(crate) struct PolicyConfig {
 
 impl PolicyConfig {
     /// The name that it was asked for by.
-    #[cfg(test)]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

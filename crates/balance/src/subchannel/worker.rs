@@ -1,37 +1,82 @@
 //! The task that keeps an endpoint connected, from the first wish to connect until it is idle again.
 
-use std::sync::Arc;
+mod attempts;
+mod followed;
+mod health_watch;
+mod load_watch;
 
-use registry::{Backoff, Instance};
+use std::{future::pending, sync::Arc, time::Duration};
+
+use futures_util::future::select_all;
+use registry::Instance;
 use tokio::{
     select,
+    sync::watch,
     time::{Instant, sleep_until},
 };
 
-use super::{ConnectivityState, Shared, SubchannelContext, Transition};
-use crate::transport::{ConnectOptions, Connection, connect};
+use super::{
+    ConnectivityState, Shared, SubchannelContext,
+    pool::{Member, is_usable},
+    shared::Standing,
+    upkeep::Upkeep,
+};
+use crate::{
+    health::Health,
+    load::Load,
+    transport::{Availability, ConnectOptions, Connection},
+};
+use attempts::{Attempts, Ended};
+use health_watch::HealthWatch;
+use load_watch::LoadWatch;
+
+/// A connection above the first is let go when it has had no stream for so long; at the latest after twice that.
+const IDLE_FOR: Duration = Duration::from_secs(30);
 
 pub(super) struct Worker {
     instance: Arc<Instance>,
-    options: ConnectOptions,
     context: Arc<SubchannelContext>,
     shared: Arc<Shared>,
-    backoff: Backoff,
     turn: u64,
+    upkeep: watch::Receiver<Upkeep>,
+    /// The oldest first.
+    members: Vec<Kept>,
+    /// Whether the calls know of other members, or of members in other states.
+    unpublished: bool,
+    attempts: Attempts,
+    /// Why the last attempt failed, until one succeeds.
+    failure: Option<Arc<str>>,
+    health: HealthWatch,
+    reports: LoadWatch,
+    /// When connections are let go that are not needed any more.
+    next_look: Instant,
+}
+
+/// A connection, and what it was when it was looked at last.
+struct Kept {
+    member: Member,
+    seen: Availability,
 }
 
 impl Worker {
     pub(super) fn new(
         instance: Arc<Instance>,
-        options: ConnectOptions,
+        load: Arc<Load>,
+        options: Arc<ConnectOptions>,
         context: Arc<SubchannelContext>,
         shared: Arc<Shared>,
         turn: u64,
     ) -> Self {
         Self {
+            attempts: Attempts::new(Arc::clone(&instance), options, context.backoff),
+            upkeep: context.upkeep.subscribe(),
+            members: Vec::new(),
+            unpublished: false,
+            failure: None,
+            health: HealthWatch::default(),
+            reports: LoadWatch::new(load),
+            next_look: Instant::now(),
             instance,
-            options,
-            backoff: Backoff::new(context.backoff),
             context,
             shared,
             turn,
@@ -39,40 +84,137 @@ impl Worker {
     }
 
     pub(super) async fn run(mut self) {
-        let connection = self.connected().await;
-        self.transit(Transition {
-            to: ConnectivityState::Ready,
-            failure: None,
-            unhealthy: None,
-            connections: Arc::new(vec![Arc::clone(&connection)]),
-        });
-        connection.closed().await;
-        self.transit(Transition::unconnected(ConnectivityState::Idle, None));
-    }
-
-    /// Tries until there is a connection.
-    async fn connected(&mut self) -> Arc<Connection> {
+        self.attempts.begin();
         loop {
-            let started = Instant::now();
-            let failed = match connect(self.instance.addresses(), &self.options).await {
-                Ok(connection) => return Arc::new(connection),
-                Err(failed) => registry::one_line(&failed),
-            };
-            let next = started + self.backoff.next_delay();
-            tracing::debug!(cause = failed, "could not connect");
-            self.transit(Transition::unconnected(
-                ConnectivityState::TransientFailure,
-                Some(failed.into()),
-            ));
-            select! {
-                () = sleep_until(next) => {}
-                () = self.shared.retry.notified() => self.backoff.reset(),
+            self.look_at_connections();
+            if self.members.is_empty() && self.attempts.are_resting() {
+                return self.publish(Standing::new(ConnectivityState::Idle));
             }
+            if self.is_short_of_streams() {
+                self.attempts.begin();
+            }
+            self.follow_server();
+            self.publish(self.standing());
+            self.next_event().await;
         }
     }
 
-    fn transit(&self, transition: Transition) {
-        self.shared.transit(self.turn, transition);
-        self.context.changes.tell(&self.instance.id);
+    fn look_at_connections(&mut self) {
+        self.members.retain_mut(|kept| {
+            let now = kept.member.availability();
+            self.unpublished |= now != kept.seen;
+            kept.seen = now;
+            now != Availability::Closed
+        });
     }
+
+    /// gRFC A105: a call waits, no connection has a stream for it, and there may be another. One that is silent is none.
+    fn is_short_of_streams(&self) -> bool {
+        let most = self.upkeep.borrow().wanted.connections;
+        self.shared.pool.has_waiting()
+            && self.members.len() < most
+            && self
+                .members
+                .iter()
+                .all(|kept| kept.member.is_full() || !is_usable(kept.seen))
+    }
+
+    /// Asks the server, over its first connection, what is to be asked of it now.
+    fn follow_server(&mut self) {
+        let (check, reports) = {
+            let upkeep = self.upkeep.borrow_and_update();
+            (upkeep.health_check.clone(), upkeep.reports.clone())
+        };
+        let first = self.members.first().map(|kept| &kept.member.connection);
+        self.health.follow(check, first);
+        self.reports.follow(reports, first);
+    }
+
+    /// How the endpoint stands: gRFC A105's order.
+    fn standing(&self) -> Standing {
+        if self.members.iter().any(|kept| is_usable(kept.seen)) {
+            return match self.health.verdict() {
+                Some(Health::Serving) => Standing::new(ConnectivityState::Ready),
+                Some(Health::NotServing(why)) => Standing::unhealthy(why),
+                // gRFC A17: not READY before the first answer.
+                None => Standing::new(ConnectivityState::Connecting),
+            };
+        }
+        if !self.members.is_empty() {
+            let address = self.instance.address();
+            return Standing::failing(format!("{address}: does not answer").into());
+        }
+        match &self.failure {
+            Some(why) => Standing::failing(Arc::clone(why)),
+            None => Standing::new(ConnectivityState::Connecting),
+        }
+    }
+
+    fn publish(&mut self, standing: Standing) {
+        let waits_for_health =
+            !self.members.is_empty() && standing.connectivity == ConnectivityState::Connecting;
+        let members = (self.unpublished && !waits_for_health).then(|| {
+            self.unpublished = false;
+            self.members.iter().map(|k| k.member.clone()).collect()
+        });
+        if self.shared.publish(self.turn, standing, members) {
+            self.context.changes.tell(&self.instance.id);
+        }
+    }
+
+    /// Waits for whatever comes next, and sees to it.
+    async fn next_event(&mut self) {
+        let has_extras = self.members.len() > 1;
+        select! {
+            ended = self.attempts.ended(&self.shared.retry) => self.tried(ended),
+            () = changed(&self.members) => {}
+            () = self.shared.pool.wanted() => {}
+            () = self.health.told() => {}
+            never = self.reports.run() => match never {},
+            _asked = self.upkeep.changed() => {}
+            () = sleep_until(self.next_look), if has_extras => self.let_go_idle(),
+        }
+    }
+
+    fn tried(&mut self, ended: Ended) {
+        match ended {
+            Ended::Connected(connection) => self.join(connection),
+            Ended::Failed(why) => self.failure = Some(why),
+            Ended::Waited if self.members.is_empty() => self.attempts.begin(),
+            Ended::Waited => {}
+        }
+    }
+
+    fn join(&mut self, connection: Connection) {
+        self.failure = None;
+        if self.members.len() == 1 {
+            self.next_look = Instant::now() + IDLE_FOR;
+        }
+        self.members.push(Kept {
+            member: Member::new(connection),
+            seen: Availability::Open,
+        });
+        self.unpublished = true;
+    }
+
+    /// gRFC A105 leaves that to the server.
+    fn let_go_idle(&mut self) {
+        self.next_look = Instant::now() + IDLE_FOR;
+        for Kept { member, .. } in &self.members[1..] {
+            if member.take_idle() {
+                member.connection.retire();
+            }
+        }
+    }
+}
+
+/// Waits until a connection is no more what it was seen to be. Cancellation safe.
+async fn changed(members: &[Kept]) {
+    if members.is_empty() {
+        return pending().await;
+    }
+    let each = members
+        .iter()
+        .map(|kept| Box::pin(kept.member.connection.changed(kept.seen)));
+    select_all(each).await;
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{Stream, Upload};
@@ -65,8 +66,9 @@ impl Held {
         self.stream.connection().peer()
     }
 
-    /// The server has sent a status.
-    pub(crate) fn answered(&mut self, code: Code) {
+    /// The server has sent a status, in these trailers or headers.
+    pub(crate) fn answered(&mut self, code: Code, trailers: &HeaderMap) {
+        self.in_flight.reported(trailers);
         if code == Code::Ok {
             self.throttle.as_deref().inspect(|t| t.succeeded());
         }

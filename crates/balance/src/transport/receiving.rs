@@ -62,7 +62,7 @@ impl Receiving {
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => match Status::told_in(self.held.peer(), &trailers) {
                 Ok(Some(code)) => {
-                    self.held.answered(code);
+                    self.held.answered(code, &trailers);
                     Next::End(Some(trailers))
                 }
                 Ok(None) => {

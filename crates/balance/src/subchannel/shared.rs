@@ -1,0 +1,123 @@
+//! What an endpoint's worker and its calls share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    ConnectivityState, SubchannelState,
+    pool::{Member, Pool},
+};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: ArcSwap<SubchannelState>,
+    pub(super) pool: Pool,
+    /// To end a backoff.
+    pub(super) retry: Notify,
+    /// Counts the workers, so that one that was ended while it ran changes nothing any more.
+    turn: Mutex<u64>,
+}
+
+/// How a subchannel stands from now on.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) connectivity: ConnectivityState,
+    pub(super) failure: Option<Arc<str>>,
+    pub(super) unhealthy: Option<Arc<str>>,
+}
+
+impl Standing {
+    pub(super) fn new(connectivity: ConnectivityState) -> Self {
+        Self {
+            connectivity,
+            failure: None,
+            unhealthy: None,
+        }
+    }
+
+    pub(super) fn unhealthy(why: Arc<str>) -> Self {
+        Self {
+            unhealthy: Some(why),
+            ..Self::new(ConnectivityState::Ready)
+        }
+    }
+
+    pub(super) fn failing(why: Arc<str>) -> Self {
+        Self {
+            failure: Some(why),
+            ..Self::new(ConnectivityState::TransientFailure)
+        }
+    }
+}
+
+impl Shared {
+    /// Idle.
+    pub(super) fn new() -> Self {
+        Self {
+            state: ArcSwap::from_pointee(SubchannelState {
+                connectivity: ConnectivityState::Idle,
+                since: Instant::now(),
+                failure: None,
+                unhealthy: None,
+            }),
+            pool: Pool::default(),
+            retry: Notify::new(),
+            turn: Mutex::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> Arc<SubchannelState> {
+        self.state.load_full()
+    }
+
+    /// Ends whatever worker there is, and gives the number of the next. The connections take no more calls.
+    pub(super) fn begin_turn(&self, state: ConnectivityState) -> u64 {
+        let mut turn = self.turn();
+        *turn += 1;
+        self.pool.retire();
+        self.make(Standing::new(state));
+        *turn
+    }
+
+    /// Makes `standing` and, where they are given, `members` known, if it is still that worker's turn. Says whether the state
+    /// is another now.
+    pub(super) fn publish(
+        &self,
+        worker: u64,
+        standing: Standing,
+        members: Option<Vec<Member>>,
+    ) -> bool {
+        let turn = self.turn();
+        if *turn != worker {
+            return false;
+        }
+        if let Some(members) = members {
+            self.pool.set(members);
+        }
+        self.make(standing)
+    }
+
+    fn make(&self, standing: Standing) -> bool {
+        let before = self.state.load();
+        let mut state = SubchannelState {
+            connectivity: standing.connectivity,
+            since: before.since,
+            failure: standing.failure,
+            unhealthy: standing.unhealthy,
+        };
+        let changed = state != **before;
+        if changed {
+            if state.connectivity != before.connectivity {
+                state.since = Instant::now();
+            }
+            self.state.store(Arc::new(state));
+        }
+        changed
+    }
+
+    fn turn(&self) -> MutexGuard<'_, u64> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,109 @@
+//! Attempts to connect an endpoint: one at a time, all under one backoff (gRFC A105).
+
+use std::{future::pending, pin::Pin, sync::Arc};
+
+use registry::{Backoff, BackoffPolicy, Instance};
+use tokio::{
+    select,
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::transport::{ConnectFailed, ConnectOptions, Connection, connect};
+
+pub(super) struct Attempts {
+    instance: Arc<Instance>,
+    options: Arc<ConnectOptions>,
+    backoff: Backoff,
+    now: Now,
+}
+
+enum Now {
+    Resting,
+    Trying {
+        since: Instant,
+        attempt: Pin<Box<dyn Future<Output = Result<Connection, ConnectFailed>> + Send>>,
+    },
+    Waiting {
+        until: Instant,
+    },
+}
+
+/// What came of an attempt, or of the wait after it.
+pub(super) enum Ended {
+    Connected(Connection),
+    /// And why; the wait begins.
+    Failed(Arc<str>),
+    /// There may be another attempt.
+    Waited,
+}
+
+impl Attempts {
+    pub(super) fn new(
+        instance: Arc<Instance>,
+        options: Arc<ConnectOptions>,
+        backoff: BackoffPolicy,
+    ) -> Self {
+        Self {
+            instance,
+            options,
+            backoff: Backoff::new(backoff),
+            now: Now::Resting,
+        }
+    }
+
+    /// Whether nothing is under way, and no wait keeps an attempt from beginning.
+    pub(super) fn are_resting(&self) -> bool {
+        matches!(self.now, Now::Resting)
+    }
+
+    /// Begins an attempt, unless there is one already, or a wait.
+    pub(super) fn begin(&mut self) {
+        if !self.are_resting() {
+            return;
+        }
+        let (instance, options) = (Arc::clone(&self.instance), Arc::clone(&self.options));
+        self.now = Now::Trying {
+            since: Instant::now(),
+            attempt: Box::pin(async move { connect(instance.addresses(), &options).await }),
+        };
+    }
+
+    /// Waits for what comes of the attempt, or for the end of the wait, which `retry` ends at once; for ever when there is
+    /// neither. Cancellation safe.
+    pub(super) async fn ended(&mut self, retry: &Notify) -> Ended {
+        match &mut self.now {
+            Now::Resting => pending().await,
+            Now::Trying { since, attempt } => {
+                let (since, tried) = (*since, attempt.await);
+                self.tried(since, tried)
+            }
+            Now::Waiting { until } => {
+                select! {
+                    () = sleep_until(*until) => {}
+                    () = retry.notified() => self.backoff.reset(),
+                }
+                self.now = Now::Resting;
+                Ended::Waited
+            }
+        }
+    }
+
+    fn tried(&mut self, since: Instant, tried: Result<Connection, ConnectFailed>) -> Ended {
+        match tried {
+            Ok(connection) => {
+                self.backoff.reset();
+                self.now = Now::Resting;
+                Ended::Connected(connection)
+            }
+            Err(failed) => {
+                let cause = registry::one_line(&failed);
+                tracing::debug!(cause, "could not connect");
+                self.now = Now::Waiting {
+                    until: since + self.backoff.next_delay(),
+                };
+                Ended::Failed(cause.into())
+            }
+        }
+    }
+}
