@@ -66,4 +66,6 @@ pub use service_config::InvalidServiceConfig;
 pub use status::Code;
 pub use subchannel::ConnectivityState;
 pub use target::{InvalidTarget, Selector, Target};
+#[cfg(feature = "tls")]
+pub use transport::{ClientTls, InvalidTls};
 pub use transport::{KeepAlive, ResponseBody};

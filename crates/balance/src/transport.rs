@@ -13,6 +13,8 @@ mod request_body;
 mod response_body;
 pub(crate) mod rpc;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub(crate) use connect::{ConnectFailed, ConnectOptions, connect};
 pub(crate) use connection::{Availability, Connection};
@@ -25,3 +27,5 @@ use request_body::Upload;
 pub(crate) use request_body::{REPLAY_BUFFER, RequestBody};
 pub use response_body::ResponseBody;
 pub(crate) use stream::{NotOpened, Stream};
+#[cfg(feature = "tls")]
+pub use tls::{ClientTls, InvalidTls};

@@ -14,6 +14,8 @@ use super::{
     conduct::{ConfigSource, Options},
     driver::Driver,
 };
+#[cfg(feature = "tls")]
+use crate::transport::{ClientTls, InvalidTls};
 use crate::{
     policy::{Policies, Policy, PolicyConfig, Queueing},
     resolver::{Resolution, Unresolvable},
@@ -36,6 +38,10 @@ pub enum BuildError {
     /// The service config is not one.
     #[error("the service config is not usable")]
     ServiceConfig(#[from] InvalidServiceConfig),
+    /// TLS cannot be used as it is configured.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] InvalidTls),
     /// There is no policy of that name.
     #[error("there is no policy {name:?}; the policies are {known}")]
     UnknownPolicy {
@@ -69,6 +75,8 @@ pub struct Builder {
     service_config: Option<String>,
     policies: Policies,
     connect: ConnectOptions,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
     max_calls_in_flight: Option<usize>,
     idle_timeout: Option<Duration>,
     zone: Option<Zone>,
@@ -84,6 +92,8 @@ impl Builder {
             service_config: None,
             policies: Policies::default(),
             connect: ConnectOptions::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
             max_calls_in_flight: None,
             idle_timeout: Some(IDLE_TIMEOUT),
             zone: None,
@@ -122,6 +132,13 @@ impl Builder {
     /// registry has none.
     pub fn service_config(mut self, json: impl Into<String>) -> Self {
         self.service_config = Some(json.into());
+        self
+    }
+
+    /// Speaks TLS with every endpoint, as `tls` says. Without it nothing is encrypted.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -212,6 +229,12 @@ impl Builder {
         };
         let authority =
             Authority::try_from(target.authority()).expect("made of what an authority can have");
+        let connect = self.connect;
+        #[cfg(feature = "tls")]
+        let connect = match &self.tls {
+            Some(tls) => connect.with_tls(tls.towards(authority.host().trim_matches(['[', ']']))?),
+            None => connect,
+        };
         let shared = Arc::new(Shared {
             target,
             authority,
@@ -221,7 +244,7 @@ impl Builder {
             )),
             in_force: ArcSwap::from_pointee(InForce::after(&InForce::default(), config.clone())),
             stats: Arc::default(),
-            connect: self.connect,
+            connect,
             admission: Arc::new(Admission::new(self.max_calls_in_flight)),
             published: ArcSwap::from_pointee(Published {
                 picker: Arc::new(Queueing),

@@ -72,7 +72,13 @@ impl Shared {
         let repeats = method.as_ref().is_some_and(|method| method.repeats());
         let throttle = in_force.throttle.as_ref().filter(|_| repeats).cloned();
         drop(in_force);
-        let head = Head::new(parts.uri, parts.headers, &self.authority, &self.user_agent);
+        let head = Head::new(
+            parts.uri,
+            parts.headers,
+            self.connect.scheme.clone(),
+            &self.authority,
+            &self.user_agent,
+        );
         let configured = method.as_ref().and_then(|method| method.timeout);
         // The earlier of the two counts (grpc/grpc `doc/service_config.md`).
         let timeout = head.timeout().into_iter().chain(configured).min();

@@ -25,6 +25,7 @@ impl Head {
     pub(super) fn new(
         uri: Uri,
         mut headers: HeaderMap,
+        scheme: Scheme,
         authority: &Authority,
         user_agent: &HeaderValue,
     ) -> Self {
@@ -54,7 +55,7 @@ impl Head {
         );
         missing(agent, USER_AGENT, user_agent.clone());
         Self {
-            uri: complete(uri, authority),
+            uri: complete(uri, scheme, authority),
             headers,
             timeout,
         }
@@ -94,12 +95,12 @@ impl Head {
 }
 
 /// The request's URI with what HTTP/2 asks for and a caller leaves out.
-fn complete(uri: Uri, authority: &Authority) -> Uri {
+fn complete(uri: Uri, scheme: Scheme, authority: &Authority) -> Uri {
     if uri.scheme().is_some() && uri.authority().is_some() {
         return uri;
     }
     let mut uri = uri.into_parts();
-    uri.scheme.get_or_insert(Scheme::HTTP);
+    uri.scheme.get_or_insert(scheme);
     uri.authority.get_or_insert_with(|| authority.clone());
     Uri::from_parts(uri).unwrap_or_default()
 }

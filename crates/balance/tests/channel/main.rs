@@ -13,6 +13,8 @@ mod replay;
 mod rubbish;
 mod server;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;
 mod unix;
 
 use std::time::Duration;

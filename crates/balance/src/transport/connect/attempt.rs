@@ -50,14 +50,38 @@ pub(super) async fn attempt(
         let socket = bound.wait("from the host", TcpStream::connect(at)).await?;
         let socket = socket.map_err(failed)?;
         socket.set_nodelay(true).map_err(failed)?;
-        return over(socket, &place, &bound, options).await;
+        return secured(socket, &place, &bound, options).await;
     }
     let path = place.address.unix_path().ok_or(io::ErrorKind::InvalidInput);
     let path = path.map_err(|kind| failed(kind.into()))?;
     let socket = bound
         .wait("from the socket", UnixStream::connect(path))
         .await?;
-    over(socket.map_err(failed)?, &place, &bound, options).await
+    secured(socket.map_err(failed)?, &place, &bound, options).await
+}
+
+/// Over TLS, where it is wanted.
+async fn secured<T>(
+    socket: T,
+    place: &Place,
+    bound: &Bound,
+    options: &ConnectOptions,
+) -> Result<Connection, TryFailed>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &options.tls {
+        let handshake = bound
+            .wait("to a TLS handshake", tls.handshake(socket))
+            .await?;
+        let socket = handshake.map_err(|source| TryFailed::Tls {
+            place: place.clone(),
+            source,
+        })?;
+        return over(socket, place, bound, options).await;
+    }
+    over(socket, place, bound, options).await
 }
 
 async fn over<T>(

@@ -6,6 +6,8 @@ use registry::{Address, one_line};
 
 use super::place::Place;
 use crate::transport::connection::Unproved;
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsFailed;
 
 /// Why no address of an endpoint could be connected: what came of each try, in the order in which they failed.
 #[derive(Debug)]
@@ -32,6 +34,9 @@ pub(super) enum TryFailed {
     NoAddress(Address),
     #[error("{place}: cannot connect")]
     Socket { place: Place, source: io::Error },
+    #[cfg(feature = "tls")]
+    #[error("{place}: no TLS connection")]
+    Tls { place: Place, source: TlsFailed },
     #[error("{place}: no HTTP/2 there")]
     Http2 { place: Place, source: h2::Error },
     #[error("{place}: no HTTP/2 answer")]

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use http::uri::Scheme;
+
 use crate::transport::keep_alive::{KeepAlive, Pace};
+#[cfg(feature = "tls")]
+use crate::transport::tls::Tls;
 
 /// How to connect to an endpoint, and how its connections are kept. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -11,6 +15,10 @@ pub(crate) struct ConnectOptions {
     pub(crate) patience: Duration,
     /// Keep-alive towards this endpoint.
     pub(crate) pace: Pace,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
+    /// What calls say in `:scheme`.
+    pub(crate) scheme: Scheme,
     /// The most bytes of metadata that a response may have, as HTTP/2 counts them.
     pub(crate) metadata_limit: u32,
     /// What one response may have under way before its reader has taken it.
@@ -25,6 +33,9 @@ impl Default for ConnectOptions {
             // The least that gRPC allows (grpc/grpc `doc/connection-backoff.md`).
             patience: Duration::from_secs(20),
             pace: Pace::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            scheme: Scheme::HTTP,
             metadata_limit: 64 << 10,
             stream_window: 1 << 20,
             // As large as HTTP/2 allows, so that slow readers, each bounded by its own stream's window, never stall the
@@ -38,6 +49,15 @@ impl ConnectOptions {
     pub(crate) fn with_keep_alive(mut self, keep_alive: KeepAlive) -> Self {
         self.pace = Pace::new(keep_alive);
         self
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(self, tls: Tls) -> Self {
+        Self {
+            tls: Some(tls),
+            scheme: Scheme::HTTPS,
+            ..self
+        }
     }
 
     /// The same for another endpoint: what one endpoint has asked for does not count for the others.
