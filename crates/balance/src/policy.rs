@@ -5,6 +5,7 @@
 //! weights, counters and states, no clock and no socket.
 
 mod alias;
+pub(crate) mod around;
 #[cfg(test)]
 mod distribution;
 pub(crate) mod ewma;
@@ -53,6 +54,11 @@ pub trait Picker: Send + Sync {
     /// When the call [avoids](CallInfo::avoids) what was chosen, it picks again a few times, so that most pickers need
     /// not look; one whose choice is fixed by the call passes over those itself.
     fn pick(&self, call: &CallInfo<'_>) -> Pick<'_>;
+
+    /// Whether it passes over by itself what the call avoids.
+    fn passes_over(&self) -> bool {
+        false
+    }
 }
 
 /// What a picker may know of a call.
@@ -66,6 +72,8 @@ pub struct CallInfo<'a> {
     pub(crate) tried: &'a [u64],
     /// The call has picked before, and avoids what it got.
     pub(crate) repeated: bool,
+    /// Who is new, and is to get some of its share only.
+    pub(crate) warming: Option<&'a around::Warming>,
 }
 
 impl<'a> CallInfo<'a> {
@@ -78,6 +86,7 @@ impl<'a> CallInfo<'a> {
             affinity: None,
             tried: &[],
             repeated: false,
+            warming: None,
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) use attempts::{HedgingPolicy, RetryPolicy};
 pub(crate) use load_balancing::Balancing;
 pub(crate) use method::MethodConfig;
 pub(crate) use throttling::RetryThrottling;
+pub(crate) use wrappers::{Canary, SlowStart, ZonePreference};
 
 use crate::policy::Policies;
 use method_table::MethodTable;

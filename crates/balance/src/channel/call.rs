@@ -141,6 +141,7 @@ impl Call {
             affinity: self.affinity.as_ref(),
             tried,
             repeated: false,
+            warming: None,
         }
     }
 

@@ -22,7 +22,6 @@ pub(super) struct Options {
     /// The policy that was asked for by name.
     pub(super) policy: Option<PolicyConfig>,
     /// Where the caller runs.
-    #[expect(dead_code, reason = "for the zone preference that comes next")]
     pub(super) zone: Option<Zone>,
     pub(super) idle_timeout: Option<Duration>,
 }

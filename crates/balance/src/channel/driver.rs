@@ -21,7 +21,7 @@ use super::{
     idleness::Idleness,
 };
 use crate::{
-    policy::{CallInfo, Endpoints, Pick, Picker, Plan, Policy, Queueing},
+    policy::{CallInfo, Endpoints, Pick, Picker, Plan, Policy, Queueing, around},
     resolver::{Resolution, Resolved, Unresolved},
     service_config::{Balancing, ServiceConfig},
     status::Status,
@@ -79,7 +79,7 @@ impl Driver {
         Self {
             resolution,
             config,
-            policy: balancing.policy.build(),
+            policy: around::build(&balancing, options.zone.as_ref()),
             entries: Entries::new(Arc::clone(&context), selector, leniency(&balancing)),
             balancing,
             context,
@@ -136,8 +136,8 @@ impl Driver {
         let outliers = outliers(&balancing);
         self.ejection
             .configure(outliers, &self.context, &mut self.entries);
-        if balancing.policy != self.balancing.policy {
-            self.policy = balancing.policy.build();
+        if !around::are_alike(&balancing, &self.balancing) {
+            self.policy = around::build(&balancing, self.options.zone.as_ref());
         }
         let reports = self.policy.load_reports();
         self.context.want(wanted(&config, &balancing, reports));

@@ -1,5 +1,6 @@
 //! Which shares the policies give, with weights, while endpoints come and go; each bound is said where it is asserted.
 
+mod around;
 mod hashing;
 mod loads;
 mod settings;

@@ -8,7 +8,7 @@ use std::sync::{
 use super::{RequestHash, bound::Bound};
 use crate::{
     endpoint::Endpoint,
-    policy::{CallInfo, Pick, Picker},
+    policy::{CallInfo, Pick, Picker, around::Warming},
     status::Status,
     subchannel::ConnectivityState,
 };
@@ -43,6 +43,10 @@ impl<W: Walk> Picker for HashPicker<W> {
             None => self.by_chance(call, fastrand::u64(..)),
         }
     }
+
+    fn passes_over(&self) -> bool {
+        true
+    }
 }
 
 impl<W: Walk> HashPicker<W> {
@@ -53,7 +57,7 @@ impl<W: Walk> HashPicker<W> {
         for place in self.walk.walk(hash) {
             let endpoint = &self.endpoints[place];
             match self.states[place] {
-                ConnectivityState::Ready if self.suits(call, place, total) => {
+                ConnectivityState::Ready if self.suits(call, place, hash, total) => {
                     return Pick::Ready(endpoint);
                 }
                 ConnectivityState::Ready => {
@@ -68,16 +72,16 @@ impl<W: Walk> HashPicker<W> {
     }
 
     /// gRFC A76: the first that is ready; one that is idle on the way is connected, when no other is connecting.
-    fn by_chance(&self, call: &CallInfo<'_>, random: u64) -> Pick<'_> {
+    fn by_chance(&self, call: &CallInfo<'_>, hash: u64) -> Pick<'_> {
         let total = self.total();
-        for place in self.walk.walk(random) {
+        for place in self.walk.walk(hash) {
             let endpoint = &self.endpoints[place];
             match self.states[place] {
-                ConnectivityState::Ready if self.suits(call, place, total) => {
+                ConnectivityState::Ready if self.suits(call, place, hash, total) => {
                     return Pick::Ready(endpoint);
                 }
                 ConnectivityState::Ready => {
-                    return Pick::Ready(self.better(call, random, total).unwrap_or(endpoint));
+                    return Pick::Ready(self.better(call, hash, total).unwrap_or(endpoint));
                 }
                 ConnectivityState::Idle if !self.connecting.swap(true, Ordering::Relaxed) => {
                     endpoint.subchannel().connect();
@@ -95,17 +99,20 @@ impl<W: Walk> HashPicker<W> {
     /// The next that is ready and suits the call; who is idle is not waited for.
     fn better(&self, call: &CallInfo<'_>, hash: u64, total: usize) -> Option<&Arc<Endpoint>> {
         let suits = |place: &usize| {
-            self.states[*place] == ConnectivityState::Ready && self.suits(call, *place, total)
+            self.states[*place] == ConnectivityState::Ready && self.suits(call, *place, hash, total)
         };
         let found = self.walk.walk(hash).take(SEARCHED).find(suits);
         found.map(|place| &self.endpoints[place])
     }
 
-    fn suits(&self, call: &CallInfo<'_>, place: usize, total: usize) -> bool {
+    fn suits(&self, call: &CallInfo<'_>, place: usize, hash: u64, total: usize) -> bool {
         let endpoint = &self.endpoints[place];
         let is_full =
             |bound: &Bound| !bound.admits(endpoint.in_flight(), endpoint.weight().into(), total);
-        !call.avoids(endpoint) && !self.bound.as_ref().is_some_and(is_full)
+        let is_cold = |warming: &Warming| warming.is_too_cold(endpoint, hash);
+        !call.avoids(endpoint)
+            && !call.warming.is_some_and(is_cold)
+            && !self.bound.as_ref().is_some_and(is_full)
     }
 
     fn total(&self) -> usize {
