@@ -14,6 +14,7 @@ mod entries;
 mod explain;
 mod head;
 mod idleness;
+mod observed;
 mod pick;
 mod stats;
 
@@ -33,7 +34,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 use http_body::Body;
-use registry::{Cause, Freshness};
+use registry::{Cause, Freshness, Snapshot};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::Service;
@@ -41,7 +42,10 @@ use tower::Service;
 use admission::Admission;
 pub(crate) use admission::Admitted;
 pub use builder::{BuildError, Builder};
-pub use explain::{EndpointExplanation, Explanation};
+use ejection::Ejected;
+pub use explain::{
+    ConnectionExplanation, EjectionExplanation, EndpointExplanation, Explanation, LeftOut,
+};
 use stats::Stats;
 
 use crate::{
@@ -51,6 +55,7 @@ use crate::{
     service_config::ServiceConfig,
     subchannel::ConnectivityState,
     target::Target,
+    telemetry::Telemetry,
     transport::{ConnectOptions, ResponseBody, rpc},
 };
 
@@ -76,6 +81,7 @@ struct Shared {
     user_agent: HeaderValue,
     in_force: ArcSwap<InForce>,
     stats: Arc<Stats>,
+    telemetry: Telemetry,
     connect: ConnectOptions,
     admission: Arc<Admission>,
     published: ArcSwap<Published>,
@@ -145,8 +151,21 @@ struct Published {
     picker: Arc<dyn Picker>,
     endpoints: Arc<[Arc<Endpoint>]>,
     /// What is special about some endpoints, by serial.
-    remarks: HashMap<u64, Arc<str>>,
+    remarks: HashMap<u64, Remark>,
     freshness: Freshness,
+    /// What the registry lists, once that is known.
+    listed: Option<Snapshot>,
+    /// All endpoints are used because too few are healthy.
+    panicking: bool,
+}
+
+/// What is special about an endpoint.
+struct Remark {
+    /// In words: why it is not picked, or why it still is.
+    why: Arc<str>,
+    ejected: Option<Ejected>,
+    /// The registry has dropped it, and it serves on.
+    held: bool,
 }
 
 /// A promise to users: what a generated client asks of a channel.

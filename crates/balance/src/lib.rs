@@ -57,9 +57,13 @@ mod service_config;
 mod status;
 mod subchannel;
 mod target;
+mod telemetry;
 mod transport;
 
-pub use channel::{BuildError, Builder, Channel, EndpointExplanation, Explanation};
+pub use channel::{
+    BuildError, Builder, Channel, ConnectionExplanation, EjectionExplanation, EndpointExplanation,
+    Explanation, LeftOut,
+};
 pub use options::{Affinity, HashKey, Priority, ServedBy, WaitForReady};
 pub use resolver::Unresolvable;
 pub use service_config::InvalidServiceConfig;

@@ -18,10 +18,11 @@ mod tally;
 mod verdict;
 
 pub(crate) use algorithms::Counts;
-use detector::Why;
 #[cfg(test)]
-use detector::{Configured, Spared, Sweep};
-pub(crate) use detector::{Detector, Outlier};
+pub(crate) use detector::Spared;
+#[cfg(test)]
+use detector::{Configured, Sweep};
+pub(crate) use detector::{Detector, Outlier, Why};
 pub(crate) use settings::{ConsecutiveFailures, FailurePercentage, Settings, SuccessRate};
 pub(crate) use tally::Tally;
 pub(crate) use verdict::{Ended, Verdict};

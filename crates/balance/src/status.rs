@@ -101,7 +101,7 @@ impl Code {
     }
 
     /// What a peer that answered with HTTP alone means (grpc/grpc `doc/http-grpc-status-mapping.md`).
-    fn from_http(status: StatusCode) -> Self {
+    pub(crate) fn from_http(status: StatusCode) -> Self {
         match status.as_u16() {
             400 => Self::Internal,
             401 => Self::Unauthenticated,

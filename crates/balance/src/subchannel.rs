@@ -34,7 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     load::Load,
-    transport::{ConnectOptions, Stream, rpc::Head},
+    transport::{ConnectOptions, Connection, Stream, rpc::Head},
 };
 pub(crate) use changes::Changes;
 use shared::Shared;
@@ -57,15 +57,22 @@ pub enum ConnectivityState {
     Shutdown,
 }
 
-impl fmt::Display for ConnectivityState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ConnectivityState {
+    /// gRPC's word for it: `TRANSIENT_FAILURE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Idle => "IDLE",
             Self::Connecting => "CONNECTING",
             Self::Ready => "READY",
             Self::TransientFailure => "TRANSIENT_FAILURE",
             Self::Shutdown => "SHUTDOWN",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ConnectivityState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -129,6 +136,11 @@ impl Subchannel {
 
     pub(crate) fn state(&self) -> Arc<SubchannelState> {
         self.shared.state()
+    }
+
+    /// Those that take calls.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
+        self.shared.pool.connections()
     }
 
     /// Whether a connection takes calls, as far as is known; one that is suspected is not good enough.

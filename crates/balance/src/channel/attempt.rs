@@ -14,6 +14,7 @@ use crate::{
     outlier::Ended,
     retry::Failure,
     status::{Code, Status},
+    telemetry::MeasuredCall,
     transport::{Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody},
 };
 
@@ -77,7 +78,10 @@ impl Shared {
                 Sent::NeverLeft => continue,
                 Sent::Ended(answered @ Outcome::Answered(_)) => return Ok(answered),
                 Sent::Ended(failed) => Some(failed),
-                Sent::Unprocessed(_) if body.is_replayable() && call.transparently() => None,
+                Sent::Unprocessed(_) if body.is_replayable() && call.transparently() => {
+                    call.measured.retried_transparently();
+                    None
+                }
                 Sent::Unprocessed(status) => Some(Outcome::Failed(status.into(), None)),
             };
             if !hedged {
@@ -109,9 +113,12 @@ impl Call {
                 return Sent::Ended(Outcome::Failed(status.into(), None));
             }
         };
-        let mut held = Held::new(stream, endpoint, self.until, self.throttle.clone());
+        let measured = self.measured.attempt();
+        let counted = measured.sending();
+        let throttle = self.throttle.clone();
+        let mut held = Held::new(stream, endpoint, self.until, throttle, measured);
         let sending = self.next_sending();
-        match body.send(send, sending) {
+        match body.send(send, sending, counted) {
             Ok(upload) => held.upload(upload),
             Err(error) => return unanswered(held, &error),
         }
@@ -187,12 +194,15 @@ impl Answer {
         self.sending
     }
 
+    /// Makes it the response to a call, which is measured until it ends.
     pub(super) fn into_response(
-        self,
+        mut self,
         messages: Messages,
         deadline: Option<Deadline>,
         admitted: Admitted,
+        call: MeasuredCall,
     ) -> http::Response<ResponseBody> {
+        self.held.answers(call);
         let receiving = Receiving {
             stream: self.stream,
             trailers_only: self.trailers_only,

@@ -51,6 +51,7 @@ impl Shared {
                     .ok_or(failure.status);
             };
             drop(answer);
+            call.measured.retried(wait);
             sleep(wait).await;
         }
     }
@@ -79,6 +80,7 @@ impl Shared {
                     if !body.is_replayable() {
                         hedges.stop();
                     } else if let Some(previous) = hedges.start(Instant::now(), throttle) {
+                        call.measured.hedged();
                         running.push(self.attempt(call, body, previous));
                     }
                     continue;

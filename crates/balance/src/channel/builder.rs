@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, uri::Authority};
+use opentelemetry::metrics::Meter;
 use registry::{Freshness, Registry, Zone};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -13,6 +14,7 @@ use super::{
     Admission, Channel, InForce, Inner, Published, Shared,
     conduct::{ConfigSource, Options},
     driver::Driver,
+    observed::Measuring,
 };
 #[cfg(feature = "tls")]
 use crate::transport::{ClientTls, InvalidTls};
@@ -22,6 +24,7 @@ use crate::{
     service_config::{InvalidServiceConfig, ServiceConfig},
     subchannel::ConnectivityState,
     target::{InvalidTarget, Target},
+    telemetry::Named,
     transport::{ConnectOptions, KeepAlive},
 };
 
@@ -81,6 +84,7 @@ pub struct Builder {
     idle_timeout: Option<Duration>,
     zone: Option<Zone>,
     registry_service_config: bool,
+    measuring: Measuring,
 }
 
 impl Builder {
@@ -98,6 +102,7 @@ impl Builder {
             idle_timeout: Some(IDLE_TIMEOUT),
             zone: None,
             registry_service_config: true,
+            measuring: Measuring::default(),
         }
     }
 
@@ -209,6 +214,34 @@ impl Builder {
         self
     }
 
+    /// Measures the channel by `meter`: calls and attempts by the names of gRFC A66 (`grpc.client.attempt.duration`), further
+    /// attempts by A96's, ejections by A91's, and endpoints, waiting calls and staleness as `balance.*`;
+    /// `docs/debugging.md` lists them. Without this nothing is measured.
+    ///
+    /// `grpc.target` tells channels apart: of two to one target on one meter, what is `balance.*` is that of one of them.
+    /// A meter holds its instruments for ever, so channels are to be shared, not made for each call.
+    pub fn meter(mut self, meter: &Meter) -> Self {
+        self.measuring.meter = Some(meter.clone());
+        self
+    }
+
+    /// Names just these methods in measurements (`helloworld.Greeter/SayHello`), and all others `other`. Without this the
+    /// first 256 methods that are called go by their names; who passes on the calls of others had better say which.
+    pub fn measured_methods<S: Into<String>>(
+        mut self,
+        methods: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.measuring.methods = Named::Only(methods.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether to measure each endpoint's picks, by its id. By default not: each instance that ever was would stay a time
+    /// series of its own.
+    pub fn measure_endpoints(mut self, wanted: bool) -> Self {
+        self.measuring.endpoints = wanted;
+        self
+    }
+
     /// Starts to resolve and to connect, and returns at once; calls wait until that is done.
     ///
     /// # Panics
@@ -236,6 +269,7 @@ impl Builder {
             None => connect,
         };
         let shared = Arc::new(Shared {
+            telemetry: self.measuring.calls(&target),
             target,
             authority,
             user_agent: HeaderValue::from_static(concat!(
@@ -251,12 +285,15 @@ impl Builder {
                 endpoints: Arc::default(),
                 remarks: HashMap::new(),
                 freshness: Freshness::Starting,
+                listed: None,
+                panicking: false,
             }),
             generation: watch::Sender::new(()),
             state: watch::Sender::new(ConnectivityState::Connecting),
             called: Notify::new(),
             closed: CancellationToken::new(),
         });
+        self.measuring.observe(&shared);
         let source = ConfigSource::new(
             self.policies.clone(),
             config,

@@ -20,6 +20,7 @@ use crate::{
     retry::Throttle,
     service_config::MethodConfig,
     status::{Code, Status},
+    telemetry::MeasuredCall,
     transport::{Deadline, MessageLimit, Messages, REPLAY_BUFFER, RequestBody, ResponseBody},
 };
 
@@ -31,6 +32,7 @@ pub(super) struct Call {
     pub(super) wait_for_ready: bool,
     hash_key: Option<HashKey>,
     affinity: Option<Affinity>,
+    pub(super) measured: MeasuredCall,
     /// When the call is over; told to each server as what is then left.
     pub(super) until: Option<Instant>,
     /// The endpoints of its attempts that have ended or are under way, by serial.
@@ -51,13 +53,17 @@ impl Shared {
         B::Error: Into<Cause>,
     {
         let (parts, body) = request.into_parts();
+        let mut measured = self.telemetry.call(parts.uri.path());
         let options = &parts.extensions;
         let admitted = match self
             .admission
             .enter(options.get().copied().unwrap_or_default())
         {
             Ok(admitted) => admitted,
-            Err(refused) => return refused.to_response(),
+            Err(refused) => {
+                measured.ended(refused.code);
+                return refused.to_response();
+            }
         };
         let in_force = self.in_force.load();
         let method = in_force.config.method(parts.uri.path()).cloned();
@@ -83,8 +89,10 @@ impl Shared {
         // The earlier of the two counts (grpc/grpc `doc/service_config.md`).
         let timeout = head.timeout().into_iter().chain(configured).min();
         let mut deadline = timeout.and_then(Deadline::after);
+        measured.until(deadline.as_ref().map(Deadline::at));
         let call = Call {
             head,
+            measured,
             method,
             throttle,
             wait_for_ready,
@@ -97,11 +105,12 @@ impl Shared {
             queued: AtomicBool::new(false),
         };
         match Deadline::bound(deadline.as_mut(), self.answer(&call, body)).await {
-            Ok(Ok(answer)) => answer.into_response(call.response_limit(), deadline, admitted),
-            Ok(Err(status)) => status.to_response(),
-            Err(_expired) => self
-                .expired(&call, timeout.unwrap_or_default())
-                .to_response(),
+            Ok(Ok(answer)) => {
+                let limit = call.response_limit();
+                answer.into_response(limit, deadline, admitted, call.measured)
+            }
+            Ok(Err(status)) => call.failed(&status),
+            Err(_expired) => call.failed(&self.expired(&call, timeout.unwrap_or_default())),
         }
     }
 
@@ -158,6 +167,12 @@ impl Call {
     /// An attempt goes to that endpoint.
     pub(super) fn goes_to(&self, endpoint: u64) {
         self.been_at().push(endpoint);
+    }
+
+    /// The response when there is none.
+    fn failed(&self, status: &Status) -> http::Response<ResponseBody> {
+        self.measured.ended(status.code);
+        status.to_response()
     }
 
     /// A number for each time that the request is sent, from 1.

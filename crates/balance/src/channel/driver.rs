@@ -80,10 +80,15 @@ impl Driver {
             resolution,
             config,
             policy: around::build(&balancing, options.zone.as_ref()),
-            entries: Entries::new(Arc::clone(&context), selector, leniency(&balancing)),
+            entries: Entries::new(
+                Arc::clone(&context),
+                selector,
+                leniency(&balancing),
+                Arc::clone(&shared.stats),
+            ),
             balancing,
             context,
-            ejection: Ejection::new(Arc::clone(&shared.stats)),
+            ejection: Ejection::new(Arc::clone(&shared.stats), shared.telemetry.clone()),
             idleness: Idleness::new(options.idle_timeout),
             options,
             shared,
@@ -207,6 +212,8 @@ impl Driver {
             endpoints: self.entries.endpoints(),
             remarks: self.entries.remarks(),
             freshness: self.freshness.clone(),
+            listed: self.entries.list(),
+            panicking: self.entries.is_panicking(),
         }));
         self.shared.stats.rebuilt();
         self.shared.generation.send_replace(());

@@ -12,6 +12,7 @@ use crate::{
     endpoint::Endpoint,
     outlier::{Counts, Detector, Outlier, Settings},
     subchannel::SubchannelContext,
+    telemetry::Telemetry,
 };
 
 /// A detector with what it needs of the world.
@@ -24,11 +25,21 @@ pub(super) struct Ejection {
     /// The endpoints that the detector was last told of.
     known: Arc<[Arc<Endpoint>]>,
     stats: Arc<Stats>,
+    telemetry: Telemetry,
+}
+
+/// Why the outlier detection keeps calls from an endpoint, and for how long.
+#[derive(Debug, Clone)]
+pub(super) struct Ejected {
+    pub(super) why: Arc<str>,
+    pub(super) since: Instant,
+    /// It ends with the first sweep after that.
+    pub(super) until: Instant,
 }
 
 impl Ejection {
     /// Detects nothing yet.
-    pub(super) fn new(stats: Arc<Stats>) -> Self {
+    pub(super) fn new(stats: Arc<Stats>, telemetry: Telemetry) -> Self {
         Self {
             detector: Detector::default(),
             rng: fastrand::Rng::new(),
@@ -36,6 +47,7 @@ impl Ejection {
             asks_for_rows: false,
             known: Arc::default(),
             stats,
+            telemetry,
         }
     }
 
@@ -113,6 +125,7 @@ impl Ejection {
         let id = endpoint
             .map(|e| e.instance().id.to_string())
             .unwrap_or_default();
+        self.telemetry.found(outlier);
         if let Some(spared) = outlier.spared {
             tracing::debug!(endpoint = id, %why, spared = spared.reason(), "an outlier is not ejected");
             return;
@@ -120,7 +133,13 @@ impl Ejection {
         let lasts = self.detector.ejected_for(serial).unwrap_or_default();
         tracing::info!(endpoint = id, %why, ?lasts, "ejected an endpoint");
         self.stats.ejected();
-        entries.eject(serial, Some(format!("ejected: {why}").into()));
+        let since = Instant::now();
+        let ejected = Ejected {
+            why: format!("ejected: {why}").into(),
+            since,
+            until: since + lasts,
+        };
+        entries.eject(serial, Some(ejected));
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use registry::{Instance, InstanceId, Snapshot, Status, Update};
 use tokio::time::Instant;
 
+use super::{Remark, Stats, ejection::Ejected};
 use crate::{
     endpoint::Endpoint, policy::Candidate, subchannel::SubchannelContext, target::Selector,
 };
@@ -38,6 +39,7 @@ pub(super) struct Entries {
     /// All endpoints in order; made anew when one comes, goes or changes.
     endpoints: Option<Arc<[Arc<Endpoint>]>>,
     panicking: bool,
+    stats: Arc<Stats>,
 }
 
 impl Entries {
@@ -45,8 +47,10 @@ impl Entries {
         context: Arc<SubchannelContext>,
         selector: Selector,
         leniency: Leniency,
+        stats: Arc<Stats>,
     ) -> Self {
         Self {
+            stats,
             context,
             selector,
             leniency,
@@ -60,6 +64,16 @@ impl Entries {
     /// How many instances the registry lists, whether or not they take calls.
     pub(super) fn listed(&self) -> usize {
         self.listed.as_ref().map_or(0, Snapshot::len)
+    }
+
+    /// What the registry said last.
+    pub(super) fn list(&self) -> Option<Snapshot> {
+        self.listed.clone()
+    }
+
+    /// Whether all are used because too few are healthy.
+    pub(super) fn is_panicking(&self) -> bool {
+        self.panicking
     }
 
     pub(super) fn set_leniency(&mut self, leniency: Leniency) {
@@ -81,6 +95,9 @@ impl Entries {
         let nobody_is_left = !snapshot.instances().any(|i| self.takes_calls(i));
         self.listed = Some(snapshot);
         let held = self.held(&changes, nobody_is_left);
+        if held.is_some() && self.all.values().any(|e| !e.is_dropped()) {
+            self.stats.lost_many();
+        }
         for change in changes {
             match change {
                 Update::Upsert(instance) if self.takes_calls(&instance) => self.upsert(instance),
@@ -173,6 +190,7 @@ impl Entries {
             self.panicking = panicking;
             let all = self.all.len();
             if panicking {
+                self.stats.panicked();
                 tracing::warn!(healthy, all, "too few endpoints are healthy: all are used");
             } else {
                 tracing::info!(healthy, all, "enough endpoints are healthy again");
@@ -220,16 +238,16 @@ impl Entries {
     }
 
     /// What is special about some endpoints, by serial.
-    pub(super) fn remarks(&self) -> HashMap<u64, Arc<str>> {
+    pub(super) fn remarks(&self) -> HashMap<u64, Remark> {
         let remark = |e: &Entry| Some((e.endpoint().serial(), e.remark(self.panicking)?));
         self.all.values().filter_map(remark).collect()
     }
 
-    /// Marks the endpoint of that serial as ejected for that reason, or as not ejected any more.
-    pub(super) fn eject(&mut self, serial: u64, why: Option<Arc<str>>) {
+    /// Marks the endpoint of that serial as ejected, or as not ejected any more.
+    pub(super) fn eject(&mut self, serial: u64, ejected: Option<Ejected>) {
         let mut entries = self.all.values_mut();
         if let Some(entry) = entries.find(|e| e.endpoint().serial() == serial) {
-            entry.eject(why);
+            entry.eject(ejected);
         }
     }
 

@@ -1,17 +1,22 @@
 //! Why each endpoint is, or is not, being picked.
 
+mod endpoint;
+
+use std::collections::HashSet;
+
 use http::HeaderMap;
-use registry::Freshness;
+use registry::{Freshness, Instance, Snapshot, Status};
 use serde::Serialize;
 
 use super::{Published, Shared};
 use crate::{
-    endpoint::Endpoint,
     policy::{CallInfo, Pick},
-    subchannel::ConnectivityState,
+    target::{Selector, Target},
 };
 
-/// How a channel stands; serialized for a debug page.
+pub use endpoint::{ConnectionExplanation, EjectionExplanation, EndpointExplanation};
+
+/// How a channel stands; serialized for a debug page. `docs/debugging.md` says how to read it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -23,8 +28,14 @@ pub struct Explanation {
     pub failing: Option<String>,
     /// Whether the list of endpoints is known to be current: `live`, `starting`, or since when and why it is not.
     pub freshness: String,
+    /// For how long the list has not been known to be current, in milliseconds; `None` while it is.
+    pub stale_for_ms: Option<u128>,
+    /// The revision of the list, by the registry's count; `None` while there is no list.
+    pub revision: Option<u64>,
     /// Calls that were let in and have not ended.
     pub calls_in_flight: usize,
+    /// Those among them that wait for an endpoint, or for a free stream.
+    pub calls_queued: usize,
     /// The service config in force, as it was written.
     pub service_config: String,
     /// Service configs from the registry that could not be used.
@@ -33,32 +44,30 @@ pub struct Explanation {
     pub rebuilds: u64,
     /// How often the outlier detection ejected an endpoint.
     pub ejections: u64,
+    /// Whether all endpoints are used because too few of them are healthy.
+    pub panicking: bool,
+    /// How often that has begun.
+    pub panics: u64,
+    /// How often the registry dropped so many at once that they served on.
+    pub mass_losses: u64,
     /// The endpoints, in the order of their ids.
     pub endpoints: Vec<EndpointExplanation>,
+    /// The instances that the registry lists and that are no endpoints, in the order of their ids.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// How an endpoint stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// An instance that gets no calls because it is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct EndpointExplanation {
+pub struct LeftOut {
     /// The instance's id.
     pub id: String,
-    /// Its addresses, the preferred one first.
-    pub addresses: Vec<String>,
-    /// Its connectivity state, in gRPC's words: `READY`.
-    pub state: String,
-    /// For how long it has been in that state, in milliseconds.
-    pub for_ms: u128,
-    /// Calls that it has and has not ended.
-    pub in_flight: usize,
-    /// Attempts that it has ever been given by this channel.
-    pub picks: u64,
-    /// Its share of what the channel has picked in about the last ten seconds, 0.0 to 1.0.
-    pub share: f64,
-    /// How long its answers take of late, in milliseconds; `None` before the first.
-    pub latency_ms: Option<f64>,
-    /// Why it is not being picked, when it is not; why it still is, when that is not to be expected.
-    pub remark: Option<String>,
+    /// Where in the registry it stands, where that is known.
+    pub key: Option<String>,
+    /// When it was written there, by the registry's count.
+    pub revision: Option<u64>,
+    /// Why it is no endpoint.
+    pub remark: String,
 }
 
 impl Shared {
@@ -66,34 +75,45 @@ impl Shared {
         let published = self.published.load();
         let recent = published.endpoints.iter().map(|e| e.load().recent_picks());
         let recent_picks = recent.sum();
+        let explained = published.endpoints.iter().map(|endpoint| {
+            let remark = published.remarks.get(&endpoint.serial());
+            let listed = published.listed.as_ref();
+            let listed = listed.and_then(|all| all.get(&endpoint.instance().id));
+            EndpointExplanation::new(endpoint, listed, remark, recent_picks)
+        });
         Explanation {
             target: self.target.to_string(),
             state: self.state.borrow().to_string(),
             failing: failing(&published),
-            freshness: match &published.freshness {
-                Freshness::Starting => "starting".into(),
-                Freshness::Live => "live".into(),
-                Freshness::Stale { since, cause } => {
-                    format!("stale for {:?}: {cause}", since.elapsed())
-                }
+            freshness: in_words(&published.freshness),
+            stale_for_ms: match &published.freshness {
+                Freshness::Starting | Freshness::Live => None,
+                Freshness::Stale { since, .. } => Some(since.elapsed().as_millis()),
             },
+            revision: published.listed.as_ref().map(|list| list.revision().0),
             calls_in_flight: self.admission.in_flight(),
+            calls_queued: self.stats.queued(),
             service_config: self.in_force.load().config.to_string(),
             refused_service_configs: self.stats.refused_configs(),
             rebuilds: self.stats.rebuilds(),
             ejections: self.stats.ejections(),
-            endpoints: published
-                .endpoints
-                .iter()
-                .map(|endpoint| {
-                    EndpointExplanation::new(
-                        endpoint,
-                        published.remarks.get(&endpoint.serial()).map(|r| &**r),
-                        recent_picks,
-                    )
-                })
-                .collect(),
+            panicking: published.panicking,
+            panics: self.stats.panics(),
+            mass_losses: self.stats.mass_losses(),
+            endpoints: explained.collect(),
+            left_out: match &published.listed {
+                Some(listed) => left_out(listed, &published, &self.target),
+                None => Vec::new(),
+            },
         }
+    }
+}
+
+fn in_words(freshness: &Freshness) -> String {
+    match freshness {
+        Freshness::Starting => "starting".into(),
+        Freshness::Live => "live".into(),
+        Freshness::Stale { since, cause } => format!("stale for {:?}: {cause}", since.elapsed()),
     }
 }
 
@@ -106,37 +126,36 @@ fn failing(published: &Published) -> Option<String> {
     }
 }
 
-impl EndpointExplanation {
-    fn new(endpoint: &Endpoint, special: Option<&str>, of: u64) -> Self {
-        let instance = endpoint.instance();
-        let state = endpoint.subchannel().state();
-        let remark = match state.connectivity {
-            ConnectivityState::Idle => Some("not connected: the policy has not asked for it"),
-            ConnectivityState::Connecting => Some("connecting"),
-            ConnectivityState::TransientFailure => state.failure.as_deref(),
-            ConnectivityState::Ready if special.is_some() => special,
-            ConnectivityState::Ready if !endpoint.is_available() => {
-                Some("its connection has just closed")
-            }
-            ConnectivityState::Ready => None,
-            ConnectivityState::Shutdown => Some("gone"),
-        };
-        Self {
+fn left_out(listed: &Snapshot, published: &Published, target: &Target) -> Vec<LeftOut> {
+    let endpoints: HashSet<_> = published
+        .endpoints
+        .iter()
+        .map(|endpoint| &endpoint.instance().id)
+        .collect();
+    let nothing = Selector::default();
+    let selector = match target {
+        Target::Service { selector, .. } => selector,
+        Target::Static(_) => &nothing,
+    };
+    listed
+        .instances()
+        .filter(|instance| !endpoints.contains(&instance.id))
+        .map(|instance| LeftOut {
             id: instance.id.to_string(),
-            addresses: instance
-                .addresses()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            state: state.connectivity.to_string(),
-            for_ms: state.since.elapsed().as_millis(),
-            in_flight: endpoint.in_flight(),
-            picks: endpoint.picks(),
-            share: endpoint.load().recent_picks() as f64 / of.max(1) as f64,
-            latency_ms: endpoint
-                .latency()
-                .map(|latency| latency.as_secs_f64() * 1e3),
-            remark: remark.map(ToOwned::to_owned),
-        }
+            key: instance.origin().map(|origin| origin.key.to_string()),
+            revision: instance.origin().map(|origin| origin.revision.0),
+            remark: why_left_out(instance, selector).to_owned(),
+        })
+        .collect()
+}
+
+fn why_left_out(instance: &Instance, selector: &Selector) -> &'static str {
+    if !selector.selects(instance) {
+        return "not selected: the target asks for another version or other labels";
+    }
+    match instance.status {
+        Status::Draining => "says in the registry that it is draining",
+        Status::NotServing => "says in the registry that it is not serving",
+        Status::Serving => "not taken up",
     }
 }

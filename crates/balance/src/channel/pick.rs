@@ -66,6 +66,7 @@ impl Shared {
         if let Choice::Picked(picked) = self.choose(call) {
             return Ok(picked);
         }
+        let _queued = self.stats.queue();
         let mut generation = self.generation.subscribe();
         loop {
             match self.choose(call) {

@@ -43,10 +43,6 @@ pub(crate) enum Why {
 
 impl Why {
     /// The algorithm's name as gRFC A91 has it in metrics.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the metrics that come next")
-    )]
     pub(crate) fn method(&self) -> &'static str {
         match self {
             Self::SuccessRate { .. } => "success_rate",

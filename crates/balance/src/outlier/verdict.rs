@@ -34,6 +34,18 @@ pub(crate) enum Ended {
     ByCaller,
 }
 
+impl Ended {
+    /// The status that it is; `None` when its caller knows.
+    pub(crate) fn code(self) -> Option<Code> {
+        match self {
+            Self::Answered { code, .. } | Self::Broken(code) => Some(code),
+            Self::NotGrpc(status) => Some(Code::from_http(status)),
+            Self::Unprocessed => Some(Code::Unavailable),
+            Self::ByCaller => None,
+        }
+    }
+}
+
 impl Verdict {
     /// What that end tells.
     pub(crate) fn of(ended: Ended) -> Self {

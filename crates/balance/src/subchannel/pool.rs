@@ -82,6 +82,13 @@ impl Pool {
         members.as_ref().is_some_and(|m| m.iter().any(is_so))
     }
 
+    /// All of them, the oldest first.
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+        let members = self.members.load();
+        let members = members.iter().flat_map(|members| members.iter());
+        members.map(|m| Arc::clone(&m.connection)).collect()
+    }
+
     /// A free stream on the first connection that has one; on one that is suspected only when no other has.
     pub(super) fn try_stream(&self) -> Option<Stream> {
         let members = self.members.load();

@@ -12,12 +12,14 @@ use crate::{
     outlier::Ended,
     retry::Throttle,
     status::{Code, Status},
+    telemetry::{MeasuredAttempt, MeasuredCall},
 };
 
 /// An attempt's stream and its place among those in flight; both are given back, and the upload ends, when it is dropped.
 pub(crate) struct Held {
     upload: Option<Upload>,
     in_flight: InFlight,
+    measured: MeasuredAttempt,
     throttle: Option<Arc<Throttle>>,
     /// When the call is over, where its server was told so.
     until: Option<Instant>,
@@ -35,10 +37,12 @@ impl Held {
         endpoint: Arc<Endpoint>,
         until: Option<Instant>,
         throttle: Option<Arc<Throttle>>,
+        measured: MeasuredAttempt,
     ) -> Self {
         Self {
             upload: None,
             in_flight: InFlight::count(endpoint),
+            measured,
             throttle,
             until,
             mark: stream.connection().heard(),
@@ -82,6 +86,19 @@ impl Held {
     pub(crate) fn ended(&mut self, how: Ended) {
         self.has_ended = true;
         self.in_flight.ended(how);
+        if let Some(code) = how.code() {
+            self.measured.ended(code);
+        }
+    }
+
+    /// The call is committed to the attempt, and is measured until its end.
+    pub(crate) fn answers(&mut self, call: MeasuredCall) {
+        self.measured.answers(call);
+    }
+
+    /// For whoever measures what becomes of the attempt.
+    pub(crate) fn measured(&mut self) -> &mut MeasuredAttempt {
+        &mut self.measured
     }
 }
 

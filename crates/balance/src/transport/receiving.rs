@@ -47,7 +47,12 @@ impl Receiving {
             Some(Ok(data)) => {
                 // The reader has taken it: the server may send as much again. An error means that the stream is over.
                 let _ = self.stream.flow_control().release_capacity(data.len());
-                Poll::Ready(self.messages.pass(data, self.held.peer()))
+                self.held.measured().received(&data);
+                let next = self.messages.pass(data, self.held.peer());
+                if let (Next::End(_), _) | (_, Messages::Refused(_)) = (&next, &self.messages) {
+                    self.held.measured().ended(Code::ResourceExhausted);
+                }
+                Poll::Ready(next)
             }
             Some(Err(error)) => Poll::Ready(self.broken(&error)),
             None => self.poll_trailers(cx),
@@ -84,6 +89,7 @@ impl Receiving {
         if let Some(status) = self.held.upload_failure() {
             // A request that could not be produced has ended the stream by itself; the endpoint did not fail.
             self.held.ended(Ended::ByCaller);
+            self.held.measured().ended(status.code);
             return Next::End(Some(status.to_trailers()));
         }
         let status = Status::from_h2(self.held.peer(), error);

@@ -21,7 +21,10 @@ use self::{
     upload::upload,
 };
 use super::{MessageLimit, message_limit::TooLarge};
-use crate::status::{Code, Status};
+use crate::{
+    status::{Code, Status},
+    telemetry::Sending,
+};
 
 /// How much of a stream is kept for further attempts unless something else is asked for, in bytes.
 pub(crate) const REPLAY_BUFFER: usize = 256 << 10;
@@ -90,21 +93,24 @@ where
     ///
     /// What is whole goes to h2 at once, which holds it (a reference) until flow control lets it leave. Of a stream no more
     /// goes to h2 than flow control lets leave. It ends with the upload that is returned, and when the server ends the
-    /// call; when the request fails, or the call is committed to another attempt, the stream is reset (CANCEL).
+    /// call; when the request fails, or the call is committed to another attempt, the stream is reset (CANCEL). What goes to
+    /// h2 is told to `sending`.
     pub(crate) fn send(
         &self,
         mut stream: SendStream<Bytes>,
         attempt: u32,
+        mut sending: Sending,
     ) -> Result<Upload, h2::Error> {
         match self {
             Self::Whole(data) => {
+                sending.sent(data);
                 stream.send_data(data.clone(), true)?;
                 Ok(Upload(None))
             }
             Self::Streaming(replay) => {
                 let reader = Replay::read(replay, attempt);
                 Ok(Upload(Some(Streaming {
-                    task: AbortOnDropHandle::new(tokio::spawn(upload(reader, stream))),
+                    task: AbortOnDropHandle::new(tokio::spawn(upload(reader, stream, sending))),
                     body: Arc::clone(replay) as Arc<dyn Failing>,
                 })))
             }

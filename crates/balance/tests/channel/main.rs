@@ -6,6 +6,7 @@ mod calls;
 mod departures;
 mod faults;
 mod frames;
+mod measures;
 mod peer;
 mod readiness;
 mod regressions;

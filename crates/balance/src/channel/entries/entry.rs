@@ -6,6 +6,7 @@ use registry::{Instance, Status};
 use tokio::time::Instant;
 
 use crate::{
+    channel::{Remark, ejection::Ejected},
     endpoint::Endpoint,
     policy::Candidate,
     subchannel::{ConnectivityState, SubchannelState},
@@ -19,7 +20,7 @@ pub(super) struct Entry {
     shown_unhealthy: bool,
     stale: bool,
     /// Why the outlier detection keeps calls from it.
-    ejected: Option<Arc<str>>,
+    ejected: Option<Ejected>,
     /// The registry has dropped it, and it serves on.
     dropped: Option<Dropped>,
 }
@@ -87,8 +88,8 @@ impl Entry {
         })
     }
 
-    pub(super) fn eject(&mut self, why: Option<Arc<str>>) {
-        self.ejected = why;
+    pub(super) fn eject(&mut self, ejected: Option<Ejected>) {
+        self.ejected = ejected;
         self.stale = true;
     }
 
@@ -136,11 +137,20 @@ impl Entry {
             return Some("says in the registry that it is not serving".into());
         }
         let reported = self.seen.unhealthy.as_ref();
-        self.ejected.as_ref().or(reported).cloned()
+        let ejected = self.ejected.as_ref().map(|ejected| &ejected.why);
+        ejected.or(reported).cloned()
     }
 
-    /// What is special about it, for a person.
-    pub(super) fn remark(&self, panicking: bool) -> Option<Arc<str>> {
+    /// What is special about it.
+    pub(super) fn remark(&self, panicking: bool) -> Option<Remark> {
+        Some(Remark {
+            why: self.in_words(panicking)?,
+            ejected: self.ejected.clone(),
+            held: self.is_dropped(),
+        })
+    }
+
+    fn in_words(&self, panicking: bool) -> Option<Arc<str>> {
         match (self.unhealthy(), self.dropped) {
             (Some(why), _) if panicking => {
                 Some(format!("{why}; picked because too few others are healthy").into())

@@ -14,13 +14,14 @@ use registry::Cause;
 use tokio::task::coop::consume_budget;
 
 use super::replay::{Next, Reader};
+use crate::telemetry::Sending;
 
 /// How much of the connection's window a stream takes at a time while its frames are there at once, in bytes: one of
 /// HTTP/2's smallest frames. What is left of it when none is there is given back, since other calls could use it.
 const AHEAD: usize = 16 << 10;
 
 /// Sends until the request's end or the call's.
-pub(super) async fn upload<B>(reader: Reader<B>, stream: SendStream<Bytes>)
+pub(super) async fn upload<B>(reader: Reader<B>, stream: SendStream<Bytes>, sending: Sending)
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Cause>,
@@ -28,6 +29,7 @@ where
     let mut upload = Uploading {
         reader,
         stream,
+        sending,
         granted: 0,
         ahead: 0,
     };
@@ -38,6 +40,7 @@ where
 struct Uploading<B> {
     reader: Reader<B>,
     stream: SendStream<Bytes>,
+    sending: Sending,
     /// How much h2 takes before more has to be asked for.
     granted: usize,
     /// How much to ask for beyond what is at hand.
@@ -85,6 +88,7 @@ where
             }
             let part = data.split_to(self.granted.min(data.len()));
             self.granted -= part.len();
+            self.sending.sent(&part);
             self.stream.send_data(part, false).ok()?;
         }
         self.ahead = AHEAD;

@@ -1,0 +1,70 @@
+//! How many bytes messages have, without what frames them.
+
+/// A message's flag for compression and its length (grpc/grpc `doc/PROTOCOL-HTTP2.md`, "Length-Prefixed-Message").
+const PREFIX: u8 = 5;
+
+/// Counts the bytes of messages, as compressed as they are, in pieces of any size; gRFC A66 leaves the framing out.
+#[derive(Debug, Default)]
+pub(super) struct MessageBytes {
+    total: u64,
+    /// How much has come of the prefix that is under way.
+    prefix: u8,
+    /// The length, as far as the prefix has come.
+    length: u32,
+    /// What is still to come of the message that is under way.
+    left: usize,
+}
+
+impl MessageBytes {
+    /// Follows the next piece; costs about its messages, not its bytes.
+    pub(super) fn follow(&mut self, mut piece: &[u8]) {
+        while let [first, rest @ ..] = piece {
+            if self.left > 0 {
+                let here = self.left.min(piece.len());
+                self.total += here as u64;
+                self.left -= here;
+                piece = &piece[here..];
+                continue;
+            }
+            if self.prefix > 0 {
+                self.length = self.length << 8 | u32::from(*first);
+            }
+            self.prefix += 1;
+            piece = rest;
+            if self.prefix == PREFIX {
+                self.left = self.length as usize;
+                (self.prefix, self.length) = (0, 0);
+            }
+        }
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::MessageBytes;
+
+    proptest! {
+        #[test]
+        fn however_messages_are_cut_their_bytes_are_counted_and_their_framing_is_not(
+            lengths in prop::collection::vec(0u16..300, 0..12),
+            cut in 1usize..200,
+        ) {
+            let mut framed = Vec::new();
+            for length in &lengths {
+                framed.push(1);
+                framed.extend(u32::from(*length).to_be_bytes());
+                framed.resize(framed.len() + usize::from(*length), 0xff);
+            }
+            let mut counted = MessageBytes::default();
+            framed.chunks(cut).for_each(|piece| counted.follow(piece));
+            let expected: u64 = lengths.iter().copied().map(u64::from).sum();
+            prop_assert_eq!(counted.total(), expected);
+        }
+    }
+}
