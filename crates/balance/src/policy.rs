@@ -320,8 +320,8 @@ pub(crate) mod tests {
     use registry::{Address, Instance, ServiceName};
 
     use super::{
-        Arc, CallInfo, Candidate, ConnectivityState, Endpoint, Endpoints, HeaderMap, Pick, Plan,
-        Policies, Policy,
+        Arc, CallInfo, Candidate, ConnectivityState, Duration, Endpoint, Endpoints, HeaderMap,
+        Pick, Plan, Policies, Policy,
     };
 
     /// An instance of the greeter at `10.0.0.1` with that port.
@@ -430,6 +430,27 @@ pub(crate) mod tests {
         assert_eq!(
             (second.state, ports(&second.connect)),
             (Connecting, vec![2])
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pick_first_does_not_wait_for_one_that_is_slow_to_connect() {
+        let mut policy = in_order();
+        let mut candidates = candidates(&[Idle, Idle]);
+        let first = plan(&mut *policy, &candidates);
+        assert_eq!(first.again, Some(Duration::from_millis(250)));
+        candidates[0].state = Connecting;
+        tokio::time::advance(Duration::from_millis(100)).await;
+        let waiting = plan(&mut *policy, &candidates);
+        assert_eq!(waiting.again, Some(Duration::from_millis(150)));
+        assert_eq!(ports(&waiting.connect), Vec::<u16>::new());
+        tokio::time::advance(Duration::from_millis(150)).await;
+        assert_eq!(ports(&plan(&mut *policy, &candidates).connect), [2]);
+        candidates[1].state = ConnectivityState::Ready;
+        let ready = plan(&mut *policy, &candidates);
+        assert_eq!(
+            (ready.state, ports(&ready.rest)),
+            (ConnectivityState::Ready, vec![1])
         );
     }
 

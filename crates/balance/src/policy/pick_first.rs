@@ -1,11 +1,16 @@
-//! All calls to one endpoint, until it goes (gRFC A61, A62): the first that can be connected, tried one after another.
+//! All calls to one endpoint, until it goes (gRFC A61, A62): the first that can be connected. The next is tried when those
+//! before it have failed, or have had a quarter of a second.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{CallInfo, Candidate, Endpoint, Endpoints, Pick, Picker, Plan, Policy};
 use crate::subchannel::ConnectivityState;
+
+/// A61's Connection Attempt Delay.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -27,6 +32,8 @@ pub(super) struct PickFirst {
     selected: Option<u64>,
     /// Whether an endpoint is wanted: from the start, and after a loss when a call comes.
     wanted: bool,
+    /// When the last one was asked to connect.
+    attempted: Option<Instant>,
 }
 
 impl PickFirst {
@@ -36,6 +43,7 @@ impl PickFirst {
             order: Vec::new(),
             selected: None,
             wanted: true,
+            attempted: None,
         }
     }
 
@@ -58,18 +66,16 @@ impl PickFirst {
 impl Policy for PickFirst {
     fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan {
         let ordered = self.ordered(endpoints);
-        let ready = || {
-            let mut all = ordered.iter();
-            all.by_ref()
-                .filter(|c| c.state == ConnectivityState::Ready)
-                .map(|c| &c.endpoint)
-                .collect::<Vec<_>>()
-        };
-        let ready = ready();
+        let ready: Vec<&Arc<Endpoint>> = ordered
+            .iter()
+            .filter(|c| c.state == ConnectivityState::Ready)
+            .map(|c| &c.endpoint)
+            .collect();
         let current = ready.iter().find(|e| Some(e.serial()) == self.selected);
         if let Some(chosen) = current.or(ready.first()) {
             self.selected = Some(chosen.serial());
             self.wanted = false;
+            self.attempted = None;
             let others = endpoints
                 .iter()
                 .filter(|c| c.endpoint.serial() != chosen.serial())
@@ -79,24 +85,41 @@ impl Policy for PickFirst {
             return Plan::new(ConnectivityState::Ready, picker).resting(others.collect());
         }
         self.selected = None;
-        // What failed keeps trying by itself; the next is tried when all before it have failed.
-        let next = ordered
+        // What failed keeps trying by itself.
+        let is_connecting = ordered
             .iter()
-            .find(|c| c.state != ConnectivityState::TransientFailure);
-        match next {
+            .any(|c| c.state == ConnectivityState::Connecting);
+        let untried = ordered.iter().find(|c| c.state == ConnectivityState::Idle);
+        self.wanted |= is_connecting;
+        match untried.map(|candidate| &candidate.endpoint) {
+            None if is_connecting => Plan::connecting(),
             None => Plan::failing(endpoints.failure()),
-            Some(next) if next.state != ConnectivityState::Idle => {
-                self.wanted = true;
-                Plan::connecting()
-            }
-            Some(next) if self.wanted => {
-                Plan::connecting().connecting_to(vec![Arc::clone(&next.endpoint)])
-            }
+            Some(next) if self.wanted => self.attempt(next, is_connecting),
             Some(next) => Plan::new(
                 ConnectivityState::Idle,
-                Arc::new(OnDemand(Arc::clone(&next.endpoint))),
+                Arc::new(OnDemand(Arc::clone(next))),
             ),
         }
+    }
+}
+
+impl PickFirst {
+    /// Connects the next one, unless others are connecting and have not had their time yet (gRFC A61).
+    fn attempt(&mut self, next: &Arc<Endpoint>, others: bool) -> Plan {
+        let now = Instant::now();
+        if others {
+            let waited = now.duration_since(*self.attempted.get_or_insert(now));
+            if let Some(left) = ATTEMPT_DELAY
+                .checked_sub(waited)
+                .filter(|left| !left.is_zero())
+            {
+                return Plan::connecting().again_in(left);
+            }
+        }
+        self.attempted = Some(now);
+        Plan::connecting()
+            .connecting_to(vec![Arc::clone(next)])
+            .again_in(ATTEMPT_DELAY)
     }
 }
 
