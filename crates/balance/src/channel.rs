@@ -29,10 +29,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{
-    HeaderValue,
-    uri::{Authority, Scheme},
-};
+use http::{HeaderValue, uri::Authority};
 use http_body::Body;
 use registry::{Cause, Freshness, Snapshot};
 use tokio::sync::{Notify, watch};
@@ -98,7 +95,7 @@ impl Shared {
     /// What calls say that the channel makes for itself.
     fn head(&self) -> rpc::Head {
         rpc::Head {
-            scheme: Scheme::HTTP,
+            scheme: self.connect.scheme.clone(),
             authority: self.authority.clone(),
             user_agent: self.user_agent.clone(),
         }

@@ -6,12 +6,16 @@ mod calls;
 mod departures;
 mod faults;
 mod frames;
+mod hangs;
+mod health;
+mod load_reports;
 mod measures;
 mod peer;
 mod readiness;
 mod regressions;
 mod replay;
 mod rubbish;
+mod scaling;
 mod server;
 mod streams;
 #[cfg(feature = "tls")]

@@ -82,21 +82,32 @@ pub(crate) async fn handshake(socket: TcpStream) -> Connection<TcpStream, Bytes>
 
 /// Answers as the greeter at `address` would.
 pub(crate) fn greet(respond: SendResponse<Bytes>, name: &str, address: &Address) {
+    greet_with(HeaderMap::new(), respond, name, address);
+}
+
+/// The same with more trailers than the status.
+pub(crate) fn greet_with(
+    mut trailers: HeaderMap,
+    respond: SendResponse<Bytes>,
+    name: &str,
+    address: &Address,
+) {
     let mut stream = open(respond);
     let reply = HelloReply {
         message: format!("Hello {name} from {address}"),
     }
     .encode_to_vec();
-    let mut message = vec![0];
-    message.extend(u32::try_from(reply.len()).expect("short").to_be_bytes());
-    message.extend(reply);
-    stream.send_data(message.into(), false).expect("open");
-    stream
-        .send_trailers(HeaderMap::from_iter([(
-            "grpc-status".parse().expect("a name"),
-            0.into(),
-        )]))
-        .expect("open");
+    stream.send_data(framed(&reply), false).expect("open");
+    trailers.insert("grpc-status", 0.into());
+    stream.send_trailers(trailers).expect("open");
+}
+
+/// A message as gRPC frames it.
+pub(crate) fn framed(message: &[u8]) -> Bytes {
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
+    framed.extend(message);
+    framed.into()
 }
 
 /// Goes on speaking HTTP/2 until the other side ends, greeting whoever asks.

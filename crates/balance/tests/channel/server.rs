@@ -18,10 +18,13 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport};
+use tonic_health::server::HealthReporter;
 
 pub(crate) struct Server {
     pub(crate) address: Address,
     pub(crate) seen: Arc<Seen>,
+    /// What its health service says.
+    pub(crate) health: HealthReporter,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -56,9 +59,12 @@ impl Server {
         let service = GreeterServer::new(handler)
             .max_decoding_message_size(128 << 20)
             .max_encoding_message_size(128 << 20);
+        let (health, checks) = tonic_health::server::health_reporter();
         let task = tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
-            let server = transport::Server::builder().add_service(service);
+            let server = transport::Server::builder()
+                .add_service(service)
+                .add_service(checks);
             server
                 .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned())
                 .await
@@ -67,6 +73,7 @@ impl Server {
         Self {
             address,
             seen,
+            health,
             stop,
             task,
         }
