@@ -121,3 +121,26 @@ impl Shared {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use super::{Shared, SubchannelState};
+    use crate::{endpoint::Endpoint, load::Load, subchannel::Subchannel};
+
+    /// A channel may have ten thousand that it never calls.
+    #[test]
+    fn an_endpoint_that_is_not_connected_takes_little_memory() {
+        // Each in an `Arc` of its own, with two counters.
+        let each = [
+            size_of::<Endpoint>(),
+            size_of::<Load>(),
+            size_of::<Subchannel>(),
+            size_of::<Shared>(),
+            size_of::<SubchannelState>(),
+        ];
+        let all: usize = each.iter().map(|size| size + 2 * size_of::<usize>()).sum();
+        assert!(all <= 600, "{all} bytes: {each:?}");
+    }
+}

@@ -76,9 +76,8 @@ async fn until_share(channel: &Channel, peer: &Peer, share: RangeInclusive<usize
             }
         }
     });
-    if waited.await.is_err() {
-        panic!("{last} of 40 calls, not {share:?}");
-    }
+    let ended = waited.await;
+    assert!(ended.is_ok(), "{last} of 40 calls, not {share:?}");
 }
 
 #[tokio::test]
