@@ -236,8 +236,15 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let channel = self.clone();
-        // The clone lives as long as the call: a caller may drop its channel while calls wait for an endpoint.
-        Box::pin(async move { Ok(channel.inner.shared.call(request).await) })
+        let inner = Arc::clone(&self.inner);
+        let (parts, body) = request.into_parts();
+        let begun = inner.shared.begin(parts);
+        // The future keeps the channel: a caller may drop its own while calls wait for an endpoint.
+        Box::pin(async move {
+            Ok(match begun {
+                Ok(begun) => inner.shared.run(begun, body).await,
+                Err(refused) => refused.to_response(),
+            })
+        })
     }
 }

@@ -117,12 +117,15 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn count(endpoint: Arc<Endpoint>) -> Self {
-        let (load, since) = (endpoint.load(), Instant::now());
+    pub(crate) fn count(endpoint: Arc<Endpoint>, now: Instant) -> Self {
+        let load = endpoint.load();
         let picks = load.picks.fetch_add(1, Ordering::Relaxed);
-        load.recent.turn(picks, since);
+        load.recent.turn(picks, now);
         load.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint, since }
+        Self {
+            endpoint,
+            since: now,
+        }
     }
 
     /// Where the attempt is.

@@ -8,14 +8,14 @@ mod details;
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 
 pub(crate) use details::ErrorInfo;
 use details::STATUS_DETAILS;
 
-pub(crate) const GRPC_STATUS: &str = "grpc-status";
-const GRPC_MESSAGE: &str = "grpc-message";
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// What gRPC's HTTP/2 protocol has encoded in `grpc-message`: all but printable ASCII, and `%` itself.
 const MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
@@ -91,13 +91,8 @@ impl Code {
     /// What `grpc-status` says, where there is one.
     pub(crate) fn in_headers(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(GRPC_STATUS)?;
-        Some(Self::from_number(
-            value
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(usize::MAX),
-        ))
+        let number = value.to_str().ok().and_then(|text| text.parse().ok());
+        Some(Self::from_number(number.unwrap_or(usize::MAX)))
     }
 
     /// What a peer that answered with HTTP alone means (grpc/grpc `doc/http-grpc-status-mapping.md`).
@@ -186,17 +181,16 @@ impl Status {
         )
     }
 
-    /// The code that headers or trailers tell, if any; an error when what they say is none.
-    pub(crate) fn told_in(peer: &str, headers: &HeaderMap) -> Result<Option<Code>, Self> {
-        let Some(value) = headers.get(GRPC_STATUS) else {
-            return Ok(None);
+    /// The code that a `grpc-status` tells; an error when what it says is none.
+    pub(crate) fn told_by(peer: &str, value: &HeaderValue) -> Result<Code, Self> {
+        let number = match value.as_bytes() {
+            [digit @ b'0'..=b'9'] => Some(usize::from(digit - b'0')),
+            _ => value.to_str().ok().and_then(|text| text.parse().ok()),
         };
-        let number = value.to_str().ok().and_then(|text| text.parse().ok());
-        let code = number.map(Code::from_number).ok_or_else(|| {
+        number.map(Code::from_number).ok_or_else(|| {
             let message = format!("{peer}: grpc-status is {value:?}, which is no number");
             Self::new(Code::Internal, message)
-        })?;
-        Ok(Some(code))
+        })
     }
 
     /// What it means that trailers tell no status: the same as over HTTP status 200 (grpc/grpc

@@ -13,12 +13,13 @@ mod request_body;
 mod response_body;
 pub(crate) mod rpc;
 mod stream;
+mod timeout;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub(crate) use connect::{ConnectFailed, ConnectOptions, connect};
 pub(crate) use connection::{Availability, Connection};
-pub(crate) use deadline::{Deadline, GRPC_TIMEOUT, timeout_from, timeout_value};
+pub(crate) use deadline::Deadline;
 pub(crate) use held::Held;
 pub use keep_alive::KeepAlive;
 pub(crate) use message_limit::MessageLimit;
@@ -27,5 +28,6 @@ use request_body::Upload;
 pub(crate) use request_body::{REPLAY_BUFFER, RequestBody};
 pub use response_body::ResponseBody;
 pub(crate) use stream::{NotOpened, Stream};
+pub(crate) use timeout::{GRPC_TIMEOUT, Timeout};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, InvalidTls};

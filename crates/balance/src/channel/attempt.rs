@@ -4,18 +4,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 use registry::Cause;
+use tokio::time::Instant;
 
-use super::{Shared, admission::Admitted, call::Call, pick::Picked};
+use super::{
+    Shared,
+    admission::Admitted,
+    call::{Call, Progress},
+    pick::Picked,
+};
 use crate::{
     options::ServedBy,
     outlier::Ended,
     retry::Failure,
-    status::{Code, Status},
+    status::{Code, GRPC_STATUS, Status},
     telemetry::MeasuredCall,
-    transport::{Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody},
+    transport::{
+        Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody, Timeout,
+    },
 };
 
 /// What came of an attempt.
@@ -56,7 +64,8 @@ impl Shared {
     /// What was refused unseen is sent again, once (A6's transparent retry); what never left always.
     pub(super) async fn attempt<B>(
         &self,
-        call: &Call,
+        call: &mut Call,
+        progress: &Progress,
         body: &RequestBody<B>,
         previous: u32,
     ) -> Result<Outcome, Status>
@@ -64,28 +73,36 @@ impl Shared {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
+        let hedged = call.is_hedged();
         loop {
-            call.is_queued(true);
-            let tried = call.tried();
-            let to = self.pick(&call.info(&tried), call.wait_for_ready).await?;
-            call.is_queued(false);
+            call.head.restore();
+            let tried = progress.tried();
+            let to = if let Some(picked) = self.pick_now(&call.info(&tried)) {
+                picked
+            } else {
+                progress.is_queued(true);
+                // Boxed, because few calls wait, and every call would have to have room for it.
+                let info = call.info(&tried);
+                let picked = Box::pin(self.pick(&info, call.wait_for_ready)).await?;
+                progress.is_queued(false);
+                picked
+            };
             let endpoint = to.endpoint.serial();
-            let hedged = call.is_hedged();
             if hedged {
-                call.goes_to(endpoint);
+                progress.goes_to(endpoint);
             }
-            let outcome = match call.send(to, body, previous).await {
+            let outcome = match call.send(progress, to, body, previous).await {
                 Sent::NeverLeft => continue,
                 Sent::Ended(answered @ Outcome::Answered(_)) => return Ok(answered),
                 Sent::Ended(failed) => Some(failed),
-                Sent::Unprocessed(_) if body.is_replayable() && call.transparently() => {
-                    call.measured.retried_transparently();
+                Sent::Unprocessed(_) if body.is_replayable() && progress.transparently() => {
+                    progress.measured.retried_transparently();
                     None
                 }
                 Sent::Unprocessed(status) => Some(Outcome::Failed(status.into(), None)),
             };
             if !hedged {
-                call.goes_to(endpoint);
+                progress.goes_to(endpoint);
             }
             if let Some(failed) = outcome {
                 return Ok(failed);
@@ -96,7 +113,8 @@ impl Shared {
 
 impl Call {
     async fn send<B>(
-        &self,
+        &mut self,
+        progress: &Progress,
         Picked { endpoint, stream }: Picked,
         body: &RequestBody<B>,
         previous: u32,
@@ -105,7 +123,9 @@ impl Call {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let (response, send) = match stream.open(self.head.request(self.until, previous)) {
+        let now = Instant::now();
+        let request = self.head.request(self.timeout.as_ref(), now, previous);
+        let (response, send) = match stream.open(request) {
             Ok(opened) => opened,
             Err(NotOpened::ConnectionClosed) => return Sent::NeverLeft,
             Err(NotOpened::BadRequest(error)) => {
@@ -113,17 +133,21 @@ impl Call {
                 return Sent::Ended(Outcome::Failed(status.into(), None));
             }
         };
-        let measured = self.measured.attempt();
+        let measured = progress.measured.attempt();
         let counted = measured.sending();
+        let until = self.timeout.as_ref().map(Timeout::until);
         let throttle = self.throttle.clone();
-        let mut held = Held::new(stream, endpoint, self.until, throttle, measured);
-        let sending = self.next_sending();
+        let mut held = Held::new(stream, endpoint, now, until, throttle, measured);
+        let sending = progress.next_sending();
         match body.send(send, sending, counted) {
             Ok(upload) => held.upload(upload),
             Err(error) => return unanswered(held, &error),
         }
         match response.await {
-            Ok(response) => Sent::Ended(answered(response, sending, held)),
+            Ok(response) => {
+                let extensions = std::mem::take(&mut self.extensions);
+                Sent::Ended(answered(response, sending, held, extensions))
+            }
             Err(error) => match body.failure() {
                 Some(status) => {
                     held.ended(Ended::ByCaller);
@@ -135,11 +159,30 @@ impl Call {
     }
 }
 
-fn answered(response: http::Response<RecvStream>, sending: u32, mut held: Held) -> Outcome {
+/// What the head of a response says of its status, when it is there already, and whether it is gRPC's.
+fn look(headers: &HeaderMap) -> (Option<&HeaderValue>, bool) {
+    let (mut status, mut is_grpc) = (None, false);
+    // One look at each header costs less than to ask the map for two.
+    for (name, value) in headers {
+        if *name == CONTENT_TYPE {
+            is_grpc = value.as_bytes().starts_with(b"application/grpc");
+        } else if *name == GRPC_STATUS {
+            status = Some(value);
+        }
+    }
+    (status, is_grpc)
+}
+
+fn answered(
+    response: http::Response<RecvStream>,
+    sending: u32,
+    mut held: Held,
+    mut extensions: Extensions,
+) -> Outcome {
     let (mut parts, stream) = response.into_parts();
-    let content = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let is_grpc = content.is_some_and(|value| value.starts_with(b"application/grpc"));
-    let code = match Status::told_in(held.peer(), &parts.headers) {
+    let (status, is_grpc) = look(&parts.headers);
+    let code = status.map(|value| Status::told_by(held.peer(), value));
+    let code = match code.transpose() {
         Ok(code) => code,
         Err(status) => {
             held.ended(Ended::Broken(status.code));
@@ -155,9 +198,8 @@ fn answered(response: http::Response<RecvStream>, sending: u32, mut held: Held) 
         }
         None => {}
     }
-    parts
-        .extensions
-        .insert(ServedBy(Arc::clone(held.endpoint().instance())));
+    extensions.insert(ServedBy(Arc::clone(held.endpoint().instance())));
+    parts.extensions = extensions;
     let failure = code
         .filter(|code| *code != Code::Ok)
         .map(|code| Failure::in_trailers(code, &parts.headers));
@@ -207,6 +249,7 @@ impl Answer {
             stream: self.stream,
             trailers_only: self.trailers_only,
             messages,
+            unreleased: 0,
             held: self.held,
             _admitted: admitted,
         };

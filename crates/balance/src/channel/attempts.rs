@@ -14,11 +14,10 @@ use tokio::{
 use super::{
     Shared,
     attempt::{Answer, Outcome},
-    call::Call,
+    call::{Call, Progress},
 };
 use crate::{
     retry::{Hedges, Tries},
-    service_config::HedgingPolicy,
     status::Status,
     transport::RequestBody,
 };
@@ -27,23 +26,25 @@ impl Shared {
     /// Makes one attempt after the other, until one is answered or no more are allowed.
     pub(super) async fn retried<B>(
         &self,
-        call: &Call,
+        call: &mut Call,
+        progress: &Progress,
         body: &RequestBody<B>,
     ) -> Result<Answer, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let policy = call.method.as_ref().and_then(|m| m.retry.as_ref());
         let mut tries = Tries::default();
         loop {
-            let (failure, answer) = match self.attempt(call, body, tries.previous()).await? {
+            let attempt = self.attempt(call, progress, body, tries.previous());
+            let (failure, answer) = match attempt.await? {
                 Outcome::Answered(answer) => {
                     body.commit(answer.sending());
                     return Ok(answer);
                 }
                 Outcome::Failed(failure, answer) => (failure, answer),
             };
+            let policy = call.method.as_ref().and_then(|m| m.retry.as_ref());
             let wait = tries.after(&failure, policy, call.throttle.as_deref());
             let Some(wait) = wait.filter(|_| body.is_replayable()) else {
                 return answer
@@ -51,7 +52,7 @@ impl Shared {
                     .ok_or(failure.status);
             };
             drop(answer);
-            call.measured.retried(wait);
+            progress.measured.retried(wait);
             sleep(wait).await;
         }
     }
@@ -61,17 +62,24 @@ impl Shared {
     pub(super) async fn hedged<B>(
         &self,
         call: &Call,
+        progress: &Progress,
         body: &RequestBody<B>,
-        policy: &HedgingPolicy,
     ) -> Result<Answer, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
         let throttle = call.throttle.as_deref();
+        let Some(policy) = call.method.as_ref().and_then(|m| m.hedging.as_ref()) else {
+            unreachable!("only a call with a policy for it is hedged");
+        };
+        let attempt = |previous| {
+            let mut call = call.clone();
+            async move { self.attempt(&mut call, progress, body, previous).await }
+        };
         let mut hedges = Hedges::new(policy, Instant::now());
         let mut running = FuturesUnordered::new();
-        running.push(self.attempt(call, body, 0));
+        running.push(attempt(0));
         loop {
             let ended = select! {
                 biased;
@@ -80,8 +88,8 @@ impl Shared {
                     if !body.is_replayable() {
                         hedges.stop();
                     } else if let Some(previous) = hedges.start(Instant::now(), throttle) {
-                        call.measured.hedged();
-                        running.push(self.attempt(call, body, previous));
+                        progress.measured.hedged();
+                        running.push(attempt(previous));
                     }
                     continue;
                 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use tokio::time::Instant;
+
 use super::Channel;
 use crate::{
     load::InFlight,
@@ -18,7 +20,7 @@ impl Channel {
         let published = self.inner.shared.published.load();
         match published.picker.pick(call) {
             Pick::Ready(endpoint) if !call.avoids(endpoint) => {
-                Some(InFlight::count(Arc::clone(endpoint)))
+                Some(InFlight::count(Arc::clone(endpoint), Instant::now()))
             }
             Pick::Connect(endpoint) => {
                 endpoint.subchannel().connect();

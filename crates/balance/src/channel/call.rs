@@ -9,11 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{Extensions, HeaderValue, request};
 use http_body::Body;
 use registry::Cause;
 use tokio::time::Instant;
 
-use super::{Shared, attempt::Answer, head::Head};
+use super::{Shared, admission::Admitted, attempt::Answer, head::Head};
 use crate::{
     options::{Affinity, HashKey, WaitForReady},
     policy::CallInfo,
@@ -21,10 +22,13 @@ use crate::{
     service_config::MethodConfig,
     status::{Code, Status},
     telemetry::MeasuredCall,
-    transport::{Deadline, MessageLimit, Messages, REPLAY_BUFFER, RequestBody, ResponseBody},
+    transport::{
+        Deadline, MessageLimit, Messages, REPLAY_BUFFER, RequestBody, ResponseBody, Timeout,
+    },
 };
 
-/// A call, apart from its body.
+/// What a call is to do, apart from its body.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) head: Head,
     pub(super) method: Option<Arc<MethodConfig>>,
@@ -32,10 +36,17 @@ pub(super) struct Call {
     pub(super) wait_for_ready: bool,
     hash_key: Option<HashKey>,
     affinity: Option<Affinity>,
-    pub(super) measured: MeasuredCall,
     /// When the call is over; told to each server as what is then left.
-    pub(super) until: Option<Instant>,
-    /// The endpoints of its attempts that have ended or are under way, by serial.
+    pub(super) timeout: Option<Timeout>,
+    /// The request's, which nobody reads any more: its memory is there for the response's.
+    pub(super) extensions: Extensions,
+}
+
+/// What a call has done.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) measured: MeasuredCall,
+    /// The endpoints of its attempts that have failed or are under way, by serial.
     tried: Mutex<Vec<u64>>,
     /// How often its request was sent.
     sent: AtomicU32,
@@ -46,98 +57,134 @@ pub(super) struct Call {
 }
 
 impl Shared {
-    /// Makes a call; whatever comes of it is told by the response's status.
-    pub(super) async fn call<B>(&self, request: http::Request<B>) -> http::Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Cause>,
-    {
-        let (parts, body) = request.into_parts();
-        let mut measured = self.telemetry.call(parts.uri.path());
-        let options = &parts.extensions;
-        let admitted = match self
+    /// Lets a call in, and looks up what holds for it; makes nothing of it yet.
+    pub(super) fn begin(
+        &self,
+        parts: request::Parts,
+    ) -> Result<(Call, Progress, Admitted), Status> {
+        let request::Parts {
+            uri,
+            headers,
+            mut extensions,
+            ..
+        } = parts;
+        let priority = extensions.get().copied().unwrap_or_default();
+        let mut measured = self.telemetry.call(uri.path());
+        let admitted = self
             .admission
-            .enter(options.get().copied().unwrap_or_default())
-        {
-            Ok(admitted) => admitted,
-            Err(refused) => {
-                measured.ended(refused.code);
-                return refused.to_response();
-            }
-        };
+            .enter(priority)
+            .inspect_err(|refused| measured.ended(refused.code))?;
         let in_force = self.in_force.load();
-        let method = in_force.config.method(parts.uri.path()).cloned();
-        let wait_for_ready = match options.get() {
+        let method = in_force.config.method(uri.path()).cloned();
+        let repeats = method.as_ref().is_some_and(|method| method.repeats());
+        let throttle = in_force.throttle.as_ref().filter(|_| repeats).cloned();
+        drop(in_force);
+        let wait_for_ready = match extensions.get() {
             Some(WaitForReady(wanted)) => *wanted,
             None => method
                 .as_ref()
                 .and_then(|method| method.wait_for_ready)
                 .unwrap_or(false),
         };
-        let (hash_key, affinity) = (options.get().copied(), options.get().cloned());
-        let repeats = method.as_ref().is_some_and(|method| method.repeats());
-        let throttle = in_force.throttle.as_ref().filter(|_| repeats).cloned();
-        drop(in_force);
-        let head = Head::new(
-            parts.uri,
-            parts.headers,
-            self.connect.scheme.clone(),
+        let (hash_key, affinity) = (extensions.get().copied(), extensions.remove());
+        extensions.clear();
+        let (head, asked) = Head::new(
+            uri,
+            headers,
+            &self.connect.scheme,
             &self.authority,
             &self.user_agent,
         );
-        let configured = method.as_ref().and_then(|method| method.timeout);
-        // The earlier of the two counts (grpc/grpc `doc/service_config.md`).
-        let timeout = head.timeout().into_iter().chain(configured).min();
-        let mut deadline = timeout.and_then(Deadline::after);
-        measured.until(deadline.as_ref().map(Deadline::at));
         let call = Call {
+            timeout: timeout(asked, method.as_deref()),
             head,
-            measured,
             method,
             throttle,
             wait_for_ready,
             hash_key,
             affinity,
-            until: deadline.as_ref().map(Deadline::at),
-            tried: Mutex::default(),
-            sent: AtomicU32::new(0),
-            retried_transparently: AtomicBool::new(false),
-            queued: AtomicBool::new(false),
+            extensions,
         };
-        match Deadline::bound(deadline.as_mut(), self.answer(&call, body)).await {
-            Ok(Ok(answer)) => {
-                let limit = call.response_limit();
-                answer.into_response(limit, deadline, admitted, call.measured)
-            }
-            Ok(Err(status)) => call.failed(&status),
-            Err(_expired) => call.failed(&self.expired(&call, timeout.unwrap_or_default())),
+        measured.until(call.timeout.as_ref().map(Timeout::until));
+        let progress = Progress {
+            measured,
+            ..Progress::default()
+        };
+        Ok((call, progress, admitted))
+    }
+
+    /// Makes a call; whatever comes of it is told by the response's status.
+    pub(super) async fn run<B>(
+        &self,
+        (mut call, progress, admitted): (Call, Progress, Admitted),
+        body: B,
+    ) -> http::Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        let mut deadline = call.timeout.as_ref().map(Deadline::new);
+        let messages = call.response_limit();
+        let answer = self.answer(&mut call, &progress, body);
+        match Deadline::bound(deadline.as_mut(), answer).await {
+            Ok(Ok(answer)) => answer.into_response(messages, deadline, admitted, progress.measured),
+            Ok(Err(status)) => progress.failed(&status),
+            Err(_expired) => progress.failed(&self.expired(&call, &progress)),
         }
     }
 
-    async fn answer<B>(&self, call: &Call, body: B) -> Result<Answer, Status>
+    async fn answer<B>(
+        &self,
+        call: &mut Call,
+        progress: &Progress,
+        body: B,
+    ) -> Result<Answer, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
         let body = RequestBody::prepare(body, REPLAY_BUFFER, call.request_limit())?;
-        match call.method.as_ref().and_then(|m| m.hedging.as_ref()) {
-            Some(policy) => self.hedged(call, &body, policy).await,
-            None => self.retried(call, &body).await,
+        if call.is_hedged() {
+            // Boxed, because few calls are hedged, and every call would have to have room for it.
+            return Box::pin(self.hedged(call, progress, &body)).await;
         }
+        self.retried(call, progress, &body).await
     }
 
-    fn expired(&self, call: &Call, timeout: Duration) -> Status {
-        let doing = if call.queued.load(Ordering::Relaxed) {
+    fn expired(&self, call: &Call, progress: &Progress) -> Status {
+        let doing = if progress.queued.load(Ordering::Relaxed) {
             let why = self.why_none(&call.info(&[]));
             format!("no instance of {} was ready: {why}", self.target)
         } else {
             "the response did not come".to_owned()
         };
-        Status::new(
-            Code::DeadlineExceeded,
-            format!("{doing} within {timeout:?}"),
-        )
+        let total = call
+            .timeout
+            .as_ref()
+            .map(Timeout::total)
+            .unwrap_or_default();
+        Status::new(Code::DeadlineExceeded, format!("{doing} within {total:?}"))
     }
+}
+
+/// The earlier counts of what the caller asked for and what the config says (grpc/grpc `doc/service_config.md`).
+fn timeout(
+    asked: Option<(Duration, HeaderValue)>,
+    method: Option<&MethodConfig>,
+) -> Option<Timeout> {
+    let configured = method.and_then(|method| method.timeout);
+    let (total, said) = match (asked, configured) {
+        (Some((asked, said)), configured) if configured.is_none_or(|c| asked <= c) => {
+            (asked, Some(said))
+        }
+        (_, Some(configured)) => (configured, method.and_then(|m| m.timeout_value.clone())),
+        (_, None) => return None,
+    };
+    let timeout = Timeout::after(total, Instant::now())?;
+    Some(match said {
+        Some(said) => timeout.said_as(said),
+        None => timeout,
+    })
 }
 
 impl Call {
@@ -159,6 +206,21 @@ impl Call {
         self.method.as_ref().is_some_and(|m| m.hedging.is_some())
     }
 
+    fn request_limit(&self) -> Option<MessageLimit> {
+        let limit = self.method.as_ref()?.max_request_message_bytes?;
+        Some(MessageLimit::new(limit))
+    }
+
+    fn response_limit(&self) -> Messages {
+        let method = self.method.as_ref();
+        match method.and_then(|method| method.max_response_message_bytes) {
+            Some(limit) => Messages::Limited(MessageLimit::new(limit)),
+            None => Messages::OfAnySize,
+        }
+    }
+}
+
+impl Progress {
     /// The endpoints that it has been at.
     pub(super) fn tried(&self) -> Vec<u64> {
         self.been_at().clone()
@@ -192,18 +254,5 @@ impl Call {
 
     fn been_at(&self) -> MutexGuard<'_, Vec<u64>> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn request_limit(&self) -> Option<MessageLimit> {
-        let limit = self.method.as_ref()?.max_request_message_bytes?;
-        Some(MessageLimit::new(limit))
-    }
-
-    fn response_limit(&self) -> Messages {
-        let method = self.method.as_ref();
-        match method.and_then(|method| method.max_response_message_bytes) {
-            Some(limit) => Messages::Limited(MessageLimit::new(limit)),
-            None => Messages::OfAnySize,
-        }
     }
 }

@@ -55,6 +55,14 @@ impl Published {
 }
 
 impl Shared {
+    /// An endpoint with a free stream, if there is one now.
+    pub(super) fn pick_now(&self, call: &CallInfo<'_>) -> Option<Picked> {
+        match self.choose(call) {
+            Choice::Picked(picked) => Some(picked),
+            _ => None,
+        }
+    }
+
     /// Waits for an endpoint with a free stream. Fails at once where none can be had, unless the call waits for ready.
     ///
     /// Cancellation safe; the caller bounds it by the call's deadline.
@@ -63,9 +71,6 @@ impl Shared {
         call: &CallInfo<'_>,
         wait_for_ready: bool,
     ) -> Result<Picked, Status> {
-        if let Choice::Picked(picked) = self.choose(call) {
-            return Ok(picked);
-        }
         let _queued = self.stats.queue();
         let mut generation = self.generation.subscribe();
         loop {

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde::Deserialize;
 
 use super::{
     attempts::{HedgingPolicy, RetryPolicy},
     duration, number,
 };
+use crate::transport::Timeout;
 
 /// What holds for the calls of a method.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct MethodConfig {
     pub(crate) timeout: Option<Duration>,
+    /// The header that says it.
+    pub(crate) timeout_value: Option<HeaderValue>,
     pub(crate) wait_for_ready: Option<bool>,
     /// Never together with `hedging`.
     pub(crate) retry: Option<RetryPolicy>,
@@ -65,6 +69,7 @@ impl TryFrom<Wire> for Entry {
             names: wire.name,
             config: MethodConfig {
                 timeout: wire.timeout,
+                timeout_value: wire.timeout.map(Timeout::write),
                 wait_for_ready: wire.wait_for_ready,
                 retry: wire.retry_policy,
                 hedging: wire.hedging_policy,

@@ -10,11 +10,15 @@ mod vitals;
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use tokio::select;
 
 pub(super) use driving::{Driving, Unproved};
@@ -32,7 +36,7 @@ use super::{io::Line, stream::Stream};
 #[derive(Debug)]
 pub(crate) struct Connection {
     peer: Arc<str>,
-    send: SendRequest<Bytes>,
+    send: Mutex<SendRequest<Bytes>>,
     slots: Arc<StreamSlots>,
     vitals: Arc<Vitals>,
     line: Arc<Line>,
@@ -81,8 +85,21 @@ impl Connection {
         self.slots.free()
     }
 
-    pub(super) fn handle(&self) -> SendRequest<Bytes> {
-        self.send.clone()
+    /// Opens a stream. Without an error of h2's, the connection takes no more.
+    pub(super) fn open(
+        &self,
+        request: http::Request<()>,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), Option<h2::Error>> {
+        // h2 has a lock of its own for it; ours is cheaper than a handle for each stream. There are never more streams than
+        // the server takes, so a handle is always ready, unless the connection is closing: that shows here only.
+        let mut send = self.send.lock().unwrap_or_else(PoisonError::into_inner);
+        match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_closing)) => return Err(None),
+            // The server has just lowered its limit, and one before us waits: another handle does not.
+            Poll::Pending => *send = send.clone(),
+        }
+        send.send_request(request, false).map_err(Some)
     }
 
     async fn wait_for_slot(&self) -> Option<StreamSlot> {

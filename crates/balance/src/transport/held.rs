@@ -35,13 +35,14 @@ impl Held {
     pub(crate) fn new(
         stream: Stream,
         endpoint: Arc<Endpoint>,
+        now: Instant,
         until: Option<Instant>,
         throttle: Option<Arc<Throttle>>,
         measured: MeasuredAttempt,
     ) -> Self {
         Self {
             upload: None,
-            in_flight: InFlight::count(endpoint),
+            in_flight: InFlight::count(endpoint, now),
             measured,
             throttle,
             until,

@@ -10,14 +10,19 @@ use super::{Held, MessageLimit};
 use crate::{
     channel::Admitted,
     outlier::Ended,
-    status::{Code, Status},
+    status::{Code, GRPC_STATUS, Status},
 };
+
+/// A small share of a stream's window, so that the server never waits for its reader to be told of.
+const RELEASE_AT: usize = 64 << 10;
 
 pub(crate) struct Receiving {
     pub(crate) stream: RecvStream,
     /// Whether the status was in the headers: then no trailers are to come.
     pub(crate) trailers_only: bool,
     pub(crate) messages: Messages,
+    /// What the reader has taken and the server was not told of.
+    pub(crate) unreleased: usize,
     pub(crate) held: Held,
     pub(crate) _admitted: Admitted,
 }
@@ -45,8 +50,7 @@ impl Receiving {
         }
         match ready!(self.stream.poll_data(cx)) {
             Some(Ok(data)) => {
-                // The reader has taken it: the server may send as much again. An error means that the stream is over.
-                let _ = self.stream.flow_control().release_capacity(data.len());
+                self.taken(data.len());
                 self.held.measured().received(&data);
                 let next = self.messages.pass(data, self.held.peer());
                 if let (Next::End(_), _) | (_, Messages::Refused(_)) = (&next, &self.messages) {
@@ -59,23 +63,38 @@ impl Receiving {
         }
     }
 
+    /// The reader has taken so much: the server may send as much again. It is told now and then, and need not be told at the
+    /// end.
+    fn taken(&mut self, length: usize) {
+        self.unreleased += length;
+        if self.unreleased >= RELEASE_AT {
+            // An error means that the stream is over.
+            let _ = self
+                .stream
+                .flow_control()
+                .release_capacity(std::mem::take(&mut self.unreleased));
+        }
+    }
+
     pub(super) fn is_end(&self) -> bool {
         self.trailers_only && self.stream.is_end_stream()
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => match Status::told_in(self.held.peer(), &trailers) {
-                Ok(Some(code)) => {
-                    self.held.answered(code, &trailers);
-                    Next::End(Some(trailers))
+            Ok(Some(trailers)) => {
+                let peer = self.held.peer();
+                let told = trailers
+                    .get(GRPC_STATUS)
+                    .ok_or_else(|| Status::untold(peer));
+                match told.and_then(|value| Status::told_by(peer, value)) {
+                    Ok(code) => {
+                        self.held.answered(code, &trailers);
+                        Next::End(Some(trailers))
+                    }
+                    Err(status) => self.refused(&status),
                 }
-                Ok(None) => {
-                    let status = Status::untold(self.held.peer());
-                    self.refused(&status)
-                }
-                Err(status) => self.refused(&status),
-            },
+            }
             Ok(None) if self.trailers_only => Next::End(None),
             Ok(None) => {
                 let message = format!("{}: the stream ended without a status", self.held.peer());

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use h2::{SendStream, client::ResponseFuture};
 
 use super::connection::{Connection, StreamSlot};
@@ -41,18 +40,14 @@ impl Stream {
         &self,
         request: http::Request<()>,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), NotOpened> {
-        // A fresh handle is ready at once, unless the connection is closing: that shows here only.
-        let ready = self.connection.handle().ready().now_or_never();
-        let Some(Ok(mut send)) = ready else {
-            self.connection.retire();
-            return Err(NotOpened::ConnectionClosed);
-        };
-        send.send_request(request, false).map_err(|error| {
-            if !error.is_io() && error.reason().is_none() {
-                return NotOpened::BadRequest(error);
+        self.connection.open(request).map_err(|error| match error {
+            Some(error) if !error.is_io() && error.reason().is_none() => {
+                NotOpened::BadRequest(error)
             }
-            self.connection.retire();
-            NotOpened::ConnectionClosed
+            _ => {
+                self.connection.retire();
+                NotOpened::ConnectionClosed
+            }
         })
     }
 }

@@ -3,6 +3,8 @@
 use http::HeaderValue;
 use serde_json::{Value, json};
 
+use tokio::time::Instant;
+
 use super::{
     Arc, CallInfo, Candidate, ConnectivityState, Endpoint, HashKey, HeaderMap, InFlight, Pick,
     candidate, counts, endpoint, endpoints, keyed, pick, plan, policy, ready, unkeyed, worst,
@@ -313,7 +315,7 @@ fn nobody_is_loaded_far_above_the_mean_where_loads_are_bounded() {
         let plan = ready(&mut *policy, &all);
         // All calls have one of three keys.
         let calls: Vec<_> = (0..400)
-            .map(|call| InFlight::count(keyed(&plan, call % 3)))
+            .map(|call| InFlight::count(keyed(&plan, call % 3), Instant::now()))
             .collect();
         let most = all
             .iter()

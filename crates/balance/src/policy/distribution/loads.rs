@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use proptest::prelude::*;
 use serde_json::json;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use super::{
     Arc, CallInfo, Code, Endpoint, HeaderMap, InFlight, endpoints, pick, policy, ready, unkeyed,
@@ -17,7 +17,7 @@ fn held(name: &str, endpoints: &[Arc<Endpoint>], open: usize) -> Vec<usize> {
     let plan = ready(&mut *policy(name, json!({})), endpoints);
     let mut calls = VecDeque::new();
     for _ in 0..20 * open {
-        calls.push_back(InFlight::count(unkeyed(&plan)));
+        calls.push_back(InFlight::count(unkeyed(&plan), Instant::now()));
         if calls.len() > open {
             calls.pop_front();
         }
@@ -57,7 +57,7 @@ fn who_hangs_gets_no_more_than_its_share_of_those_in_flight() {
         let plan = ready(&mut *policy(name, json!({})), &all);
         let mut stuck = Vec::new();
         for _ in 0..1000 {
-            let call = InFlight::count(unkeyed(&plan));
+            let call = InFlight::count(unkeyed(&plan), Instant::now());
             if all[0].in_flight() > stuck.len() {
                 stuck.push(call);
             }
@@ -73,7 +73,7 @@ fn a_call_that_avoids_the_idlest_gets_another() {
         let all = endpoints(&[1, 1]);
         let plan = ready(&mut *policy(name, json!({})), &all);
         // The dead one has lost its calls, and would win each comparison.
-        let _busy = InFlight::count(Arc::clone(&all[1]));
+        let _busy = InFlight::count(Arc::clone(&all[1]), Instant::now());
         let headers = HeaderMap::new();
         let repeated = CallInfo {
             repeated: true,
@@ -96,7 +96,7 @@ proptest! {
         fastrand::seed(seed);
         let all = endpoints(&vec![1; busy.len()]);
         let _calls: Vec<_> = all.iter().zip(&busy)
-            .flat_map(|(endpoint, busy)| (0..*busy).map(|_| InFlight::count(Arc::clone(endpoint))))
+            .flat_map(|(endpoint, busy)| (0..*busy).map(|_| InFlight::count(Arc::clone(endpoint), Instant::now())))
             .collect();
         let plan = ready(&mut *policy("least_request", json!({"choiceCount": 2})), &all);
         // Of two that differ the busier never wins, so the busiest alone does so never.
@@ -109,7 +109,7 @@ proptest! {
 
 /// An answer that took so long.
 async fn answer(endpoint: &Arc<Endpoint>, latency: Duration) {
-    let call = InFlight::count(Arc::clone(endpoint));
+    let call = InFlight::count(Arc::clone(endpoint), Instant::now());
     advance(latency).await;
     call.ended(Ended::Answered {
         code: Code::Ok,
@@ -123,7 +123,9 @@ async fn the_faster_gets_the_calls_until_its_queue_makes_up_for_it() {
     answer(&all[0], Duration::from_millis(10)).await;
     answer(&all[1], Duration::from_millis(40)).await;
     let plan = ready(&mut *policy("peak_ewma", json!({})), &all);
-    let calls: Vec<_> = (0..100).map(|_| InFlight::count(unkeyed(&plan))).collect();
+    let calls: Vec<_> = (0..100)
+        .map(|_| InFlight::count(unkeyed(&plan), Instant::now()))
+        .collect();
     // Four times as fast: four fifths of the calls.
     assert!(
         (78..=82).contains(&all[0].in_flight()),
@@ -140,7 +142,9 @@ async fn weights_divide_what_latencies_do_not() {
         answer(endpoint, Duration::from_millis(10)).await;
     }
     let plan = ready(&mut *policy("peak_ewma", json!({})), &all);
-    let calls: Vec<_> = (0..100).map(|_| InFlight::count(unkeyed(&plan))).collect();
+    let calls: Vec<_> = (0..100)
+        .map(|_| InFlight::count(unkeyed(&plan), Instant::now()))
+        .collect();
     assert!(
         (73..=77).contains(&all[0].in_flight()),
         "{}",
@@ -171,7 +175,9 @@ async fn a_new_one_is_tried_and_not_flooded() {
     answer(&all[0], Duration::from_millis(10)).await;
     answer(&all[1], Duration::from_millis(10)).await;
     let plan = ready(&mut *policy("peak_ewma", json!({})), &all);
-    let calls: Vec<_> = (0..90).map(|_| InFlight::count(unkeyed(&plan))).collect();
+    let calls: Vec<_> = (0..90)
+        .map(|_| InFlight::count(unkeyed(&plan), Instant::now()))
+        .collect();
     assert!(
         (28..=32).contains(&all[2].in_flight()),
         "{}",

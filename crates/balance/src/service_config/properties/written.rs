@@ -18,6 +18,7 @@ use crate::{
     outlier::{ConsecutiveFailures, FailurePercentage, Settings, SuccessRate},
     policy::Policies,
     status::Code,
+    transport::Timeout,
 };
 
 /// A wrapper's name and its settings.
@@ -255,6 +256,7 @@ pub(super) fn method() -> impl Strategy<Value = (MethodConfig, Value)> {
                 "maxRequestMessageBytes": request, "maxResponseMessageBytes": response});
                 let meant = MethodConfig {
                     timeout,
+                    timeout_value: timeout.map(Timeout::write),
                     wait_for_ready,
                     retry: set(&mut json, "retryPolicy", retry),
                     hedging: set(&mut json, "hedgingPolicy", hedging),

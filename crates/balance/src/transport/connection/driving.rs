@@ -92,7 +92,7 @@ impl Driving {
         };
         let connection = Connection {
             peer: peer.into(),
-            send,
+            send: Mutex::new(send),
             slots,
             vitals,
             line,

@@ -88,10 +88,7 @@ pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, code: Code) {
 }
 
 fn status(code: Code) -> HeaderMap {
-    HeaderMap::from_iter([(
-        crate::status::GRPC_STATUS.parse().expect("a name"),
-        u16::from(code.number()).into(),
-    )])
+    HeaderMap::from_iter([(crate::status::GRPC_STATUS, u16::from(code.number()).into())])
 }
 
 /// Waits until the caller has given a call up.

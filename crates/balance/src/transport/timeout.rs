@@ -1,0 +1,158 @@
+//! How long a call may take, and how its servers are told (grpc/grpc `doc/PROTOCOL-HTTP2.md`).
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+/// gRPC's request header that tells the server how long the caller waits.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// An attempt that begins this soon after its call says that all of the time is left.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
+/// When a call is over.
+#[derive(Debug, Clone)]
+pub(crate) struct Timeout {
+    total: Duration,
+    began: Instant,
+    until: Instant,
+    /// The header that says `total`.
+    whole: Option<HeaderValue>,
+}
+
+impl Timeout {
+    /// A call that began at `began` and may take `total`. Longer than a clock can tell is for ever.
+    pub(crate) fn after(total: Duration, began: Instant) -> Option<Self> {
+        Some(Self {
+            total,
+            began,
+            until: began.checked_add(total)?,
+            whole: None,
+        })
+    }
+
+    /// The same, with the header that says all of it, which an attempt that begins at once sends as it is. So calls with the
+    /// same time to go send the same header, of which HPACK has a byte to send.
+    pub(crate) fn said_as(self, whole: HeaderValue) -> Self {
+        Self {
+            whole: Some(whole),
+            ..self
+        }
+    }
+
+    /// How long the call may take.
+    pub(crate) fn total(&self) -> Duration {
+        self.total
+    }
+
+    /// When it is over.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// The header of an attempt that begins `now`.
+    pub(crate) fn left(&self, now: Instant) -> HeaderValue {
+        match &self.whole {
+            Some(whole) if now.duration_since(self.began) < AT_ONCE => whole.clone(),
+            _ => {
+                let mut value = Self::write(self.until.saturating_duration_since(now));
+                // Almost never twice the same: as "sensitive" it stays out of HPACK's table, where it would push out what
+                // does recur.
+                value.set_sensitive(true);
+                value
+            }
+        }
+    }
+
+    /// What `grpc-timeout` says; a value that is not one is ignored.
+    pub(crate) fn read(value: &HeaderValue) -> Option<Duration> {
+        let text = value.to_str().ok()?;
+        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let amount: u64 = digits.parse().ok()?;
+        Some(match unit {
+            "H" => Duration::from_secs(amount * 3_600),
+            "M" => Duration::from_secs(amount * 60),
+            "S" => Duration::from_secs(amount),
+            "m" => Duration::from_millis(amount),
+            "u" => Duration::from_micros(amount),
+            "n" => Duration::from_nanos(amount),
+            _ => return None,
+        })
+    }
+
+    /// The value that says `left`: at most eight digits, in the finest unit that they hold.
+    pub(crate) fn write(left: Duration) -> HeaderValue {
+        const MOST: u128 = 99_999_999;
+        let units = [
+            (left.as_nanos(), b'n'),
+            (left.as_micros(), b'u'),
+            (left.as_millis(), b'm'),
+            (u128::from(left.as_secs()), b'S'),
+        ];
+        let (amount, unit) = units
+            .into_iter()
+            .find(|(amount, _)| *amount <= MOST)
+            .unwrap_or_else(|| (u128::from(left.as_secs() / 3_600).min(MOST), b'H'));
+        let mut text = [0; 9];
+        let mut start = text.len() - 1;
+        text[start] = unit;
+        let mut amount = u32::try_from(amount).expect("at most eight digits");
+        loop {
+            start -= 1;
+            text[start] = b'0' + u8::try_from(amount % 10).expect("a digit");
+            amount /= 10;
+            if amount == 0 {
+                break;
+            }
+        }
+        HeaderValue::from_bytes(&text[start..]).expect("digits and a letter")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, HeaderValue, Instant, Timeout};
+
+    fn read(text: &'static str) -> Option<Duration> {
+        Timeout::read(&HeaderValue::from_static(text))
+    }
+
+    #[test]
+    fn every_unit_is_read_and_rubbish_is_not() {
+        assert_eq!(read("2H"), Some(Duration::from_hours(2)));
+        assert_eq!(read("3M"), Some(Duration::from_mins(3)));
+        assert_eq!(read("99999999S"), Some(Duration::from_secs(99_999_999)));
+        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read("7u"), Some(Duration::from_micros(7)));
+        assert_eq!(read("9n"), Some(Duration::from_nanos(9)));
+        for rubbish in ["", "S", "1", "+1S", "123456789S", "1s", "1.5S"] {
+            assert_eq!(read(rubbish), None, "{rubbish}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_written_in_at_most_eight_digits() {
+        assert_eq!(Timeout::write(Duration::ZERO), "0n");
+        assert_eq!(Timeout::write(Duration::from_millis(1)), "1000000n");
+        assert_eq!(Timeout::write(Duration::from_secs(1)), "1000000u");
+        assert_eq!(Timeout::write(Duration::from_secs(1_000)), "1000000m");
+        assert_eq!(Timeout::write(Duration::from_secs(1_000_000)), "1000000S");
+        assert_eq!(Timeout::write(Duration::from_secs(u64::MAX)), "99999999H");
+    }
+
+    #[test]
+    fn an_attempt_at_once_says_the_whole_and_a_later_one_what_is_left() {
+        let (second, began) = (Duration::from_secs(1), Instant::now());
+        let timeout = Timeout::after(second, began).expect("soon");
+        let timeout = timeout.said_as(HeaderValue::from_static("1S"));
+        assert_eq!(timeout.left(began + Duration::from_micros(999)), "1S");
+        let later = timeout.left(began + second / 4);
+        assert_eq!(later, "750000u");
+        assert!(later.is_sensitive());
+        assert_eq!(timeout.left(began + 2 * second), "0n");
+    }
+}
