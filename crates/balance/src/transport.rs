@@ -4,6 +4,11 @@ mod bounded;
 mod connect;
 mod connection;
 mod deadline;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the call path takes it up next")
+)]
+mod deadlines;
 mod held;
 mod io;
 mod keep_alive;
