@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Result<ExitCode> {
     let signals = Signals::listen()?;
-    let channel = connect(args, config)?;
+    let channel = connect(args, config, &telemetry)?;
     let _admin = admin(args, &channel, telemetry)
         .serve(config.admin())
         .await?;
@@ -83,8 +83,10 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
     })
 }
 
-fn connect(args: &Args, config: &ClientConfig) -> Result<Channel> {
-    let mut channel = Channel::builder(&args.target).service_config(args.service_config()?);
+fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<Channel> {
+    let mut channel = Channel::builder(&args.target)
+        .service_config(args.service_config()?)
+        .meter(&telemetry.meter("balance"));
     if args.needs_registry() {
         channel = channel.registry(&config.registry().connect()?);
     }

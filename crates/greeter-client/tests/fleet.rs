@@ -8,8 +8,13 @@ use testkit::{
     etcd::Cluster,
     eventually,
     fleet::{Client, Fleet},
+    free_port,
 };
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::sleep,
+};
 
 const BOUND: Duration = Duration::from_mins(1);
 
@@ -65,6 +70,59 @@ async fn two_greeters_share_the_calls_and_the_figures_add_up() {
     assert!(latency("p50") > 0 && latency("p50") <= latency("p99"));
     assert!(latency("p99") <= latency("p999") && latency("p999") <= latency("max"));
     assert!(figures.rps > 0.0);
+}
+
+#[tokio::test]
+async fn the_admin_page_measures_the_calls_and_explains_where_they_go() {
+    let (mut fleet, directory) = fleet();
+    let greeter = fleet.add().await.expect("a greeter");
+    let port = free_port().expect("a port");
+    let config = directory.path().join("client.toml");
+    let admin = format!("[admin]\nlisten = \"127.0.0.1:{port}\"\n");
+    std::fs::write(&config, admin).expect("a configuration");
+    let config = config.to_str().expect("UTF-8");
+    let client = fleet
+        .client(&["--config", config, "--forever", "--interval", "10ms"])
+        .expect("a client");
+    let page = async |path: &str| page(port, path).await.unwrap_or_default();
+    eventually(BOUND, "a call to end", async || {
+        let ended = "grpc_client_call_duration_seconds_count";
+        page("/metrics").await.contains(ended)
+    })
+    .await;
+    let metrics = page("/metrics").await;
+    for name in [
+        "grpc_client_attempt_duration_seconds_bucket",
+        "grpc_client_attempt_sent_total_compressed_message_size_bytes_sum",
+        "grpc_client_call_duration_seconds_count",
+        "grpc_method=\"helloworld.Greeter/SayHello\"",
+        "balance_endpoints{",
+        "balance_list_staleness_seconds",
+    ] {
+        assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+    let channels = page("/debug/channels").await;
+    let channels: serde_json::Value = serde_json::from_str(&channels).expect("JSON");
+    let endpoint = &channels["greeter"]["endpoints"][0];
+    let key = format!(
+        "{}/registry/greeter/{greeter}.json",
+        directory.path().display()
+    );
+    assert_eq!(endpoint["key"], key, "{channels}");
+    assert_eq!(endpoint["state"], "READY");
+    assert_eq!(endpoint["connections"][0]["peer"], greeter);
+    drop(client);
+}
+
+/// What the admin page shows at `path`.
+async fn page(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+    Ok(body.unwrap_or_default().to_owned())
 }
 
 #[tokio::test]

@@ -11,9 +11,11 @@ use serde::Serialize;
 use super::{Published, Shared};
 use crate::{
     policy::{CallInfo, Pick},
+    subchannel::ConnectivityState,
     target::{Selector, Target},
 };
 
+use endpoint::Recent;
 pub use endpoint::{ConnectionExplanation, EjectionExplanation, EndpointExplanation};
 
 /// How a channel stands; serialized for a debug page. `docs/debugging.md` says how to read it.
@@ -74,17 +76,20 @@ impl Shared {
     pub(super) fn explain(&self) -> Explanation {
         let published = self.published.load();
         let recent = published.endpoints.iter().map(|e| e.load().recent_picks());
-        let recent_picks = recent.sum();
+        let recent = Recent {
+            picks: recent.sum(),
+            endpoints: published.endpoints.len() as u64,
+        };
         let explained = published.endpoints.iter().map(|endpoint| {
             let remark = published.remarks.get(&endpoint.serial());
             let listed = published.listed.as_ref();
             let listed = listed.and_then(|all| all.get(&endpoint.instance().id));
-            EndpointExplanation::new(endpoint, listed, remark, recent_picks)
+            EndpointExplanation::new(endpoint, listed, remark, recent)
         });
         Explanation {
             target: self.target.to_string(),
             state: self.state.borrow().to_string(),
-            failing: failing(&published),
+            failing: failing(&published, *self.state.borrow()),
             freshness: in_words(&published.freshness),
             stale_for_ms: match &published.freshness {
                 Freshness::Starting | Freshness::Live => None,
@@ -117,8 +122,14 @@ fn in_words(freshness: &Freshness) -> String {
     }
 }
 
-/// Why calls fail now, when they do.
-fn failing(published: &Published) -> Option<String> {
+/// Why calls fail now, when they do. Only then is the picker asked: to ask takes somebody's turn.
+fn failing(published: &Published, state: ConnectivityState) -> Option<String> {
+    if !matches!(
+        state,
+        ConnectivityState::TransientFailure | ConnectivityState::Shutdown
+    ) {
+        return None;
+    }
     let headers = HeaderMap::new();
     match published.picker.pick(&CallInfo::new("", &headers)) {
         Pick::Fail(status) | Pick::Drop(status) => Some(status.message.to_string()),

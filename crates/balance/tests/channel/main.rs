@@ -4,6 +4,7 @@ mod answers;
 mod balancing;
 mod calls;
 mod departures;
+mod explains;
 mod faults;
 mod frames;
 mod hangs;

@@ -13,6 +13,16 @@ use crate::{
     transport::{Availability, Connection},
 };
 
+/// After so many calls for each endpoint, of late, one would expect all to have had some.
+const MANY: u64 = 16;
+
+/// What a channel has done in about the last ten seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recent {
+    pub(super) picks: u64,
+    pub(super) endpoints: u64,
+}
+
 /// How an endpoint stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -91,12 +101,12 @@ pub struct ConnectionExplanation {
 
 impl EndpointExplanation {
     /// `listed` is what the registry says now, which may be word for word what it said before, at another revision; `of`
-    /// is what the whole channel has picked of late.
+    /// is what the whole channel has done.
     pub(super) fn new(
         endpoint: &Endpoint,
         listed: Option<&Arc<Instance>>,
         remark: Option<&Remark>,
-        of: u64,
+        of: Recent,
     ) -> Self {
         let instance = endpoint.instance();
         let origin = listed.unwrap_or(instance).origin();
@@ -126,10 +136,12 @@ impl EndpointExplanation {
             held: remark.is_some_and(|remark| remark.held),
             in_flight: endpoint.in_flight(),
             picks: endpoint.picks(),
-            share: endpoint.load().recent_picks() as f64 / of.max(1) as f64,
+            share: endpoint.load().recent_picks() as f64 / of.picks.max(1) as f64,
             latency_ms: endpoint.latency().map(millis),
             peak_latency_ms: endpoint.peak_latency().map(millis),
-            remark: in_words(&state, &connections, remark).map(ToOwned::to_owned),
+            remark: in_words(&state, &connections, remark)
+                .map(ToOwned::to_owned)
+                .or_else(|| passed_over(endpoint, of)),
             connections: connections
                 .iter()
                 .map(|connection| ConnectionExplanation::new(connection))
@@ -147,7 +159,9 @@ fn in_words<'a>(
     match state.connectivity {
         ConnectivityState::Idle => Some("not connected: the policy has not asked for it"),
         ConnectivityState::Connecting => Some("connecting"),
-        ConnectivityState::TransientFailure => state.failure.as_deref(),
+        ConnectivityState::TransientFailure => {
+            Some(state.failure.as_deref().unwrap_or("cannot be reached"))
+        }
         ConnectivityState::Shutdown => Some("gone"),
         ConnectivityState::Ready => match (remark, best(connections)) {
             (Some(remark), _) => Some(&remark.why),
@@ -156,6 +170,13 @@ fn in_words<'a>(
             (None, Availability::Closed) => Some("its connection has just closed"),
         },
     }
+}
+
+/// That others are chosen: by zone, by the canary's split, by hash, by chance.
+fn passed_over(endpoint: &Endpoint, of: Recent) -> Option<String> {
+    let Recent { picks, endpoints } = of;
+    (picks / endpoints.max(1) >= MANY && endpoint.load().recent_picks() == 0)
+        .then(|| format!("ready: the policy has chosen others for the last {picks} calls"))
 }
 
 fn best(connections: &[Arc<Connection>]) -> Availability {
