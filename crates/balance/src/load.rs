@@ -26,6 +26,7 @@ const PEAK_DECAY: Duration = Duration::from_secs(10);
 
 /// Counters that calls write and policies read, without a lock.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Load {
     in_flight: AtomicUsize,
     picks: AtomicU64,

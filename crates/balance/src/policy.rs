@@ -142,12 +142,55 @@ pub struct Candidate {
 #[derive(Debug, Clone, Copy)]
 pub struct Endpoints<'a> {
     candidates: &'a [&'a Candidate],
+    /// What was counted of them before, where nobody has come, gone or changed its state since.
+    census: Option<&'a Census>,
+}
+
+/// Who of the endpoints is in which state.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Census {
+    ready: Arc<[Arc<Endpoint>]>,
+    idle: Vec<Arc<Endpoint>>,
+    connecting: bool,
 }
 
 impl<'a> Endpoints<'a> {
     /// These endpoints.
     pub fn new(candidates: &'a [&'a Candidate]) -> Self {
-        Self { candidates }
+        Self {
+            candidates,
+            census: None,
+        }
+    }
+
+    /// The same, of whom this is known.
+    pub(crate) fn with_census(self, census: &'a Census) -> Self {
+        Self {
+            census: Some(census),
+            ..self
+        }
+    }
+
+    /// Counts who is in which state.
+    pub(crate) fn census(&self) -> Census {
+        if let Some(known) = self.census {
+            return known.clone();
+        }
+        let mut ready = Vec::with_capacity(self.len());
+        let (mut idle, mut connecting) = (Vec::new(), false);
+        for candidate in self.iter() {
+            match candidate.state {
+                ConnectivityState::Ready => ready.push(Arc::clone(&candidate.endpoint)),
+                ConnectivityState::Idle => idle.push(Arc::clone(&candidate.endpoint)),
+                ConnectivityState::Connecting => connecting = true,
+                ConnectivityState::TransientFailure | ConnectivityState::Shutdown => {}
+            }
+        }
+        Census {
+            ready: ready.into(),
+            idle,
+            connecting,
+        }
     }
 
     /// Each endpoint with its state.
@@ -168,26 +211,19 @@ impl<'a> Endpoints<'a> {
     /// Keeps all endpoints connected, and chooses by `picker` among those that are ready: what most policies want.
     ///
     /// While none is ready, calls wait for one that connects, and fail when none can be.
-    pub fn connect_all(&self, picker: impl FnOnce(Vec<Arc<Endpoint>>) -> Arc<dyn Picker>) -> Plan {
-        let mut ready = Vec::with_capacity(self.len());
-        let mut connect = Vec::new();
-        let mut connecting = false;
-        for candidate in self.iter() {
-            match candidate.state {
-                ConnectivityState::Ready => ready.push(Arc::clone(&candidate.endpoint)),
-                ConnectivityState::Idle => connect.push(Arc::clone(&candidate.endpoint)),
-                ConnectivityState::Connecting => connecting = true,
-                ConnectivityState::TransientFailure | ConnectivityState::Shutdown => {}
-            }
-        }
-        let plan = if !ready.is_empty() {
-            Plan::new(ConnectivityState::Ready, picker(ready))
-        } else if connecting || !connect.is_empty() {
+    pub fn connect_all(
+        &self,
+        picker: impl FnOnce(Arc<[Arc<Endpoint>]>) -> Arc<dyn Picker>,
+    ) -> Plan {
+        let census = self.census();
+        let plan = if !census.ready.is_empty() {
+            Plan::new(ConnectivityState::Ready, picker(census.ready))
+        } else if census.connecting || !census.idle.is_empty() {
             Plan::connecting()
         } else {
             Plan::failing(self.failure())
         };
-        plan.connecting_to(connect)
+        plan.connecting_to(census.idle)
     }
 
     /// Why none of the endpoints can be reached.

@@ -23,7 +23,7 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -33,8 +33,8 @@ use tokio::{runtime::Handle, sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    load::Load,
-    transport::{ConnectOptions, Connection, Stream, rpc::Head},
+    endpoint::Endpoint,
+    transport::{Availability, ConnectOptions, Connection, Stream, rpc::Head},
 };
 pub(crate) use changes::Changes;
 use shared::Shared;
@@ -109,7 +109,6 @@ pub(crate) struct SubchannelState {
 #[derive(Debug)]
 pub(crate) struct Subchannel {
     instance: Arc<Instance>,
-    load: Arc<Load>,
     context: Option<Arc<SubchannelContext>>,
     /// This endpoint's own, from when it is first connected: one that has asked for calm gets it also after that.
     options: OnceLock<Arc<ConnectOptions>>,
@@ -121,15 +120,14 @@ impl Subchannel {
     /// Idle. Without a context it cannot be connected.
     pub(crate) fn new(
         instance: Arc<Instance>,
-        load: Arc<Load>,
         context: Option<Arc<SubchannelContext>>,
+        endpoint: Weak<Endpoint>,
     ) -> Self {
         Self {
             instance,
-            load,
             context,
             options: OnceLock::new(),
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(Shared::new(endpoint)),
             worker: Mutex::default(),
         }
     }
@@ -143,9 +141,9 @@ impl Subchannel {
         self.shared.pool.connections()
     }
 
-    /// Whether a connection takes calls, as far as is known; one that is suspected is not good enough.
-    pub(crate) fn is_available(&self) -> bool {
-        self.shared.pool.is_available() || self.context.is_none()
+    /// Whether it was made for tests of a policy.
+    pub(crate) fn is_of_no_channel(&self) -> bool {
+        self.context.is_none()
     }
 
     /// Whether a call may be sent there, for want of something better.
@@ -153,9 +151,15 @@ impl Subchannel {
         self.shared.pool.is_usable()
     }
 
-    /// A free stream on the first connection that has one; on one that is suspected only when no other has.
+    /// A free stream on the first connection that has one; on one that is suspected never.
     pub(crate) fn try_stream(&self) -> Option<Stream> {
-        self.shared.pool.try_stream()
+        self.shared.pool.try_stream(Availability::Open)
+    }
+
+    /// The same on one that is suspected as well, when no other has one.
+    pub(crate) fn try_any_stream(&self) -> Option<Stream> {
+        let suspected = || self.shared.pool.try_stream(Availability::Suspected);
+        self.try_stream().or_else(suspected)
     }
 
     /// Waits for a stream on whichever connection has one first; `None` when there is none left that a call may be sent
@@ -180,7 +184,6 @@ impl Subchannel {
         let options = || Arc::new(context.connect.for_endpoint());
         let run = Worker::new(
             Arc::clone(&self.instance),
-            Arc::clone(&self.load),
             Arc::clone(self.options.get_or_init(options)),
             Arc::clone(context),
             Arc::clone(&self.shared),

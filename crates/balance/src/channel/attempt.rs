@@ -1,7 +1,5 @@
 //! One attempt of a call, which goes elsewhere by itself as long as no application has seen it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use h2::RecvStream;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
@@ -198,7 +196,7 @@ fn answered(
         }
         None => {}
     }
-    extensions.insert(ServedBy(Arc::clone(held.endpoint().instance())));
+    extensions.insert(ServedBy(held.endpoint().instance()));
     parts.extensions = extensions;
     let failure = code
         .filter(|code| *code != Code::Ok)

@@ -165,7 +165,7 @@ impl Builder {
     /// /// All calls to the endpoint with the fewest in flight.
     /// struct LeastBusy;
     ///
-    /// struct LeastBusyPicker(Vec<Arc<Endpoint>>);
+    /// struct LeastBusyPicker(Arc<[Arc<Endpoint>]>);
     ///
     /// impl Policy for LeastBusy {
     ///     fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan {

@@ -186,13 +186,16 @@ impl Driver {
     }
 
     fn plan(&mut self) -> Plan {
+        let census = self.entries.census();
         let candidates = self.entries.candidates();
         if self.idleness.is_idle() {
             let all = candidates.iter().map(|c| Arc::clone(&c.endpoint));
             return Plan::new(ConnectivityState::Idle, Arc::new(Queueing)).resting(all.collect());
         }
         if !candidates.is_empty() {
-            return self.policy.plan(&Endpoints::new(&candidates));
+            return self
+                .policy
+                .plan(&Endpoints::new(&candidates).with_census(&census));
         }
         match &self.unresolved {
             Some(Unresolved::NotYet) => Plan::connecting(),

@@ -14,7 +14,10 @@ use tokio::time::Instant;
 
 use super::{Remark, Stats, ejection::Ejected};
 use crate::{
-    endpoint::Endpoint, policy::Candidate, subchannel::SubchannelContext, target::Selector,
+    endpoint::Endpoint,
+    policy::{Candidate, Census, Endpoints},
+    subchannel::SubchannelContext,
+    target::Selector,
 };
 use entry::{Dropped, Entry};
 
@@ -38,6 +41,8 @@ pub(super) struct Entries {
     all: BTreeMap<InstanceId, Entry>,
     /// All endpoints in order; made anew when one comes, goes or changes.
     endpoints: Option<Arc<[Arc<Endpoint>]>>,
+    /// Who is in which state; made anew when that changes.
+    census: Option<Census>,
     panicking: bool,
     stats: Arc<Stats>,
 }
@@ -57,6 +62,7 @@ impl Entries {
             listed: None,
             all: BTreeMap::new(),
             endpoints: None,
+            census: None,
             panicking: false,
         }
     }
@@ -142,15 +148,15 @@ impl Entries {
     }
 
     fn upsert(&mut self, instance: Arc<Instance>) {
-        self.endpoints = None;
         if let Some(entry) = self.all.get_mut(&instance.id)
             && entry.endpoint().is_still(&instance)
         {
             return entry.now_says(instance);
         }
+        (self.endpoints, self.census) = (None, None);
         let id = instance.id.clone();
-        let endpoint = Endpoint::within(instance, Some(Arc::clone(&self.context)));
-        if let Some(before) = self.all.insert(id, Entry::new(Arc::new(endpoint))) {
+        let endpoint = Endpoint::within(instance, Arc::clone(&self.context));
+        if let Some(before) = self.all.insert(id, Entry::new(endpoint)) {
             before.endpoint().subchannel().shut_down();
         }
     }
@@ -167,7 +173,7 @@ impl Entries {
 
     fn remove(&mut self, id: &InstanceId) {
         if let Some(entry) = self.all.remove(id) {
-            self.endpoints = None;
+            (self.endpoints, self.census) = (None, None);
             entry.endpoint().subchannel().shut_down();
         }
     }
@@ -196,9 +202,23 @@ impl Entries {
                 tracing::info!(healthy, all, "enough endpoints are healthy again");
             }
         }
+        let mut changed = false;
         for entry in self.all.values_mut() {
-            entry.show(panicking);
+            changed |= entry.show(panicking);
         }
+        if changed {
+            self.census = None;
+        }
+    }
+
+    /// Who of the candidates is in which state; counted when it has changed.
+    pub(super) fn census(&mut self) -> Census {
+        let all = &self.all;
+        let count = || {
+            let candidates: Vec<_> = all.values().map(Entry::candidate).collect();
+            Endpoints::new(&candidates).census()
+        };
+        self.census.get_or_insert_with(count).clone()
     }
 
     fn let_go(&mut self) {
@@ -255,6 +275,6 @@ impl Entries {
         for entry in std::mem::take(&mut self.all).into_values() {
             entry.endpoint().subchannel().shut_down();
         }
-        self.endpoints = None;
+        (self.endpoints, self.census) = (None, None);
     }
 }

@@ -141,7 +141,7 @@ fn left_out(listed: &Snapshot, published: &Published, target: &Target) -> Vec<Le
     let endpoints: HashSet<_> = published
         .endpoints
         .iter()
-        .map(|endpoint| &endpoint.instance().id)
+        .map(|endpoint| endpoint.instance().id.clone())
         .collect();
     let nothing = Selector::default();
     let selector = match target {

@@ -145,7 +145,7 @@ impl Shared {
         let Some(endpoint) = second_best else {
             return Choice::NextPicker;
         };
-        if let Some(stream) = endpoint.subchannel().try_stream() {
+        if let Some(stream) = endpoint.subchannel().try_any_stream() {
             return Choice::Picked(Picked { endpoint, stream });
         }
         if is_usable(&endpoint) {

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 /// Remembers where a counter stood when the present period began and when the one before it did.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Window {
-    start: Instant,
-    /// The present period's number.
+    /// The present period's number: all that most picks look at.
     period: AtomicU64,
+    start: Instant,
     /// The counter at its beginning.
     mark: AtomicU64,
     /// How much it grew in the period before.

@@ -39,7 +39,7 @@ impl Policy for RoundRobin {
 }
 
 struct RoundRobinPicker {
-    ready: Vec<Arc<Endpoint>>,
+    ready: Arc<[Arc<Endpoint>]>,
     next: Arc<AtomicUsize>,
 }
 

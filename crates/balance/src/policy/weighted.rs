@@ -9,7 +9,7 @@ use super::{
 
 /// Endpoints, at least one, of which one is drawn in proportion to its weight.
 pub(super) struct Weighted {
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Arc<[Arc<Endpoint>]>,
     /// Absent where all weigh the same.
     uneven: Option<Uneven>,
 }
@@ -20,7 +20,7 @@ struct Uneven {
 }
 
 impl Weighted {
-    pub(super) fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+    pub(super) fn new(endpoints: Arc<[Arc<Endpoint>]>) -> Self {
         let first = endpoints[0].weight();
         let is_even = endpoints.iter().all(|endpoint| endpoint.weight() == first);
         let uneven = (!is_even).then(|| {

@@ -119,7 +119,7 @@ impl Policy for WeightedRoundRobin {
 }
 
 struct WeightedRoundRobinPicker {
-    ready: Vec<Arc<Endpoint>>,
+    ready: Arc<[Arc<Endpoint>]>,
     strides: Strides,
     turns: Arc<AtomicU64>,
 }

@@ -89,24 +89,20 @@ impl Pool {
         members.map(|m| Arc::clone(&m.connection)).collect()
     }
 
-    /// A free stream on the first connection that has one; on one that is suspected only when no other has.
-    pub(super) fn try_stream(&self) -> Option<Stream> {
+    /// A free stream on the first connection of that availability that has one.
+    pub(super) fn try_stream(&self, wanted: Availability) -> Option<Stream> {
         let members = self.members.load();
-        let members = members.as_ref()?;
-        let on = |wanted| {
-            let mut all = members.iter().enumerate();
-            all.find_map(|(place, member)| {
-                if member.availability() != wanted {
-                    return None;
-                }
-                let stream = member.connection.try_stream()?;
-                if place > 0 {
-                    member.used.store(true, Ordering::Relaxed);
-                }
-                Some(stream)
-            })
-        };
-        on(Availability::Open).or_else(|| on(Availability::Suspected))
+        let mut all = members.as_ref()?.iter().enumerate();
+        all.find_map(|(place, member)| {
+            if member.availability() != wanted {
+                return None;
+            }
+            let stream = member.connection.try_stream()?;
+            if place > 0 {
+                member.used.store(true, Ordering::Relaxed);
+            }
+            Some(stream)
+        })
     }
 
     /// Whether a call waits for a stream.

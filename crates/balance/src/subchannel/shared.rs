@@ -1,6 +1,6 @@
 //! What an endpoint's worker and its calls share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::{sync::Notify, time::Instant};
@@ -9,9 +9,12 @@ use super::{
     ConnectivityState, SubchannelState,
     pool::{Member, Pool},
 };
+use crate::endpoint::Endpoint;
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Whose they are; told whether a connection takes calls.
+    endpoint: Weak<Endpoint>,
     state: ArcSwap<SubchannelState>,
     pub(super) pool: Pool,
     /// To end a backoff.
@@ -54,8 +57,9 @@ impl Standing {
 
 impl Shared {
     /// Idle.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(endpoint: Weak<Endpoint>) -> Self {
         Self {
+            endpoint,
             state: ArcSwap::from_pointee(SubchannelState {
                 connectivity: ConnectivityState::Idle,
                 since: Instant::now(),
@@ -99,7 +103,19 @@ impl Shared {
         self.make(standing)
     }
 
+    /// Whose connections they are; `None` when it is gone.
+    pub(super) fn endpoint(&self) -> Option<Arc<Endpoint>> {
+        self.endpoint.upgrade()
+    }
+
+    pub(super) fn weak_endpoint(&self) -> Weak<Endpoint> {
+        Weak::clone(&self.endpoint)
+    }
+
     fn make(&self, standing: Standing) -> bool {
+        if let Some(endpoint) = self.endpoint() {
+            endpoint.now_available(self.pool.is_available());
+        }
         let before = self.state.load();
         let mut state = SubchannelState {
             connectivity: standing.connectivity,
@@ -127,7 +143,7 @@ mod tests {
     use std::mem::size_of;
 
     use super::{Shared, SubchannelState};
-    use crate::{endpoint::Endpoint, load::Load, subchannel::Subchannel};
+    use crate::endpoint::Endpoint;
 
     /// A channel may have ten thousand that it never calls.
     #[test]
@@ -135,8 +151,6 @@ mod tests {
         // Each in an `Arc` of its own, with two counters.
         let each = [
             size_of::<Endpoint>(),
-            size_of::<Load>(),
-            size_of::<Subchannel>(),
             size_of::<Shared>(),
             size_of::<SubchannelState>(),
         ];

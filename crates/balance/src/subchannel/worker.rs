@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     health::Health,
-    load::Load,
     transport::{Availability, ConnectOptions, Connection},
 };
 use attempts::{Attempts, Ended};
@@ -61,7 +60,6 @@ struct Kept {
 impl Worker {
     pub(super) fn new(
         instance: Arc<Instance>,
-        load: Arc<Load>,
         options: Arc<ConnectOptions>,
         context: Arc<SubchannelContext>,
         shared: Arc<Shared>,
@@ -74,7 +72,7 @@ impl Worker {
             unpublished: false,
             failure: None,
             health: HealthWatch::default(),
-            reports: LoadWatch::new(load),
+            reports: LoadWatch::new(shared.weak_endpoint()),
             next_look: Instant::now(),
             instance,
             context,

@@ -19,6 +19,8 @@ pub(super) struct Entry {
     /// Whether the candidate was made although it is unhealthy.
     shown_unhealthy: bool,
     stale: bool,
+    /// Why calls are to be kept from it although it may be connected; looked up for each picker.
+    unhealthy: Option<Arc<str>>,
     /// Why the outlier detection keeps calls from it.
     ejected: Option<Ejected>,
     /// The registry has dropped it, and it serves on.
@@ -36,7 +38,7 @@ pub(super) struct Dropped {
 impl Entry {
     pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
         let seen = endpoint.subchannel().state();
-        Self {
+        let mut entry = Self {
             candidate: Candidate {
                 endpoint,
                 state: ConnectivityState::Idle,
@@ -45,9 +47,12 @@ impl Entry {
             seen,
             shown_unhealthy: false,
             stale: true,
+            unhealthy: None,
             ejected: None,
             dropped: None,
-        }
+        };
+        entry.judge();
+        entry
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -61,10 +66,10 @@ impl Entry {
     /// The same instance says something else of itself now: it is there, and a backoff has no reason any more.
     pub(super) fn now_says(&mut self, instance: Arc<Instance>) {
         self.dropped = None;
-        if **self.endpoint().instance() != *instance {
+        if *self.endpoint().instance() != *instance {
             self.endpoint().subchannel().retry_now();
-            self.candidate.endpoint = Arc::new(self.endpoint().with(instance));
-            self.stale = true;
+            self.endpoint().now_says(instance);
+            self.judge();
         }
     }
 
@@ -90,7 +95,7 @@ impl Entry {
 
     pub(super) fn eject(&mut self, ejected: Option<Ejected>) {
         self.ejected = ejected;
-        self.stale = true;
+        self.judge();
     }
 
     /// Looks at the subchannel's state.
@@ -98,7 +103,7 @@ impl Entry {
         let state = self.endpoint().subchannel().state();
         if !Arc::ptr_eq(&state, &self.seen) {
             self.seen = state;
-            self.stale = true;
+            self.judge();
         }
     }
 
@@ -107,19 +112,17 @@ impl Entry {
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.unhealthy().is_none()
+        self.unhealthy.is_none()
     }
 
-    /// Makes the candidate as the policy is to see it: an unhealthy one as one that fails, unless all are to be used.
-    pub(super) fn show(&mut self, unhealthy_too: bool) {
+    /// Makes the candidate as the policy is to see it: an unhealthy one as one that fails, unless all are to be used. Says
+    /// whether its state is another now.
+    pub(super) fn show(&mut self, unhealthy_too: bool) -> bool {
         if !self.stale && self.shown_unhealthy == unhealthy_too {
-            return;
+            return false;
         }
-        let why = if unhealthy_too {
-            None
-        } else {
-            self.unhealthy()
-        };
+        let before = self.candidate.state;
+        let why = self.unhealthy.as_deref().filter(|_| !unhealthy_too);
         (self.candidate.state, self.candidate.failure) = match why {
             Some(why) => (
                 ConnectivityState::TransientFailure,
@@ -129,16 +132,19 @@ impl Entry {
         };
         self.shown_unhealthy = unhealthy_too;
         self.stale = false;
+        self.candidate.state != before
     }
 
-    /// Why calls are to be kept from it although it may be connected.
-    fn unhealthy(&self) -> Option<Arc<str>> {
-        if self.endpoint().instance().status == Status::NotServing {
-            return Some("says in the registry that it is not serving".into());
-        }
-        let reported = self.seen.unhealthy.as_ref();
-        let ejected = self.ejected.as_ref().map(|ejected| &ejected.why);
-        ejected.or(reported).cloned()
+    /// Decides whether it is healthy, after something has changed.
+    fn judge(&mut self) {
+        self.stale = true;
+        self.unhealthy = if self.endpoint().instance().status == Status::NotServing {
+            Some("says in the registry that it is not serving".into())
+        } else {
+            let reported = self.seen.unhealthy.as_ref();
+            let ejected = self.ejected.as_ref().map(|ejected| &ejected.why);
+            ejected.or(reported).cloned()
+        };
     }
 
     /// What is special about it.
@@ -151,11 +157,11 @@ impl Entry {
     }
 
     fn in_words(&self, panicking: bool) -> Option<Arc<str>> {
-        match (self.unhealthy(), self.dropped) {
+        match (&self.unhealthy, self.dropped) {
             (Some(why), _) if panicking => {
                 Some(format!("{why}; picked because too few others are healthy").into())
             }
-            (Some(why), _) => Some(why),
+            (Some(why), _) => Some(Arc::clone(why)),
             (None, Some(Dropped { until: None, .. })) => {
                 Some("gone from the registry; picked because nobody else is left".into())
             }

@@ -109,7 +109,7 @@ impl EndpointExplanation {
         of: Recent,
     ) -> Self {
         let instance = endpoint.instance();
-        let origin = listed.unwrap_or(instance).origin();
+        let origin = listed.unwrap_or(&instance).origin();
         let state = endpoint.subchannel().state();
         let connections = endpoint.subchannel().connections();
         let millis = |latency: std::time::Duration| latency.as_secs_f64() * 1e3;

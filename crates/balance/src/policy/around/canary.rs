@@ -34,7 +34,7 @@ impl Route for CanaryRoute {
     type Router = CanaryRule;
 
     fn owns(&self, endpoint: &Endpoint) -> bool {
-        self.selector.selects(endpoint.instance())
+        self.selector.selects(&endpoint.instance())
     }
 
     fn router(&self, _part: &Endpoints<'_>, _rest: &Endpoints<'_>) -> CanaryRule {

@@ -32,7 +32,8 @@ impl Policy for Subset {
         if all.len() <= self.size {
             return self.policy.plan(endpoints);
         }
-        let keys = all.iter().map(|c| c.endpoint.instance().address().as_str());
+        let instances: Vec<_> = all.iter().map(|c| c.endpoint.instance()).collect();
+        let keys = instances.iter().map(|instance| instance.address().as_str());
         let places = subset(keys, self.size, self.seed);
         let chosen: Vec<&Candidate> = places.iter().map(|place| all[*place]).collect();
         let mut plan = self.policy.plan(&Endpoints::new(&chosen));

@@ -88,7 +88,7 @@ impl Route for ZoneRoute {
     type Router = LocalShare;
 
     fn owns(&self, endpoint: &Endpoint) -> bool {
-        endpoint.zone() == Some(&self.zone)
+        endpoint.zone().as_ref() == Some(&self.zone)
     }
 
     fn router(&self, part: &Endpoints<'_>, rest: &Endpoints<'_>) -> LocalShare {

@@ -30,7 +30,7 @@ fn built(wrapper: &str) -> Box<dyn Policy> {
 
 /// An endpoint that is here, and one that is not.
 fn in_zone(number: usize, is_here: bool) -> Arc<Endpoint> {
-    let instance = (**endpoint(number, 1).instance()).clone();
+    let instance = (*endpoint(number, 1).instance()).clone();
     let zone = if is_here {
         here()
     } else {
@@ -63,7 +63,7 @@ fn calls_stay_in_the_zone_until_it_is_short() {
             .map(|(number, e)| candidate(e, state(number)))
             .collect();
         share(&plan(&mut *policy, &candidates), |e| {
-            e.zone() == Some(&here())
+            e.zone() == Some(here())
         })
     };
     assert_eq!(
@@ -117,7 +117,7 @@ fn the_part_that_can_take_calls_takes_them_all() {
 #[test]
 fn a_canary_has_its_share_of_the_calls_and_whoever_asks_for_it() {
     let canary = {
-        let instance = (**endpoint(9, 1).instance()).clone();
+        let instance = (*endpoint(9, 1).instance()).clone();
         Arc::new(Endpoint::new(instance.with_version("v2")))
     };
     let mut all = endpoints(&[1; 9]);

@@ -32,15 +32,13 @@ impl<W> Kept<W> {
         match &self.built {
             Some(kept) if self.is_of(endpoints) => Arc::clone(kept),
             _ => {
-                let keys: Vec<_> = endpoints
+                self.instances = endpoints.iter().map(|e| e.instance()).collect();
+                let keys: Vec<_> = self
+                    .instances
                     .iter()
-                    .map(|endpoint| (key(endpoint.instance()), f64::from(endpoint.weight())))
+                    .map(|instance| (key(instance), f64::from(instance.weight.get())))
                     .collect();
                 let made = Arc::new(build(&keys));
-                self.instances = endpoints
-                    .iter()
-                    .map(|endpoint| Arc::clone(endpoint.instance()))
-                    .collect();
                 self.built = Some(Arc::clone(&made));
                 made
             }
@@ -50,7 +48,7 @@ impl<W> Kept<W> {
     fn is_of(&self, endpoints: &[Arc<Endpoint>]) -> bool {
         let is_same = |(was, is): (&Arc<Instance>, &Arc<Endpoint>)| {
             let is = is.instance();
-            Arc::ptr_eq(was, is) || (key(was) == key(is) && was.weight == is.weight)
+            Arc::ptr_eq(was, &is) || (key(was) == key(&is) && was.weight == is.weight)
         };
         self.instances.len() == endpoints.len() && self.instances.iter().zip(endpoints).all(is_same)
     }

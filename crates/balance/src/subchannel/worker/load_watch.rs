@@ -1,22 +1,25 @@
 //! An endpoint's load as its server reports it out of band (gRFC A51), over one connection after the other.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Weak},
+};
 
 use tokio::time::Instant;
 
 use super::{super::upkeep::Reports, followed::Followed};
-use crate::{load::Load, transport::Connection};
+use crate::{endpoint::Endpoint, transport::Connection};
 
 pub(super) struct LoadWatch {
-    load: Arc<Load>,
+    endpoint: Weak<Endpoint>,
     running: Followed<Reports>,
     connected: bool,
 }
 
 impl LoadWatch {
-    pub(super) fn new(load: Arc<Load>) -> Self {
+    pub(super) fn new(endpoint: Weak<Endpoint>) -> Self {
         Self {
-            load,
+            endpoint,
             running: Followed::default(),
             connected: false,
         }
@@ -28,19 +31,24 @@ impl LoadWatch {
         reports: Option<Arc<Reports>>,
         connection: Option<&Arc<Connection>>,
     ) {
-        if connection.is_some() && !self.connected {
+        if connection.is_some()
+            && !self.connected
+            && let Some(endpoint) = self.endpoint.upgrade()
+        {
             // gRFC A58: what comes to be READY is new, also where its reports come with responses.
-            self.load.reported().reconnected();
+            endpoint.load().reported().reconnected();
         }
         self.connected = connection.is_some();
-        let load = &self.load;
+        let endpoint = &self.endpoint;
         self.running
             .follow(reports, connection, |reports, connection| {
-                let load = Arc::clone(load);
+                let endpoint = Weak::clone(endpoint);
                 async move {
                     let read = |report| {
-                        let reported = load.reported();
-                        reported.update(&report, reports.error_penalty, Instant::now());
+                        if let Some(endpoint) = endpoint.upgrade() {
+                            let reported = endpoint.load().reported();
+                            reported.update(&report, reports.error_penalty, Instant::now());
+                        }
                     };
                     reports.stream.run(&connection, read).await
                 }
