@@ -9,9 +9,12 @@ mod faults;
 mod frames;
 mod hangs;
 mod health;
+mod life;
 mod load_reports;
+mod mass_loss;
 mod measures;
 mod peer;
+mod policies;
 mod readiness;
 mod regressions;
 mod replay;
@@ -31,11 +34,15 @@ use registry::{
     Address, Instance, InstanceId, Registration, Registry, ServiceName,
     backend::memory::MemoryStore,
 };
+use tokio::time::Instant;
 use tonic::{Request, Status};
 
 /// No wait in these tests is longer than this.
 const BOUND: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(10);
+
+/// A picker follows what it is made of within this time.
+const REBUILD_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A registry of the test's own.
 fn registry() -> Registry {
@@ -48,7 +55,11 @@ fn greeter() -> ServiceName {
 
 /// Registers the greeter at `address` as a process of its own would.
 async fn register(registry: &Registry, address: &Address) -> Registration {
-    let registration = registry.register(Instance::new(greeter(), address.clone()), TTL);
+    register_as(registry, Instance::new(greeter(), address.clone())).await
+}
+
+async fn register_as(registry: &Registry, instance: Instance) -> Registration {
+    let registration = registry.register(instance, TTL);
     let mut states = registration.states();
     let held = states.wait_for(|state| matches!(state, registry::RegistrationState::Held { .. }));
     held.await.expect("the registration lives");
@@ -124,7 +135,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         .unwrap_or_else(|_| panic!("waited {BOUND:?} in vain until {what}"));
 }
 
-/// Waits until the channel has `count` endpoints that are ready.
+/// Waits until the channel has `count` endpoints that are ready, and picks among them.
 async fn until_ready(channel: &Channel, count: usize) {
     let ready = || {
         channel
@@ -135,4 +146,13 @@ async fn until_ready(channel: &Channel, count: usize) {
             .count()
     };
     until(&format!("{count} endpoints are ready"), || ready() == count).await;
+    let rebuilds = || channel.explain().rebuilds;
+    let mut seen = (rebuilds(), Instant::now());
+    until("the picker has followed", || {
+        if rebuilds() != seen.0 {
+            seen = (rebuilds(), Instant::now());
+        }
+        seen.1.elapsed() > 2 * REBUILD_INTERVAL
+    })
+    .await;
 }

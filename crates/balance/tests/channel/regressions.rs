@@ -28,7 +28,7 @@ use crate::{
     bound, call, client,
     frames::{END_STREAM, HEAD, Script, Wire, asking, framed, greeting},
     patient,
-    peer::{Peer, greet_all, handshake, hang},
+    peer::{Peer, greet, greet_all, handshake, hang},
     register, registry,
     server::Server,
     to, to_greeter, until, until_ready,
@@ -249,15 +249,18 @@ async fn after_a_removal_no_call_goes_to_a_wrong_endpoint() {
     until_ready(&channel, 5).await;
     let mut callers = JoinSet::new();
     let stop = CancellationToken::new();
-    for _ in 0..4 {
-        let (channel, stop) = (channel.clone(), stop.clone());
+    let answers: Arc<[AtomicUsize; 4]> = Arc::default();
+    for caller in 0..4 {
+        let (channel, stop, answers) = (channel.clone(), stop.clone(), Arc::clone(&answers));
         callers.spawn(async move {
             while !stop.is_cancelled() {
                 // It compares who answered with whom the channel says it asked.
                 call(&channel, "x").await.expect("an answer");
+                answers[caller].fetch_add(1, Ordering::SeqCst);
             }
         });
     }
+    let answered = || answers.each_ref().map(|count| count.load(Ordering::SeqCst));
     for turn in 0..20 {
         let (address, registration) = registrations.remove(turn % 5);
         registration.deregister().await.expect("deregistered");
@@ -268,8 +271,12 @@ async fn after_a_removal_no_call_goes_to_a_wrong_endpoint() {
         })
         .await;
         let server = &servers[&id];
-        until("it has nothing left to do", || {
-            server.seen.running.load(Ordering::SeqCst) == 0
+        let before = answered();
+        until("calls that had begun have ended", || {
+            answered()
+                .iter()
+                .zip(before)
+                .all(|(now, before)| *now > before)
         })
         .await;
         let calls = server.seen.calls.load(Ordering::SeqCst);
@@ -424,6 +431,47 @@ async fn a_channel_is_ready_after_the_machine_slept_for_hours() {
         call(&channel, "x").await.expect("an answer");
     }
     until_ready(&channel, 2).await;
+}
+
+/// Issue 607, hyperium/h2#531. Nothing is configured for it.
+#[tokio::test]
+async fn the_streams_of_one_connection_are_not_the_limit() {
+    const STREAMS: u32 = 5;
+    const CALLS: usize = 20;
+    let all_are_here = Arc::new(tokio::sync::Barrier::new(CALLS));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let peer = Peer::start(move |_, socket, address| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let all_are_here = Arc::clone(&all_are_here);
+        async move {
+            let mut connection = h2::server::Builder::new()
+                .max_concurrent_streams(STREAMS)
+                .handshake(socket)
+                .await
+                .expect("an HTTP/2 client");
+            let mut answers = JoinSet::new();
+            while let Some(Ok((_, respond))) = connection.accept().await {
+                let (all_are_here, address) = (Arc::clone(&all_are_here), address.clone());
+                answers.spawn(async move {
+                    all_are_here.wait().await;
+                    greet(respond, "x", &address);
+                });
+            }
+        }
+    })
+    .await;
+    let channel = to(&[&peer.address]);
+    until_ready(&channel, 1).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLS {
+        let channel = channel.clone();
+        callers.spawn(async move { call(&channel, "x").await });
+    }
+    for answer in callers.join_all().await {
+        answer.expect("none waits for another one's stream");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), CALLS / STREAMS as usize);
 }
 
 /// Issue 2834, hyperium/h2#939.

@@ -1,0 +1,169 @@
+//! When a registry drops many instances at once that are connected still.
+
+use std::{future::pending, sync::Arc};
+
+use balance::Channel;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+    stream::{self, BoxStream},
+};
+use registry::{
+    Address, Change, Hold, HoldRequest, Instance, Registry, Revision, ServiceName, Snapshot, Store,
+    StoreError, Update,
+};
+use tokio::sync::watch;
+
+use crate::{call, greeter, server::Server, until, until_ready};
+
+type Instances = Vec<Arc<Instance>>;
+
+/// A registry that says what it is told to, each time all at once.
+#[derive(Debug)]
+struct Told(watch::Receiver<Instances>);
+
+fn change(revision: u64, all: &Instances) -> Change {
+    Change {
+        revision: Revision(revision),
+        updates: vec![Update::Reset(all.clone())],
+    }
+}
+
+impl Store for Told {
+    fn url(&self) -> &'static str {
+        "memory:told"
+    }
+
+    fn hold(&self, _: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
+        pending().boxed()
+    }
+
+    fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+        let snapshot = Snapshot::empty(service.clone());
+        ready(Ok(snapshot.apply(change(1, &self.0.borrow())))).boxed()
+    }
+
+    fn watch(&self, _: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
+        let mut told = self.0.clone();
+        told.mark_changed();
+        stream::unfold((told, 1), |(mut told, revision)| async move {
+            told.changed().await.ok()?;
+            let change = change(revision, &told.borrow_and_update());
+            Some((Ok(change), (told, revision + 1)))
+        })
+        .boxed()
+    }
+
+    fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        ready(Ok(vec![greeter()])).boxed()
+    }
+}
+
+/// Some servers, and the registry that says which of them are there.
+struct Fleet {
+    servers: Vec<Server>,
+    listed: watch::Sender<Instances>,
+    registry: Registry,
+}
+
+impl Fleet {
+    async fn start(size: usize) -> Self {
+        let (listed, told) = watch::channel(Instances::new());
+        let mut fleet = Self {
+            servers: Vec::new(),
+            listed,
+            registry: Registry::new(Told(told)),
+        };
+        for _ in 0..size {
+            fleet.servers.push(Server::start().await);
+        }
+        fleet
+    }
+
+    fn lists(&self, servers: std::ops::Range<usize>) {
+        let instance = |s: &Server| Arc::new(Instance::new(greeter(), s.address.clone()));
+        let instances = self.servers[servers].iter().map(instance);
+        self.listed.send_replace(instances.collect());
+    }
+
+    fn address(&self, server: usize) -> &Address {
+        &self.servers[server].address
+    }
+
+    fn channel(&self, hold_for: &str) -> Channel {
+        let json = format!(
+            r#"{{"loadBalancingConfig":[{{"mass_loss_protection":{{"holdFor":"{hold_for}","childPolicy":[{{"round_robin":{{}}}}]}}}}]}}"#
+        );
+        Channel::builder("greeter")
+            .registry(&self.registry)
+            .service_config(json)
+            .build()
+            .expect("a channel")
+    }
+}
+
+fn held(channel: &Channel) -> usize {
+    let endpoints = channel.explain().endpoints;
+    let held = endpoints.iter().filter(|endpoint| {
+        let remark = endpoint.remark.as_deref().unwrap_or_default();
+        remark.contains("with many at once")
+    });
+    held.count()
+}
+
+async fn answering(channel: &Channel) -> usize {
+    let mut by = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        by.insert(call(channel, "x").await.expect("an answer"));
+    }
+    by.len()
+}
+
+#[tokio::test]
+async fn instances_that_are_dropped_with_most_others_serve_on_until_others_come() {
+    let fleet = Fleet::start(6).await;
+    fleet.lists(0..5);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 5).await;
+    fleet.lists(0..1);
+    until("they are held on to", || held(&channel) == 4).await;
+    assert_eq!(answering(&channel).await, 5);
+    // One that dies while it is held on to is let go.
+    fleet.servers[4].shut_down();
+    until("it is gone", || held(&channel) == 3).await;
+    assert_eq!(answering(&channel).await, 4);
+    // Two are half of five: enough not to need the others.
+    let last = fleet.address(5).clone();
+    fleet.listed.send_modify(|all| {
+        all.push(Arc::new(Instance::new(greeter(), last)));
+    });
+    until("the others are let go", || {
+        channel.explain().endpoints.len() == 2
+    })
+    .await;
+    assert_eq!(answering(&channel).await, 2);
+}
+
+#[tokio::test]
+async fn instances_that_are_dropped_with_most_others_are_let_go_after_a_while() {
+    let fleet = Fleet::start(5).await;
+    fleet.lists(0..5);
+    let channel = fleet.channel("0.5s");
+    until_ready(&channel, 5).await;
+    fleet.lists(0..1);
+    until("they are held on to", || held(&channel) == 4).await;
+    until("they are let go", || channel.explain().endpoints.len() == 1).await;
+    assert_eq!(answering(&channel).await, 1);
+}
+
+#[tokio::test]
+async fn a_few_instances_that_are_dropped_are_let_go_at_once() {
+    let fleet = Fleet::start(5).await;
+    fleet.lists(0..5);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 5).await;
+    fleet.lists(0..3);
+    until("they are gone", || channel.explain().endpoints.len() == 3).await;
+    assert_eq!(held(&channel), 0);
+    assert_eq!(answering(&channel).await, 3);
+}
