@@ -53,7 +53,7 @@ use crate::{
     subchannel::ConnectivityState,
     target::Target,
     telemetry::Telemetry,
-    transport::{ConnectOptions, ResponseBody, rpc},
+    transport::{ConnectOptions, ResponseBody, Timers, rpc},
 };
 
 /// A gRPC channel to all instances of a service: `GreeterClient::new(channel)` is all that a tonic user writes.
@@ -81,6 +81,8 @@ struct Shared {
     telemetry: Telemetry,
     connect: ConnectOptions,
     admission: Arc<Admission>,
+    /// Of the calls.
+    timers: Timers,
     published: ArcSwap<Published>,
     /// Changes whenever something was published.
     generation: watch::Sender<()>,

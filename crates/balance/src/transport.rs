@@ -4,10 +4,6 @@ mod bounded;
 mod connect;
 mod connection;
 mod deadline;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the call path takes it up next")
-)]
 mod deadlines;
 mod held;
 mod io;
@@ -24,7 +20,7 @@ mod tls;
 
 pub(crate) use connect::{ConnectFailed, ConnectOptions, connect};
 pub(crate) use connection::{Availability, Connection};
-pub(crate) use deadline::Deadline;
+pub(crate) use deadline::{Deadline, Timers};
 pub(crate) use held::Held;
 pub use keep_alive::KeepAlive;
 pub(crate) use message_limit::MessageLimit;

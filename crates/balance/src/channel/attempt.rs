@@ -188,7 +188,12 @@ fn answered(
         }
     };
     match code {
-        Some(code) => held.answered(code, &parts.headers),
+        Some(code) => {
+            held.answered(code, &parts.headers);
+            if let Some(overdue) = held.overdue(code) {
+                return Outcome::Failed(overdue.into(), None);
+            }
+        }
         None if parts.status != StatusCode::OK || !is_grpc => {
             held.ended(Ended::NotGrpc(parts.status));
             let status = Status::from_http(held.peer(), parts.status);

@@ -25,7 +25,7 @@ use crate::{
     subchannel::ConnectivityState,
     target::{InvalidTarget, Target},
     telemetry::Named,
-    transport::{ConnectOptions, KeepAlive},
+    transport::{ConnectOptions, KeepAlive, Timers},
 };
 
 /// Why there is no channel.
@@ -280,6 +280,7 @@ impl Builder {
             stats: Arc::default(),
             connect,
             admission: Arc::new(Admission::new(self.max_calls_in_flight)),
+            timers: Timers::new(),
             published: ArcSwap::from_pointee(Published {
                 picker: Arc::new(Queueing),
                 endpoints: Arc::default(),

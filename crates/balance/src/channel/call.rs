@@ -123,7 +123,10 @@ impl Shared {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let mut deadline = call.timeout.as_ref().map(Deadline::new);
+        let mut deadline = call
+            .timeout
+            .as_ref()
+            .map(|timeout| Deadline::new(timeout, &self.timers));
         let messages = call.response_limit();
         let answer = self.answer(&mut call, &progress, body);
         match Deadline::bound(deadline.as_mut(), answer).await {

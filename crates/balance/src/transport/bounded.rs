@@ -32,20 +32,20 @@ struct State {
 
 impl Bounded {
     pub(super) fn new(receiving: Receiving, deadline: Option<Deadline>) -> Arc<Self> {
-        let timeout = deadline.as_ref().map(Deadline::timeout).unwrap_or_default();
+        let timeout = deadline.as_ref().map(|deadline| deadline.timeout().total());
         let state = State {
             receiving: Some(receiving),
             ..State::default()
         };
         let this = Arc::new(Self {
             state: Mutex::new(state),
-            timeout,
+            timeout: timeout.unwrap_or_default(),
         });
         if let Some(mut deadline) = deadline {
             let waker = Waker::from(Arc::clone(&this));
             // Without our lock: a timer may call its waker at once.
             if deadline
-                .poll_expired_at_any_cost(&mut Context::from_waker(&waker))
+                .poll_expired(&mut Context::from_waker(&waker))
                 .is_ready()
             {
                 this.expire();

@@ -2,23 +2,32 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
-    task::{Context, Poll},
-    time::Duration,
+    mem,
+    pin::pin,
+    task::{Context, Poll, Waker},
 };
 
-use tokio::{
-    task::unconstrained,
-    time::{Sleep, sleep_until},
+use super::{
+    Timeout,
+    deadlines::{Deadlines, Expire, Key},
 };
 
-use super::Timeout;
+/// Whoever is to be woken when a deadline has passed.
+pub(crate) type Timers = Deadlines<Waker>;
+
+impl Expire for Waker {
+    fn expire(self) {
+        self.wake();
+    }
+}
 
 /// The moment that a call is over.
 #[derive(Debug)]
 pub(crate) struct Deadline {
-    timeout: Duration,
-    sleep: Pin<Box<Sleep>>,
+    timeout: Timeout,
+    timers: Timers,
+    /// Whom it wakes; from when it was first asked.
+    key: Option<Key>,
 }
 
 /// The deadline has passed.
@@ -27,25 +36,34 @@ pub(crate) struct Expired;
 
 impl Deadline {
     /// The end of a call that may take so long.
-    pub(crate) fn new(timeout: &Timeout) -> Self {
+    pub(crate) fn new(timeout: &Timeout, timers: &Timers) -> Self {
         Self {
-            timeout: timeout.total(),
-            sleep: Box::pin(sleep_until(timeout.until())),
+            timeout: timeout.clone(),
+            timers: timers.clone(),
+            key: None,
         }
     }
 
-    /// How long the call was given.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+    /// How long the call was given, and until when.
+    pub(crate) fn timeout(&self) -> &Timeout {
+        &self.timeout
     }
 
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        self.sleep.as_mut().poll(cx).map(|()| Expired)
-    }
-
-    /// The same outside of tokio's budget for a task: the waker is called when the deadline has passed, and only then.
-    pub(super) fn poll_expired_at_any_cost(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        pin!(unconstrained(poll_fn(|cx| self.poll_expired(cx)))).poll(cx)
+    /// The waker is called when the deadline has passed, and only then.
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        let Some(key) = self.key else {
+            let at = self.timeout.until();
+            self.key = Some(self.timers.insert(at, cx.waker().clone()));
+            return Poll::Pending;
+        };
+        let renew = |before: &mut Waker| {
+            (!before.will_wake(cx.waker())).then(|| mem::replace(before, cx.waker().clone()))
+        };
+        // A waker that is replaced is dropped here, where the timers are not locked: it may be the last of a task.
+        match self.timers.update(key, renew) {
+            Some(_replaced) => Poll::Pending,
+            None => Poll::Ready(Expired),
+        }
     }
 
     /// Runs `future` until it ends or the deadline passes.
@@ -62,5 +80,13 @@ impl Deadline {
             Poll::Pending => deadline.poll_expired(cx).map(Err),
         })
         .await
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.timers.remove(key);
+        }
     }
 }

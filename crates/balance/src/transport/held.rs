@@ -83,6 +83,20 @@ impl Held {
         });
     }
 
+    /// What its caller is told instead of a failure that a server told after the deadline, as servers do that keep to it as
+    /// well: the deadline was the caller's, and so is the word for it.
+    pub(crate) fn overdue(&self, code: Code) -> Option<Status> {
+        let is_over = self.until.is_some_and(|until| until <= Instant::now());
+        (code != Code::Ok && is_over).then(|| {
+            let message = format!(
+                "{}: the deadline passed, and it answered {}",
+                self.peer(),
+                code.name()
+            );
+            Status::new(Code::DeadlineExceeded, message)
+        })
+    }
+
     /// Tells how the attempt ended. One that is dropped untold was given up by its caller or its deadline.
     pub(crate) fn ended(&mut self, how: Ended) {
         self.has_ended = true;

@@ -90,7 +90,8 @@ impl Receiving {
                 match told.and_then(|value| Status::told_by(peer, value)) {
                     Ok(code) => {
                         self.held.answered(code, &trailers);
-                        Next::End(Some(trailers))
+                        let overdue = self.held.overdue(code).map(|s| s.to_trailers());
+                        Next::End(Some(overdue.unwrap_or(trailers)))
                     }
                     Err(status) => self.refused(&status),
                 }

@@ -280,7 +280,7 @@ async fn an_endpoint_that_is_ready_and_that_nobody_chooses_says_so() {
 /// Connects all and calls the first.
 struct FirstOfAll;
 
-struct First(Vec<std::sync::Arc<balance::policy::Endpoint>>);
+struct First(std::sync::Arc<[std::sync::Arc<balance::policy::Endpoint>]>);
 
 impl balance::policy::Policy for FirstOfAll {
     fn plan(&mut self, endpoints: &balance::policy::Endpoints<'_>) -> balance::policy::Plan {

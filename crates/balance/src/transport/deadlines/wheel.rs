@@ -94,6 +94,7 @@ impl<T> Wheel<T> {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
