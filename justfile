@@ -33,13 +33,14 @@ bench *args:
 
 # --- check it ---------------------------------------------------------------------------------------------------------
 
-# Every test: units, doc tests, integration on real etcd processes, the binaries as processes, and Python's gRPC
+# Every test: units, doc tests, integration on real etcd processes, the binaries as processes, and Python's gRPC on either side
 [group('check it')]
 test *args: _compile _venv
     #!/usr/bin/env bash
     set -euo pipefail
     cargo test --workspace --no-fail-fast {{ args }}
     just python-test
+    just interop-cases
     echo "the tests took $SECONDS s, compilation not counted"
 
 # What is compiled is not counted as testing: everything that the tests run is here before the first of them starts
@@ -52,6 +53,12 @@ _compile:
 python-test: _venv
     cargo build --quiet --package greeter-server
     {{ venv }}/bin/python crates/greeter-server/tests/python/interop.py {{ target }}/debug/greeter-server proto
+
+# gRPC's own interoperability cases through the channel, against one server in Python and over two in turn
+[group('check it')]
+interop-cases: _venv
+    cargo build --quiet --package interop
+    {{ venv }}/bin/python crates/interop/tests/python/interop.py {{ target }}/debug/interop-client proto
 
 _venv:
     #!/usr/bin/env bash
