@@ -36,10 +36,12 @@
 //! - A connection is used only after its peer has answered a PING, and leaves the picker when its socket dies.
 //! - A call waits while the channel is resolving or connecting. It fails only when no instance can be reached, with
 //!   `UNAVAILABLE` and the cause, and not even then when it [waits for ready](WaitForReady).
-//! - A call that never left goes to another instance, until its deadline. One whose request was whole when it began also
-//!   does when a server refused it unseen, once, and when it failed, as the service config's retry policy says (gRFC A6).
-//! - An instance that the registry drops gets no new call and finishes those that it has. When the registry drops all,
-//!   those still connected serve on.
+//! - A call that never left goes to another instance, until its deadline; one that a server refused unseen once; and one
+//!   that failed as the service config's retry or hedging policy says (gRFC A6), with requests that stream as well.
+//! - An instance that hangs is found out by a PING after the first deadline that passes in silence, and gets no call until it
+//!   answers; a short deadline alone is held against nobody.
+//! - An instance that the registry drops gets no new call and finishes those that it has. When the registry drops all, or
+//!   most at once, those still connected serve on until others come.
 //! - Dropping a call, or a response's body, cancels it on the server, and so does its deadline, which is held to the
 //!   millisecond, even when nobody reads the response.
 
