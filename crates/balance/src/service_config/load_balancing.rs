@@ -23,9 +23,9 @@ use crate::{
 
 /// A policy and what goes around it.
 ///
-/// Whatever the order in the JSON, the channel applies: mass loss protection to what the registry says, the subset, the
-/// masks of health and outlier detection with the panic threshold over them, the canary's split, the zone's split, the
-/// policy, and slow start on what the policy chose.
+/// Whatever the order in the JSON, the channel applies: mass loss protection to what the registry says, the masks of health
+/// and outlier detection with the panic threshold over them, the subset, the canary's split, the zone's split, the policy,
+/// and slow start on what the policy chose.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Balancing {
     pub(crate) policy: PolicyConfig,
