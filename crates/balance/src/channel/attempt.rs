@@ -1,6 +1,7 @@
 //! One attempt of a call, which goes elsewhere by itself as long as no application has seen it.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::RecvStream;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
@@ -137,11 +138,15 @@ impl Call {
         let throttle = self.throttle.clone();
         let mut held = Held::new(stream, endpoint, now, until, throttle, measured);
         let sending = progress.next_sending();
-        match body.send(send, sending, counted) {
-            Ok(upload) => held.upload(upload),
-            Err(error) => return unanswered(held, &error),
-        }
-        match response.await {
+        let response = match body.send(send, sending, counted) {
+            Ok(upload) => {
+                held.upload(upload);
+                response.await
+            }
+            // The stream was over before the request was on it: its response says why.
+            Err(error) => response.now_or_never().unwrap_or(Err(error)),
+        };
+        match response {
             Ok(response) => {
                 let extensions = std::mem::take(&mut self.extensions);
                 Sent::Ended(answered(response, sending, held, extensions))

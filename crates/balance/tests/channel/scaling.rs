@@ -17,11 +17,11 @@ use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
 use tonic::Request;
 
 use crate::{
-    BOUND, client,
+    BOUND, call, client,
     peer::{Peer, greet, hang},
     register, registry,
     server::Server,
-    to_greeter, until, until_ready,
+    to, to_greeter, until, until_ready,
 };
 
 /// A peer that takes one stream at a time on each connection, and answers when it is told to.
@@ -258,4 +258,36 @@ async fn an_endpoint_that_is_removed_finishes_its_calls_and_leaves_nothing_behin
     until("the connection is closed", || peer.open() == 0).await;
     drop(peer);
     until("its tasks are gone", || tasks() == before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_is_forgotten_while_connections_come_and_go() {
+    const CALLS_A_CONNECTION: usize = 10;
+    let peer = Peer::start(|_, socket, address| async move {
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(2);
+        let connection = builder.handshake(socket).await;
+        let mut connection = connection.expect("an HTTP/2 client");
+        for calls in 1.. {
+            let Some(Ok((_, respond))) = connection.accept().await else {
+                break;
+            };
+            greet(respond, "hello", &address);
+            if calls == CALLS_A_CONNECTION {
+                connection.graceful_shutdown();
+            }
+        }
+    })
+    .await;
+    let channel = to(&[&peer.address]);
+    let mut callers = JoinSet::new();
+    for _ in 0..32 {
+        let channel = channel.clone();
+        callers.spawn(async move {
+            for _ in 0..25 {
+                call(&channel, "hello").await.expect("each gets its turn");
+            }
+        });
+    }
+    callers.join_all().await;
 }
