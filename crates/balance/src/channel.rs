@@ -23,16 +23,23 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, uri::Authority};
+use http::{HeaderMap, HeaderValue, uri::Authority};
 use http_body::Body;
 use registry::{Cause, Freshness, Snapshot};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::Service;
 
@@ -53,7 +60,7 @@ use crate::{
     subchannel::ConnectivityState,
     target::Target,
     telemetry::Telemetry,
-    transport::{ConnectOptions, ResponseBody, Timers, rpc},
+    transport::{ConnectOptions, GRPC_TIMEOUT, ResponseBody, Timeout, Timers, rpc},
 };
 
 /// A gRPC channel to all instances of a service: `GreeterClient::new(channel)` is all that a tonic user writes.
@@ -77,6 +84,8 @@ struct Shared {
     authority: Authority,
     user_agent: HeaderValue,
     in_force: ArcSwap<InForce>,
+    /// Whether it is known which service config is the first.
+    has_config: AtomicBool,
     stats: Arc<Stats>,
     telemetry: Telemetry,
     connect: ConnectOptions,
@@ -94,6 +103,23 @@ struct Shared {
 }
 
 impl Shared {
+    fn is_configured(&self) -> bool {
+        self.has_config.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is known which service config calls go by: for about a second at most, and no longer than the caller
+    /// does. Cancellation safe.
+    async fn configured(&self, headers: &HeaderMap) {
+        let mut generation = self.generation.subscribe();
+        let known = async {
+            // An error means that the channel is gone, which who waits here does not outlive.
+            while !self.is_configured() && generation.changed().await.is_ok() {}
+        };
+        let patience = headers.get(GRPC_TIMEOUT).and_then(Timeout::read);
+        // Who has no patience left is told so by the call itself.
+        let _ = timeout(patience.unwrap_or(Duration::MAX), known).await;
+    }
+
     /// What calls say that the channel makes for itself.
     fn head(&self) -> rpc::Head {
         rpc::Head {
@@ -240,8 +266,18 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let inner = Arc::clone(&self.inner);
         let (parts, body) = request.into_parts();
-        let begun = inner.shared.begin(parts);
-        // The future keeps the channel: a caller may drop its own while calls wait for an endpoint.
+        // The futures keep the channel: a caller may drop its own while calls wait for an endpoint.
+        if !inner.shared.is_configured() {
+            return Box::pin(async move {
+                let start = Instant::now();
+                inner.shared.configured(&parts.headers).await;
+                Ok(match inner.shared.begin(parts, start) {
+                    Ok(begun) => inner.shared.run(begun, body).await,
+                    Err(refused) => refused.to_response(),
+                })
+            });
+        }
+        let begun = inner.shared.begin(parts, Instant::now());
         Box::pin(async move {
             Ok(match begun {
                 Ok(begun) => inner.shared.run(begun, body).await,

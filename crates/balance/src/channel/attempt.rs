@@ -194,8 +194,7 @@ fn answered(
     };
     match code {
         Some(code) => {
-            held.answered(code, &parts.headers);
-            if let Some(overdue) = held.overdue(code) {
+            if let Some(overdue) = held.answered(code, &parts.headers) {
                 return Outcome::Failed(overdue.into(), None);
             }
         }

@@ -1,6 +1,10 @@
 //! From a target and its options to a running channel.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, uri::Authority};
@@ -276,6 +280,7 @@ impl Builder {
                 "grpc-rust-balance/",
                 env!("CARGO_PKG_VERSION")
             )),
+            has_config: AtomicBool::new(document.is_none()),
             in_force: ArcSwap::from_pointee(InForce::after(&InForce::default(), config.clone())),
             stats: Arc::default(),
             connect,

@@ -61,6 +61,7 @@ impl Shared {
     pub(super) fn begin(
         &self,
         parts: request::Parts,
+        began: Instant,
     ) -> Result<(Call, Progress, Admitted), Status> {
         let request::Parts {
             uri,
@@ -96,7 +97,7 @@ impl Shared {
             &self.user_agent,
         );
         let call = Call {
-            timeout: timeout(asked, method.as_deref()),
+            timeout: timeout(asked, method.as_deref(), began),
             head,
             method,
             throttle,
@@ -174,6 +175,7 @@ impl Shared {
 fn timeout(
     asked: Option<(Duration, HeaderValue)>,
     method: Option<&MethodConfig>,
+    began: Instant,
 ) -> Option<Timeout> {
     let configured = method.and_then(|method| method.timeout);
     let (total, said) = match (asked, configured) {
@@ -183,7 +185,7 @@ fn timeout(
         (_, Some(configured)) => (configured, method.and_then(|m| m.timeout_value.clone())),
         (_, None) => return None,
     };
-    let timeout = Timeout::after(total, Instant::now())?;
+    let timeout = Timeout::after(total, began)?;
     Some(match said {
         Some(said) => timeout.said_as(said),
         None => timeout,

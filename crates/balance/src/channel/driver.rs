@@ -2,7 +2,10 @@
 
 use std::{
     future::pending,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -105,6 +108,8 @@ impl Driver {
         tokio::pin!(closed);
         let config = self.config.first().await;
         self.apply(config);
+        self.shared.has_config.store(true, Ordering::Release);
+        self.shared.generation.send_replace(());
         let resolved = self.resolution.now();
         self.resolved(resolved);
         loop {

@@ -71,28 +71,27 @@ impl Held {
         self.stream.connection().peer()
     }
 
-    /// The server has sent a status, in these trailers or headers.
-    pub(crate) fn answered(&mut self, code: Code, trailers: &HeaderMap) {
+    /// The server has sent a status, in these trailers or headers. What is given back is what its caller is told instead.
+    ///
+    /// Servers keep to the deadline as well: a failure that one tells after it is the deadline's, whosever word came first.
+    pub(crate) fn answered(&mut self, code: Code, trailers: &HeaderMap) -> Option<Status> {
         self.in_flight.reported(trailers);
         if code == Code::Ok {
             self.throttle.as_deref().inspect(|t| t.succeeded());
         }
+        let overdue = self.overdue(code);
         self.ended(Ended::Answered {
-            code,
+            code: overdue.as_ref().map_or(code, |overdue| overdue.code),
             with_deadline: self.until.is_some(),
         });
+        overdue
     }
 
-    /// What its caller is told instead of a failure that a server told after the deadline, as servers do that keep to it as
-    /// well: the deadline was the caller's, and so is the word for it.
-    pub(crate) fn overdue(&self, code: Code) -> Option<Status> {
+    fn overdue(&self, code: Code) -> Option<Status> {
         let is_over = self.until.is_some_and(|until| until <= Instant::now());
         (code != Code::Ok && is_over).then(|| {
-            let message = format!(
-                "{}: the deadline passed, and it answered {}",
-                self.peer(),
-                code.name()
-            );
+            let (peer, name) = (self.peer(), code.name());
+            let message = format!("{peer}: the deadline passed, and it answered {name}");
             Status::new(Code::DeadlineExceeded, message)
         })
     }

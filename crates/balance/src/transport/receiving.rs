@@ -89,8 +89,8 @@ impl Receiving {
                     .ok_or_else(|| Status::untold(peer));
                 match told.and_then(|value| Status::told_by(peer, value)) {
                     Ok(code) => {
-                        self.held.answered(code, &trailers);
-                        let overdue = self.held.overdue(code).map(|s| s.to_trailers());
+                        let overdue = self.held.answered(code, &trailers);
+                        let overdue = overdue.map(|overdue| overdue.to_trailers());
                         Next::End(Some(overdue.unwrap_or(trailers)))
                     }
                     Err(status) => self.refused(&status),

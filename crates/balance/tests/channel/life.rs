@@ -94,6 +94,31 @@ async fn a_service_config_of_the_registry_is_in_force_live_and_a_bad_one_leaves_
     assert_eq!(answering(&channel).await, 2);
 }
 
+/// Open: the call takes the config that is in force when it begins, and the registry's has not been read by then.
+#[tokio::test]
+async fn a_service_config_that_is_there_first_holds_for_the_first_call() {
+    let registry = registry();
+    let document = Document::new(PICK_FIRST).expect("a document");
+    let set = registry.set_document(&greeter(), document).await;
+    set.expect("kept");
+    let server = Server::start().await;
+    let _registration = register(&registry, &server.address).await;
+    let channel = to_greeter(&registry);
+    let started = tokio::time::Instant::now();
+    let mut request = hello("forever");
+    request.set_timeout(Duration::from_secs(3));
+    let status = client(&channel)
+        .say_hello(request)
+        .await
+        .expect_err("too slow");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}: the timeout of the registry's config did not count",
+        started.elapsed()
+    );
+}
+
 /// A peer that greets, and how many connections it has now.
 async fn counting() -> (Peer, Arc<AtomicUsize>) {
     let open = Arc::new(AtomicUsize::new(0));
