@@ -31,6 +31,12 @@ etcd *args:
 bench *args:
     cargo run --release --package bench -- {{ args }}
 
+# Ten minutes of calls of all kinds while servers come and go each second; fails when anything stays behind
+[group('see it work')]
+[no-exit-message]
+soak *args:
+    cargo run --release --package bench -- soak {{ args }}
+
 # --- check it ---------------------------------------------------------------------------------------------------------
 
 # Every test: units, doc tests, integration on real etcd processes, the binaries as processes, and Python's gRPC on either side

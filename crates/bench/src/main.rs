@@ -11,6 +11,7 @@ mod peers;
 mod pick;
 mod process;
 mod servers;
+mod soak;
 mod table;
 mod throughput;
 mod turns;
@@ -54,6 +55,8 @@ enum Question {
     Update(update::Args),
     /// What does one pick cost, by each policy, among few and among very many endpoints?
     Pick(pick::Args),
+    /// Does anything stay behind, when a channel is used hard for ten minutes while servers come and go?
+    Soak(soak::Args),
     /// Serves the greeter for the other questions until its standard input ends.
     #[command(hide = true)]
     Serve(servers::Args),
@@ -123,6 +126,7 @@ fn ask(question: Question) -> Result<()> {
         Question::Memory(args) => memory::run(&args),
         Question::Update(args) => update::run(&args),
         Question::Pick(args) => pick::run(&args),
+        Question::Soak(args) => soak::run(&args),
         Question::Serve(args) => servers::serve(&args),
         Question::Client(job) => client::run(&job),
         Question::Hold(args) => memory::hold(&args),

@@ -122,7 +122,7 @@ pub(crate) async fn balanced(addresses: &[String], full: bool) -> Result<balance
 }
 
 /// What [`FULL`] says.
-const SERVICE_CONFIG: &str = r#"{
+pub(crate) const SERVICE_CONFIG: &str = r#"{
     "loadBalancingConfig": [{"outlier_detection": {
         "interval": "1s", "successRateEjection": {}, "failurePercentageEjection": {}, "childPolicy": [{"round_robin": {}}]
     }}],

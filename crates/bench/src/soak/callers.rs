@@ -1,0 +1,224 @@
+//! Callers that make calls of all kinds, and give up some of them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use balance::Channel;
+use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tonic::{Request, Status};
+
+use crate::{
+    echo::ANSWERS,
+    table::{Table, grouped},
+};
+
+/// One of so many calls is given up by its caller.
+const ABANDONED: u32 = 50;
+const LARGE: usize = 1 << 20;
+const MESSAGES: u32 = 100;
+
+/// What calls have come to.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    small: AtomicU64,
+    large: AtomicU64,
+    streams: AtomicU64,
+    abandoned: AtomicU64,
+    /// Calls whose request had been answered by nobody yet: a retry would have done.
+    failed: AtomicU64,
+    /// Streams that ended with their server after the response had begun: no retry may follow.
+    cut_off: AtomicU64,
+    slowest_micros: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct Callers {
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    tasks: JoinSet<()>,
+}
+
+impl Callers {
+    pub(super) fn start(channel: &Channel, callers: u32) -> Self {
+        let (stop, counts) = (Arc::default(), Arc::default());
+        let mut tasks = JoinSet::new();
+        for _ in 0..callers {
+            let caller = Caller {
+                client: GreeterClient::new(channel.clone()).max_decoding_message_size(2 * LARGE),
+                stop: Arc::clone(&stop),
+                counts: Arc::clone(&counts),
+            };
+            tasks.spawn(caller.run());
+        }
+        Self {
+            stop,
+            counts,
+            tasks,
+        }
+    }
+
+    /// Calls that were made so far.
+    pub(super) fn made(&self) -> u64 {
+        self.counts.made()
+    }
+
+    /// Lets each caller end the call that it has.
+    pub(super) async fn stop(mut self) -> Result<Arc<Counts>> {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        Ok(self.counts)
+    }
+}
+
+impl Counts {
+    fn made(&self) -> u64 {
+        let all = [&self.small, &self.large, &self.streams, &self.abandoned];
+        all.into_iter().map(count).sum()
+    }
+
+    /// Fails where calls have failed that should not have.
+    pub(super) fn verdict(&self) -> Result<()> {
+        let failed = count(&self.failed);
+        ensure!(
+            failed == 0,
+            "{failed} calls failed that another server could have answered"
+        );
+        Ok(())
+    }
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["calls", "count"]);
+        let rows = [
+            ("small", &self.small),
+            ("large: 1 MiB each way", &self.large),
+            ("streams: 100 messages each or either way", &self.streams),
+            ("given up by their callers", &self.abandoned),
+            (
+                "streams that were cut off with their servers",
+                &self.cut_off,
+            ),
+            ("failed", &self.failed),
+            ("the slowest, in microseconds", &self.slowest_micros),
+        ];
+        for (what, counter) in rows {
+            table.row([what.to_owned(), grouped(count(counter) as f64)]);
+        }
+        write!(f, "{table}")
+    }
+}
+
+struct Caller {
+    client: GreeterClient<Channel>,
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+}
+
+/// How a call failed.
+enum Failed {
+    Unanswered(Status),
+    CutOff,
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self::Unanswered(status)
+    }
+}
+
+impl Caller {
+    async fn run(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            if fastrand::u32(..ABANDONED) > 0 {
+                self.call().await;
+                continue;
+            }
+            let patience = Duration::from_micros(fastrand::u64(..3_000));
+            // Whoever is faster is counted as what it is.
+            if timeout(patience, self.call()).await.is_err() {
+                self.counts.abandoned.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn call(&mut self) {
+        let counts = Arc::clone(&self.counts);
+        let began = Instant::now();
+        let (kind, ended) = match fastrand::u32(..100) {
+            0..4 => (&counts.large, self.unary(&"x".repeat(LARGE)).await),
+            4..8 => (&counts.streams, self.server_stream().await),
+            8..12 => (&counts.streams, self.bidi_stream().await),
+            _ => (&counts.small, self.unary("world").await),
+        };
+        kind.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        counts.slowest_micros.fetch_max(micros, Ordering::Relaxed);
+        match ended {
+            Ok(()) => {}
+            Err(Failed::CutOff) => {
+                counts.cut_off.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Failed::Unanswered(status)) => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+                eprintln!("a call failed: {status}");
+            }
+        }
+    }
+
+    async fn unary(&mut self, name: &str) -> Result<(), Failed> {
+        let response = self.client.say_hello(hello(name)).await;
+        // A response that has begun is final, and with a large one the server may go in the middle of it.
+        response.map(drop).map_err(|status| {
+            if name.len() == LARGE && status.message().contains("connection") {
+                Failed::CutOff
+            } else {
+                status.into()
+            }
+        })
+    }
+
+    async fn server_stream(&mut self) -> Result<(), Failed> {
+        let mut request = Request::new(hello("world"));
+        request.metadata_mut().insert(ANSWERS, MESSAGES.into());
+        let response = self.client.say_hello_stream_reply(request).await?;
+        read(response.into_inner()).await
+    }
+
+    async fn bidi_stream(&mut self) -> Result<(), Failed> {
+        let messages = tokio_stream::iter((0..MESSAGES).map(|_| hello("world")));
+        let response = self.client.say_hello_bidi_stream(messages).await?;
+        read(response.into_inner()).await
+    }
+}
+
+async fn read(mut answers: tonic::Streaming<proto::helloworld::HelloReply>) -> Result<(), Failed> {
+    loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(_ended_with_its_server) => return Err(Failed::CutOff),
+        }
+    }
+}
+
+fn hello(name: &str) -> HelloRequest {
+    HelloRequest { name: name.into() }
+}
