@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::{
     echo::ANSWERS,
@@ -37,7 +37,7 @@ pub(super) struct Counts {
     abandoned: AtomicU64,
     /// Calls whose request had been answered by nobody yet: a retry would have done.
     failed: AtomicU64,
-    /// Streams that ended with their server after the response had begun: no retry may follow.
+    /// Streams and large calls that ended with their server after the response had begun: no retry may follow.
     cut_off: AtomicU64,
     slowest_micros: AtomicU64,
 }
@@ -185,9 +185,9 @@ impl Caller {
 
     async fn unary(&mut self, name: &str) -> Result<(), Failed> {
         let response = self.client.say_hello(hello(name)).await;
-        // A response that has begun is final, and with a large one the server may go in the middle of it.
         response.map(drop).map_err(|status| {
-            if name.len() == LARGE && status.message().contains("connection") {
+            // A response that has begun is final, and a large one is long under way: its server may go meanwhile.
+            if name.len() == LARGE && status.code() == Code::Unavailable {
                 Failed::CutOff
             } else {
                 status.into()
