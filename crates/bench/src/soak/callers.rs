@@ -112,10 +112,7 @@ impl fmt::Display for Counts {
             ("large: 1 MiB each way", &self.large),
             ("streams: 100 messages each or either way", &self.streams),
             ("given up by their callers", &self.abandoned),
-            (
-                "streams that were cut off with their servers",
-                &self.cut_off,
-            ),
+            ("cut off with their servers in mid-response", &self.cut_off),
             ("failed", &self.failed),
             ("the slowest, in microseconds", &self.slowest_micros),
         ];
