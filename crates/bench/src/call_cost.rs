@@ -38,11 +38,12 @@ pub(crate) struct Args {
     instructions: bool,
 }
 
-const PEERS: [Peer; 4] = [
+const PEERS: [Peer; 5] = [
     Peer::TonicOne,
     Peer::TonicBalance,
     Peer::Balance,
     Peer::BalanceFull,
+    Peer::BareH2,
 ];
 
 /// Measures all peers and prints the table.

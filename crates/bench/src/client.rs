@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{runtime, time::Instant};
 
 use crate::{
-    peers::{InMemory, Measured, Peer, balanced, tonic_balance, tonic_one},
+    peers::{BareH2, InMemory, Measured, Peer, balanced, tonic_balance, tonic_one},
     process::cpu_time,
     work::Work,
 };
@@ -104,6 +104,7 @@ pub(crate) fn run(job: &Job) -> Result<()> {
             Peer::Balance => measure(balanced(&job.addresses, false).await?, job).await,
             Peer::BalanceFull => measure(balanced(&job.addresses, true).await?, job).await,
             Peer::BalanceFullOne => measure(balanced(&job.addresses[..1], true).await?, job).await,
+            Peer::BareH2 => measure(BareH2::connect(&job.addresses).await?, job).await,
             Peer::InMemory => measure(InMemory, job).await,
         }
     })?;

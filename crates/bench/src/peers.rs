@@ -1,5 +1,7 @@
 //! The channels that are compared.
 
+mod bare_h2;
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},
@@ -20,6 +22,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+pub(crate) use bare_h2::BareH2;
+
 /// A channel to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
@@ -33,6 +37,8 @@ pub(crate) enum Peer {
     BalanceFull,
     /// That to one server only, as the yardstick.
     BalanceFullOne,
+    /// `h2` with nothing around it, over three servers in turn: what a channel that is made of it starts from.
+    BareH2,
     /// No channel: what tonic's client does by itself.
     InMemory,
 }
@@ -49,6 +55,7 @@ impl Peer {
             Self::Balance => "balance::Channel, three servers",
             Self::BalanceFull => "balance::Channel, full, three servers",
             Self::BalanceFullOne => "balance::Channel, full, one server",
+            Self::BareH2 => "bare h2, three servers",
             Self::InMemory => "none: a service in memory that answers at once",
         }
     }
