@@ -9,6 +9,7 @@ mod held;
 mod io;
 mod keep_alive;
 mod message_limit;
+pub(crate) mod metadata;
 mod receiving;
 mod request_body;
 mod response_body;

@@ -22,6 +22,7 @@ use crate::{
     telemetry::MeasuredCall,
     transport::{
         Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody, Timeout,
+        metadata,
     },
 };
 
@@ -124,6 +125,11 @@ impl Call {
     {
         let now = Instant::now();
         let request = self.head.request(self.timeout.as_ref(), now, previous);
+        if self.head.has_metadata()
+            && let Some(refused) = stream.refuse(&request)
+        {
+            return Sent::Ended(Outcome::Failed(refused.into(), None));
+        }
         let (response, send) = match stream.open(request) {
             Ok(opened) => opened,
             Err(NotOpened::ConnectionClosed) => return Sent::NeverLeft,
@@ -162,18 +168,19 @@ impl Call {
     }
 }
 
-/// What the head of a response says of its status, when it is there already, and whether it is gRPC's.
-fn look(headers: &HeaderMap) -> (Option<&HeaderValue>, bool) {
-    let (mut status, mut is_grpc) = (None, false);
+/// What the head of a response says of its status, when it is there already, whether it is gRPC's, and its size.
+fn look(headers: &HeaderMap) -> (Option<&HeaderValue>, bool, usize) {
+    let (mut status, mut is_grpc, mut size) = (None, false, 0);
     // One look at each header costs less than to ask the map for two.
     for (name, value) in headers {
+        size += metadata::field(name, value);
         if *name == CONTENT_TYPE {
             is_grpc = value.as_bytes().starts_with(b"application/grpc");
         } else if *name == GRPC_STATUS {
             status = Some(value);
         }
     }
-    (status, is_grpc)
+    (status, is_grpc, size)
 }
 
 fn answered(
@@ -183,7 +190,10 @@ fn answered(
     mut extensions: Extensions,
 ) -> Outcome {
     let (mut parts, stream) = response.into_parts();
-    let (status, is_grpc) = look(&parts.headers);
+    let (status, is_grpc, size) = look(&parts.headers);
+    if let Some(refused) = held.refuse_headers(size) {
+        return Outcome::Failed(refused.into(), None);
+    }
     let code = status.map(|value| Status::told_by(held.peer(), value));
     let code = match code.transpose() {
         Ok(code) => code,

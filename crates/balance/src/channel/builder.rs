@@ -211,6 +211,14 @@ impl Builder {
         self
     }
 
+    /// Takes at most so many bytes of metadata in the headers of a response, and in its trailers as well, as HTTP/2 counts
+    /// them: names, values and 32 bytes for each. A response with more fails its call with `RESOURCE_EXHAUSTED`. Without this
+    /// it is 64 KiB.
+    pub fn max_inbound_metadata_size(mut self, bytes: u32) -> Self {
+        self.connect = self.connect.with_metadata_limit(bytes);
+        self
+    }
+
     /// Lets the connections go after so long without a call; the next call connects again. `None` keeps them for ever;
     /// without this it is half an hour, as in other gRPC implementations.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {

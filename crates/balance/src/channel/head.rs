@@ -92,6 +92,11 @@ impl Head {
         &self.headers
     }
 
+    /// Whether there is metadata beside what gRPC asks for.
+    pub(super) fn has_metadata(&self) -> bool {
+        self.others > 0
+    }
+
     /// Puts the headers together again that an attempt has taken.
     pub(super) fn restore(&mut self) {
         let Some(pieces) = self.taken.take() else {

@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     slots: Arc<StreamSlots>,
     vitals: Arc<Vitals>,
     line: Arc<Line>,
+    /// The most bytes of metadata that a response may have.
+    metadata_limit: u32,
     /// The task's own, by which it sees a GOAWAY. Kept here, because h2 closes when the last of them is gone.
     _sentinel: Arc<Mutex<SendRequest<Bytes>>>,
 }
@@ -78,6 +80,16 @@ impl Connection {
             None => self.wait_for_slot().await?,
         };
         Some(Stream::new(Arc::clone(self), slot))
+    }
+
+    /// The most bytes of metadata that a response may have.
+    pub(super) fn metadata_limit(&self) -> u32 {
+        self.metadata_limit
+    }
+
+    /// The most bytes of metadata that the server says it takes.
+    pub(super) fn server_metadata_limit(&self) -> Option<u32> {
+        self.line.metadata_limit()
     }
 
     /// How many streams could be opened at once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::{Stream, Upload};
+use super::{Stream, Upload, metadata};
 use crate::{
     endpoint::Endpoint,
     load::InFlight,
@@ -69,6 +69,27 @@ impl Held {
     /// The address of the other side.
     pub(crate) fn peer(&self) -> &str {
         self.stream.connection().peer()
+    }
+
+    /// Why the response is refused whose headers have `size` bytes, where they have too many.
+    pub(crate) fn refuse_headers(&mut self, size: usize) -> Option<Status> {
+        let limit = self.stream.connection().metadata_limit();
+        let refused = metadata::refuse_headers(self.peer(), size, limit)?;
+        Some(self.refuse(refused))
+    }
+
+    /// Why the response is refused that ends with these trailers, where they are too large.
+    pub(super) fn refuse_trailers(&mut self, trailers: &HeaderMap) -> Option<Status> {
+        let limit = self.stream.connection().metadata_limit();
+        let refused = metadata::refuse_trailers(self.peer(), trailers, limit)?;
+        Some(self.refuse(refused))
+    }
+
+    /// The limit is its caller's: it is not held against the endpoint.
+    fn refuse(&mut self, refused: Status) -> Status {
+        self.ended(Ended::ByCaller);
+        self.measured.ended(refused.code);
+        refused
     }
 
     /// The server has sent a status, in these trailers or headers. What is given back is what its caller is told instead.

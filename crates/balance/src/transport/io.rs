@@ -1,26 +1,46 @@
 //! The bytes below HTTP/2: counted as they are heard, and cut off when their peer is given up.
 
+mod settings;
+
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use settings::FirstSettings;
+
 /// What is known of a socket by whoever does not read it. Apart from what picks look
 /// at, because each read writes to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     heard: AtomicU64,
+    /// `u32::MAX` where the server has said none.
+    metadata_limit: AtomicU32,
     cut: OnceLock<String>,
 }
 
 impl Line {
+    fn new() -> Self {
+        Self {
+            heard: AtomicU64::new(0),
+            metadata_limit: AtomicU32::new(u32::MAX),
+            cut: OnceLock::new(),
+        }
+    }
+
+    /// The most bytes of metadata that the server says it takes.
+    pub(super) fn metadata_limit(&self) -> Option<u32> {
+        let limit = self.metadata_limit.load(Ordering::Relaxed);
+        (limit != u32::MAX).then_some(limit)
+    }
+
     /// How many bytes have ever been heard.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
@@ -44,13 +64,32 @@ impl Line {
 pub(super) struct OnLine<T> {
     socket: T,
     line: Arc<Line>,
+    /// Until they have been heard.
+    settings: Option<FirstSettings>,
 }
 
 impl<T> OnLine<T> {
     pub(super) fn new(socket: T) -> (Self, Arc<Line>) {
-        let line = Arc::new(Line::default());
-        let own = Arc::clone(&line);
-        (Self { socket, line: own }, line)
+        let line = Arc::new(Line::new());
+        let own = Self {
+            socket,
+            line: Arc::clone(&line),
+            settings: Some(FirstSettings::default()),
+        };
+        (own, line)
+    }
+}
+
+impl<T> OnLine<T> {
+    /// Looks for what h2 does not show of the server's settings.
+    fn look_for_settings(&mut self, heard: &[u8]) {
+        let Some(settings) = &mut self.settings else {
+            return;
+        };
+        if let Some(limit) = settings.metadata_limit(heard) {
+            self.line.metadata_limit.store(limit, Ordering::Relaxed);
+            self.settings = None;
+        }
     }
 }
 
@@ -63,6 +102,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for OnLine<T> {
         self.line.check()?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        self.look_for_settings(&buffer.filled()[before..]);
         let heard = buffer.filled().len() - before;
         self.line.heard.fetch_add(heard as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))

@@ -83,6 +83,9 @@ impl Receiving {
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => {
+                if let Some(refused) = self.held.refuse_trailers(&trailers) {
+                    return Poll::Ready(Next::End(Some(refused.to_trailers())));
+                }
                 let peer = self.held.peer();
                 let told = trailers
                     .get(GRPC_STATUS)

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use h2::{SendStream, client::ResponseFuture};
 
-use super::connection::{Connection, StreamSlot};
+use super::{
+    connection::{Connection, StreamSlot},
+    metadata,
+};
+use crate::status::Status;
 
 /// The right to one stream. Not `Clone`: it is given back once.
 #[derive(Debug)]
@@ -33,6 +37,13 @@ impl Stream {
     /// The connection that it is on.
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Why the server would refuse that request, where it has more metadata than the server says that it takes. Some servers
+    /// close the connection for that, with all of its calls.
+    pub(crate) fn refuse(&self, request: &http::Request<()>) -> Option<Status> {
+        let limit = self.connection.server_metadata_limit()?;
+        metadata::refuse_request(self.connection.peer(), request, limit)
     }
 
     /// Opens it: sends the request's head.

@@ -121,6 +121,23 @@ impl Script {
         self.frame(HEADERS, END_HEADERS | flags, &block(fields))
     }
 
+    /// Headers in as many frames as they need.
+    pub(crate) fn long_headers(mut self, flags: u8, fields: &[(&str, &str)]) -> Self {
+        let (block, mut kind) = (block(fields), HEADERS);
+        let mut pieces = block.chunks(16 << 10).peekable();
+        while let Some(piece) = pieces.next() {
+            let last = if pieces.peek().is_none() {
+                END_HEADERS
+            } else {
+                0
+            };
+            let flags = if kind == HEADERS { flags | last } else { last };
+            self = self.frame(kind, flags, piece);
+            kind = CONTINUATION;
+        }
+        self
+    }
+
     pub(crate) fn data(self, flags: u8, data: &[u8]) -> Self {
         self.frame(DATA, flags, data)
     }

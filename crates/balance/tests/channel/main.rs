@@ -13,6 +13,7 @@ mod life;
 mod load_reports;
 mod mass_loss;
 mod measures;
+mod metadata;
 mod peer;
 mod policies;
 mod readiness;

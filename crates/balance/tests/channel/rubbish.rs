@@ -2,6 +2,7 @@
 
 mod connections;
 mod ends;
+mod metadata;
 mod silence;
 mod streams;
 

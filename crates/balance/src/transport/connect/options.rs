@@ -51,6 +51,13 @@ impl ConnectOptions {
         self
     }
 
+    pub(crate) fn with_metadata_limit(self, bytes: u32) -> Self {
+        Self {
+            metadata_limit: bytes,
+            ..self
+        }
+    }
+
     #[cfg(feature = "tls")]
     pub(crate) fn with_tls(self, tls: Tls) -> Self {
         Self {

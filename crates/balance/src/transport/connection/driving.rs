@@ -29,6 +29,9 @@ use crate::transport::{
 
 /// Frames as large as this are taken from the server, for fewer of them in large messages.
 const FRAME_SIZE: u32 = 64 << 10;
+/// How many times the limit of metadata h2 takes. What is above the limit has to be seen whole to be refused by its size, and
+/// h2 itself cuts long trailers short without a word; a connection that comes to four times of this is closed.
+const METADATA_SEEN: u32 = 16;
 /// How many streams that we have reset are remembered, to ignore what the server had sent for them before it knew.
 const RESET_STREAMS: usize = 1_024;
 
@@ -63,7 +66,7 @@ impl Driving {
             .initial_window_size(options.stream_window)
             .initial_connection_window_size(options.connection_window)
             .max_frame_size(FRAME_SIZE)
-            .max_header_list_size(options.metadata_limit)
+            .max_header_list_size(options.metadata_limit.saturating_mul(METADATA_SEEN))
             .max_concurrent_reset_streams(RESET_STREAMS)
             // We count the streams ourselves: h2 would queue without bound.
             .initial_max_send_streams(usize::MAX)
@@ -96,6 +99,7 @@ impl Driving {
             slots,
             vitals,
             line,
+            metadata_limit: options.metadata_limit,
             _sentinel: sentinel,
         };
         let task = spawn(driver, Arc::clone(&connection.peer));

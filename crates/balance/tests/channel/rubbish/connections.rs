@@ -5,8 +5,8 @@ use tonic::Code;
 use crate::{
     call,
     frames::{
-        CONTINUATION, DATA, END_HEADERS, HEAD, HEADERS, PUSH_PROMISE, SETTINGS, Script,
-        WINDOW_UPDATE, Wire, block, frame, framed,
+        DATA, END_HEADERS, HEADERS, PUSH_PROMISE, SETTINGS, Script, WINDOW_UPDATE, Wire, frame,
+        framed,
     },
     peer::Peer,
     to,
@@ -18,21 +18,6 @@ use super::fails_with_its_connection;
 async fn a_message_before_any_headers_is_an_internal_error() {
     fails_with_its_connection((Code::Internal, "protocol error"), |stream| {
         Script::on(stream).data(0, &framed(0, 0, &[]))
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_megabyte_of_headers_fails_its_connection() {
-    fails_with_its_connection((Code::Internal, ""), |stream| {
-        let large = "x".repeat(1 << 20);
-        let block = block(&[HEAD[0], HEAD[1], ("x-large", &large)]);
-        let mut pieces = block.chunks(16 << 10);
-        let mut script = Script::on(stream).frame(HEADERS, 0, pieces.next().expect("one"));
-        for piece in pieces {
-            script = script.frame(CONTINUATION, 0, piece);
-        }
-        script.frame(CONTINUATION, END_HEADERS, &[]).end("0")
     })
     .await;
 }

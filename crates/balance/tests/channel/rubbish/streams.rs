@@ -3,7 +3,7 @@
 use h2::Reason;
 use tonic::Code;
 
-use crate::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEAD, HEADERS, Script, block, framed};
+use crate::frames::{END_STREAM, HEAD, Script, framed};
 
 use super::fails_alone;
 
@@ -164,22 +164,6 @@ async fn a_compressed_message_without_an_encoding_is_an_internal_error() {
     fails_alone((Code::Internal, "compressed-flag"), |stream| {
         let message = framed(1, 3, b"xyz");
         Script::on(stream).head().data(0, &message).end("0")
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn headers_above_the_limit_fail_their_call_alone() {
-    fails_alone((Code::Internal, "protocol error"), |stream| {
-        let large = "x".repeat(60 << 10);
-        let fields = [HEAD[0], HEAD[1], ("x-one", &large), ("x-two", &large)];
-        let block = block(&fields);
-        let (first, rest) = block.split_at(60 << 10);
-        Script::on(stream)
-            .frame(HEADERS, 0, first)
-            .frame(CONTINUATION, 0, &rest[..30 << 10])
-            .frame(CONTINUATION, END_HEADERS, &rest[30 << 10..])
-            .end("0")
     })
     .await;
 }
