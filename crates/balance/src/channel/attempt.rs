@@ -21,8 +21,7 @@ use crate::{
     status::{Code, GRPC_STATUS, Status},
     telemetry::MeasuredCall,
     transport::{
-        Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody, Timeout,
-        metadata,
+        Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody, metadata,
     },
 };
 
@@ -140,9 +139,9 @@ impl Call {
         };
         let measured = progress.measured.attempt();
         let counted = measured.sending();
-        let until = self.timeout.as_ref().map(Timeout::until);
         let throttle = self.throttle.clone();
-        let mut held = Held::new(stream, endpoint, now, until, throttle, measured);
+        let timeout = self.timeout.as_ref();
+        let mut held = Held::new(stream, endpoint, now, timeout, throttle, measured);
         let sending = progress.next_sending();
         let response = match body.send(send, sending, counted) {
             Ok(upload) => {

@@ -1,11 +1,11 @@
 //! What a call's attempt holds from its start to its end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::{Stream, Upload, metadata};
+use super::{Stream, Timeout, Upload, metadata};
 use crate::{
     endpoint::Endpoint,
     load::InFlight,
@@ -23,6 +23,8 @@ pub(crate) struct Held {
     throttle: Option<Arc<Throttle>>,
     /// When the call is over, where its server was told so.
     until: Option<Instant>,
+    /// How long it was given, where there is an end to it.
+    given: Duration,
     /// What had been heard on the connection when the attempt began.
     mark: u64,
     /// Whether it is known how the attempt ended.
@@ -36,7 +38,7 @@ impl Held {
         stream: Stream,
         endpoint: Arc<Endpoint>,
         now: Instant,
-        until: Option<Instant>,
+        timeout: Option<&Timeout>,
         throttle: Option<Arc<Throttle>>,
         measured: MeasuredAttempt,
     ) -> Self {
@@ -45,7 +47,8 @@ impl Held {
             in_flight: InFlight::count(endpoint, now),
             measured,
             throttle,
-            until,
+            until: timeout.map(Timeout::until),
+            given: timeout.map(Timeout::total).unwrap_or_default(),
             mark: stream.connection().heard(),
             has_ended: false,
             stream,
@@ -111,8 +114,9 @@ impl Held {
     fn overdue(&self, code: Code) -> Option<Status> {
         let is_over = self.until.is_some_and(|until| until <= Instant::now());
         (code != Code::Ok && is_over).then(|| {
-            let (peer, name) = (self.peer(), code.name());
-            let message = format!("{peer}: the deadline passed, and it answered {name}");
+            let (peer, name, given) = (self.peer(), code.name(), self.given);
+            let message =
+                format!("{peer}: answered {name} after the {given:?} that the call was given");
             Status::new(Code::DeadlineExceeded, message)
         })
     }
@@ -142,5 +146,38 @@ impl Drop for Held {
         if !self.has_ended && self.until.is_some_and(|until| until <= Instant::now()) {
             self.stream.connection().suspect(self.mark);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Arc, Code, Duration, Endpoint, HeaderMap, Held, Instant, MeasuredAttempt, Timeout,
+    };
+    use crate::{policy::tests::instance, transport::rpc::peer::connected};
+
+    #[tokio::test]
+    async fn a_failure_that_a_server_tells_after_the_deadline_is_the_deadlines() {
+        const GIVEN: Duration = Duration::from_millis(100);
+        let (connection, _task) = connected(async |_, _, _| {}).await;
+        let held_since = |began| {
+            let endpoint = Arc::new(Endpoint::new(Arc::new(instance(1))));
+            let timeout = Timeout::after(GIVEN, began);
+            let stream = connection.try_stream().expect("a free stream");
+            let measured = MeasuredAttempt::default();
+            Held::new(stream, endpoint, began, timeout.as_ref(), None, measured)
+        };
+        let (now, none) = (Instant::now(), HeaderMap::new());
+        let long_ago = now - GIVEN;
+        for code in [Code::DeadlineExceeded, Code::Unavailable] {
+            let overdue = held_since(long_ago).answered(code, &none).expect("late");
+            assert_eq!(overdue.code, Code::DeadlineExceeded);
+            let (peer, name) = (connection.peer(), code.name());
+            let says = format!("{peer}: answered {name} after the 100ms that the call was given");
+            assert_eq!(overdue.message, says);
+        }
+        assert_eq!(held_since(long_ago).answered(Code::Ok, &none), None);
+        let soon = now + Duration::from_mins(1);
+        assert_eq!(held_since(soon).answered(Code::Unavailable, &none), None);
     }
 }

@@ -108,11 +108,7 @@ async fn a_deadline_ends_a_call_and_tells_the_server() {
         .expect_err("too slow");
     assert_eq!(status.code(), Code::DeadlineExceeded);
     // Who tells it first, the channel or the server that was told, is chance.
-    let told = ["100ms", "the deadline passed"];
-    assert!(
-        told.iter().any(|t| status.message().contains(t)),
-        "{status}"
-    );
+    assert!(status.message().contains("100ms"), "{status}");
     until("the handler has ended", || {
         server.seen.running.load(Ordering::SeqCst) == 0
     })
