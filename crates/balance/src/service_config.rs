@@ -30,7 +30,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use attempts::{HedgingPolicy, RetryPolicy};
-pub(crate) use load_balancing::Balancing;
+pub(crate) use load_balancing::{Balancing, goes_around};
 pub(crate) use method::MethodConfig;
 pub(crate) use throttling::RetryThrottling;
 pub(crate) use wrappers::{Canary, SlowStart, ZonePreference};

@@ -25,7 +25,7 @@ use crate::transport::{ClientTls, InvalidTls};
 use crate::{
     policy::{Policies, Policy, PolicyConfig, Queueing},
     resolver::{Resolution, Unresolvable},
-    service_config::{InvalidServiceConfig, ServiceConfig},
+    service_config::{self, InvalidServiceConfig, ServiceConfig},
     subchannel::ConnectivityState,
     target::{InvalidTarget, Target},
     telemetry::Named,
@@ -49,6 +49,15 @@ pub enum BuildError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] InvalidTls),
+    /// A policy was registered by a name that means something already.
+    #[error(
+        "a policy cannot be registered as {name:?}, which is the name of another policy or of what goes around one; \
+         choose another name"
+    )]
+    PolicyNameTaken {
+        /// The name.
+        name: String,
+    },
     /// There is no policy of that name.
     #[error("there is no policy {name:?}; the policies are {known}")]
     UnknownPolicy {
@@ -81,6 +90,8 @@ pub struct Builder {
     policy: Option<String>,
     service_config: Option<String>,
     policies: Policies,
+    /// The first name that a policy was to be registered by, and that means something else.
+    taken: Option<String>,
     connect: ConnectOptions,
     #[cfg(feature = "tls")]
     tls: Option<ClientTls>,
@@ -99,6 +110,7 @@ impl Builder {
             policy: None,
             service_config: None,
             policies: Policies::default(),
+            taken: None,
             connect: ConnectOptions::default(),
             #[cfg(feature = "tls")]
             tls: None,
@@ -160,7 +172,8 @@ impl Builder {
     /// Knows a policy of your own by `name`, for [`policy`](Self::policy) and for the service config.
     ///
     /// `make` is called with the policy's settings, an object of JSON: the service config's, or an empty one. Its error says
-    /// what is wrong with them.
+    /// what is wrong with them. A name that the crate has for a policy or for what goes around one, or that was registered
+    /// before, is refused by [`build`](Self::build).
     ///
     /// ```
     /// use std::sync::Arc;
@@ -199,7 +212,12 @@ impl Builder {
         name: impl Into<String>,
         make: impl Fn(&Value) -> Result<Box<dyn Policy>, String> + Send + Sync + 'static,
     ) -> Self {
-        self.policies.register(name.into(), make);
+        let name = name.into();
+        if self.policies.has(&name) || service_config::goes_around(&name) {
+            self.taken.get_or_insert(name);
+        } else {
+            self.policies.register(name, make);
+        }
         self
     }
 
@@ -259,6 +277,9 @@ impl Builder {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn build(self) -> Result<Channel, BuildError> {
+        if let Some(name) = self.taken {
+            return Err(BuildError::PolicyNameTaken { name });
+        }
         let target: Target = self.target.parse()?;
         let config = self
             .service_config

@@ -85,8 +85,13 @@ impl Policies {
         self.config(name, settings)?.ok_or(None)
     }
 
-    /// Knows `name` as well, or as something else than before.
-    pub(crate) fn insert(&mut self, name: impl Into<Cow<'static, str>>, read: Read) {
+    /// Whether there is a policy of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Knows `name` as well.
+    fn insert(&mut self, name: impl Into<Cow<'static, str>>, read: Read) {
         self.0.insert(name.into(), read);
     }
 

@@ -83,6 +83,11 @@ impl Wrapper {
     }
 }
 
+/// Whether that is the name of what goes around a policy.
+pub(crate) fn goes_around(name: &str) -> bool {
+    Wrapper::named(name).is_some()
+}
+
 /// A wrapper where it was found, and its settings.
 struct Found {
     wrapper: Wrapper,
@@ -214,7 +219,7 @@ pub(super) fn read_name(
 ) -> Result<Balancing, InvalidServiceConfig> {
     let path = "loadBalancingPolicy";
     let lower = name.to_ascii_lowercase();
-    if Wrapper::named(&lower).is_some() {
+    if goes_around(&lower) {
         let problem = format!("{name} goes around a policy; write it in loadBalancingConfig");
         return Err(InvalidServiceConfig::new(path, problem));
     }

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use balance::{Channel, HashKey, ServedBy};
+use balance::{
+    BuildError, Channel, HashKey, ServedBy,
+    policy::{Endpoints, Plan, Policy},
+};
 use proto::helloworld::HelloRequest;
 use registry::{Instance, Registration, Registry, Weight};
 use tonic::Request;
@@ -220,4 +223,45 @@ async fn a_header_is_hashed_as_the_service_config_asks() {
         }
         assert_eq!(seen.len(), 3, "{policy}: {seen:?}");
     }
+}
+
+/// Chooses nobody.
+struct Nobody;
+
+impl Policy for Nobody {
+    fn plan(&mut self, _: &Endpoints<'_>) -> Plan {
+        Plan::connecting()
+    }
+}
+
+#[tokio::test]
+async fn a_policy_of_ones_own_cannot_take_a_name_that_means_something_already() {
+    for name in [
+        "round_robin",
+        "ring_hash_experimental",
+        "zone_preference",
+        "random_subsetting_experimental",
+        "outlier_detection",
+    ] {
+        let builder = Channel::builder("static:///127.0.0.1:1");
+        let builder = builder.register_policy(name, |_| Ok(Box::new(Nobody)));
+        let error = builder.build().expect_err("the name is taken");
+        assert!(
+            matches!(&error, BuildError::PolicyNameTaken { name: taken } if taken == name),
+            "{error}"
+        );
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn two_policies_of_ones_own_need_two_names() {
+    let with_one = || {
+        let builder = Channel::builder("static:///127.0.0.1:1");
+        builder.register_policy("nobody", |_| Ok(Box::new(Nobody)))
+    };
+    with_one().policy("nobody").build().expect("a channel");
+    let twice = with_one().register_policy("nobody", |_| Ok(Box::new(Nobody)));
+    let error = twice.build().expect_err("the name is taken");
+    assert!(error.to_string().contains("\"nobody\""), "{error}");
 }
