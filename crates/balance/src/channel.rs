@@ -8,6 +8,7 @@ mod bench;
 mod builder;
 mod call;
 mod conduct;
+mod config_source;
 mod driver;
 mod ejection;
 mod entries;
@@ -46,9 +47,11 @@ use tower::Service;
 use admission::Admission;
 pub(crate) use admission::Admitted;
 pub use builder::{BuildError, Builder};
+use config_source::Provenance;
 use ejection::Ejected;
 pub use explain::{
     ConnectionExplanation, EjectionExplanation, EndpointExplanation, Explanation, LeftOut,
+    RefusedServiceConfig,
 };
 use stats::Stats;
 
@@ -84,6 +87,8 @@ struct Shared {
     authority: Authority,
     user_agent: HeaderValue,
     in_force: ArcSwap<InForce>,
+    /// Where that was read, and why another is not in force.
+    provenance: Arc<ArcSwap<Provenance>>,
     /// Whether it is known which service config is the first.
     has_config: AtomicBool,
     stats: Arc<Stats>,

@@ -64,7 +64,7 @@ mod transport;
 
 pub use channel::{
     BuildError, Builder, Channel, ConnectionExplanation, EjectionExplanation, EndpointExplanation,
-    Explanation, LeftOut,
+    Explanation, LeftOut, RefusedServiceConfig,
 };
 pub use options::{Affinity, HashKey, Priority, ServedBy, WaitForReady};
 pub use resolver::Unresolvable;

@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 
 pub(crate) use self::reflector::DocumentReflector;
 pub use self::reflector::{DocumentView, DocumentWatch};
+use crate::{Origin, Revision, instance::Provenance};
 
 /// A text that a registry keeps for a service, and never parses: today, the service config that its callers use.
 ///
@@ -19,7 +20,10 @@ pub use self::reflector::{DocumentView, DocumentWatch};
 /// # Ok::<(), registry::InvalidDocument>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document(Arc<str>);
+pub struct Document {
+    text: Arc<str>,
+    provenance: Provenance,
+}
 
 /// What a store has where a service's document is: none, one, or something that is none.
 pub type FoundDocument = Result<Option<Document>, InvalidDocument>;
@@ -52,17 +56,24 @@ impl Document {
     /// The document, or the reason why the text cannot be one.
     pub fn new(text: &str) -> Result<Self, InvalidDocument> {
         Self::check_size(text.len() as u64)?;
-        Ok(Self(text.into()))
+        Ok(Self::made_of(text))
     }
 
     /// The document that a store has kept as these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidDocument> {
         Self::check_size(bytes.len() as u64)?;
         match str::from_utf8(bytes) {
-            Ok(text) => Ok(Self(text.into())),
+            Ok(text) => Ok(Self::made_of(text)),
             Err(error) => Err(InvalidDocument::NotText {
                 valid_up_to: error.valid_up_to(),
             }),
+        }
+    }
+
+    fn made_of(text: &str) -> Self {
+        Self {
+            text: text.into(),
+            provenance: Provenance::default(),
         }
     }
 
@@ -75,25 +86,38 @@ impl Document {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Where it was read; `None` for one that was made here.
+    ///
+    /// No part of what it is: what is written anew, word for word, is no change.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.provenance.origin()
+    }
+
+    /// The same document as read at that place.
+    pub(crate) fn read_at(self, key: impl Into<Arc<str>>, revision: Revision) -> Self {
+        let provenance = Provenance::new(key, revision);
+        Self { provenance, ..self }
     }
 }
 
 impl AsRef<str> for Document {
     fn as_ref(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl From<Document> for Arc<str> {
     fn from(document: Document) -> Self {
-        document.0
+        document.text
     }
 }
 
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -202,13 +202,12 @@ impl Instance {
     ///
     /// No part of what it is: what is written anew, word for word, is no change.
     pub fn origin(&self) -> Option<&Origin> {
-        self.provenance.0.as_ref()
+        self.provenance.origin()
     }
 
     /// The same instance as read at that place.
     pub(crate) fn read_at(mut self, key: impl Into<Arc<str>>, revision: Revision) -> Self {
-        let key = key.into();
-        self.provenance = Provenance(Some(Origin { key, revision }));
+        self.provenance = Provenance::new(key, revision);
         self
     }
 

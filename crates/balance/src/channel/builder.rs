@@ -15,10 +15,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Admission, Channel, InForce, Inner, Published, Shared,
-    conduct::{ConfigSource, Options},
-    driver::Driver,
-    observed::Measuring,
+    Admission, Channel, InForce, Inner, Published, Shared, conduct::Options,
+    config_source::ConfigSource, driver::Driver, observed::Measuring,
 };
 #[cfg(feature = "tls")]
 use crate::transport::{ClientTls, InvalidTls};
@@ -311,6 +309,7 @@ impl Builder {
             )),
             has_config: AtomicBool::new(document.is_none()),
             in_force: ArcSwap::from_pointee(InForce::after(&InForce::default(), config.clone())),
+            provenance: Arc::default(),
             stats: Arc::default(),
             connect,
             admission: Arc::new(Admission::new(self.max_calls_in_flight)),
@@ -333,6 +332,7 @@ impl Builder {
             self.policies.clone(),
             config,
             document,
+            Arc::clone(&shared.provenance),
             Arc::clone(&shared.stats),
         );
         let options = Options {

@@ -1,20 +1,16 @@
 //! How a channel treats its calls and its endpoints: the service config that is in force, and what the builder says.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use registry::{Document, DocumentWatch, Zone};
-use tokio::time::timeout;
+use registry::Zone;
 
-use super::{Stats, entries::Leniency};
+use super::entries::Leniency;
 use crate::{
     outlier::Settings,
     policy::{LoadReports, Policies, PolicyConfig},
     service_config::{Balancing, ServiceConfig},
     subchannel::Wanted,
 };
-
-/// The longest that the first call waits to hear whether the registry has a service config.
-const FIRST_CONFIG: Duration = Duration::from_secs(1);
 
 /// What the builder says, which holds whatever the service config says.
 pub(super) struct Options {
@@ -72,81 +68,5 @@ pub(super) fn wanted(
         wanted.without_health_check()
     } else {
         wanted
-    }
-}
-
-/// Where service configs come from: the registry, when it has one, and else the builder.
-pub(super) struct ConfigSource {
-    policies: Policies,
-    built_in: ServiceConfig,
-    watch: Option<DocumentWatch>,
-    /// The last good one.
-    in_force: ServiceConfig,
-    /// The last bad one: told once.
-    refused: Option<Document>,
-    stats: Arc<Stats>,
-}
-
-impl ConfigSource {
-    pub(super) fn new(
-        policies: Policies,
-        built_in: ServiceConfig,
-        watch: Option<DocumentWatch>,
-        stats: Arc<Stats>,
-    ) -> Self {
-        Self {
-            policies,
-            in_force: built_in.clone(),
-            built_in,
-            watch,
-            refused: None,
-            stats,
-        }
-    }
-
-    /// The config to begin with: the registry's, if it is known soon whether it has one.
-    pub(super) async fn first(&mut self) -> ServiceConfig {
-        if let Some(watch) = &mut self.watch
-            && timeout(FIRST_CONFIG, watch.first()).await.is_ok()
-        {
-            let document = watch.view().document;
-            self.take(document);
-        }
-        self.in_force.clone()
-    }
-
-    /// Waits for another good config than the one in force. Cancellation safe.
-    pub(super) async fn changed(&mut self) -> ServiceConfig {
-        loop {
-            let view = match &mut self.watch {
-                Some(watch) => watch.changed().await,
-                None => pending().await,
-            };
-            let before = self.in_force.clone();
-            if view.is_known {
-                self.take(view.document);
-            }
-            if self.in_force != before {
-                tracing::info!("another service config is in force");
-                return self.in_force.clone();
-            }
-        }
-    }
-
-    /// Puts what the registry has in force; a bad one leaves the last good one.
-    fn take(&mut self, document: Option<Document>) {
-        let Some(document) = document else {
-            self.in_force = self.built_in.clone();
-            return;
-        };
-        match ServiceConfig::parse(document.as_str(), &self.policies) {
-            Ok(config) => self.in_force = config,
-            Err(error) if self.refused.as_ref() != Some(&document) => {
-                tracing::warn!(%error, "the registry's service config is not usable; the last good one stays in force");
-                self.stats.refused_config();
-                self.refused = Some(document);
-            }
-            Err(_told_already) => {}
-        }
     }
 }

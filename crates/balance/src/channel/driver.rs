@@ -18,7 +18,8 @@ use tokio::{
 
 use super::{
     InForce, Published, Shared,
-    conduct::{ConfigSource, Options, leniency, outliers, wanted},
+    conduct::{Options, leniency, outliers, wanted},
+    config_source::ConfigSource,
     ejection::Ejection,
     entries::Entries,
     idleness::Idleness,

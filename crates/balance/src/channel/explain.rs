@@ -5,10 +5,10 @@ mod endpoint;
 use std::collections::HashSet;
 
 use http::HeaderMap;
-use registry::{Freshness, Instance, Snapshot, Status};
+use registry::{Freshness, Instance, Origin, Snapshot, Status};
 use serde::Serialize;
 
-use super::{Published, Shared};
+use super::{Published, Shared, config_source::Refused};
 use crate::{
     policy::{CallInfo, Pick},
     subchannel::ConnectivityState,
@@ -40,7 +40,13 @@ pub struct Explanation {
     pub calls_queued: usize,
     /// The service config in force, as it was written.
     pub service_config: String,
-    /// Service configs from the registry that could not be used.
+    /// Where in the registry that stands; `None` of the channel's own.
+    pub service_config_key: Option<String>,
+    /// When it was written there, by the registry's count.
+    pub service_config_revision: Option<u64>,
+    /// The registry's service config, as long as it is not in force because it cannot be used.
+    pub refused_service_config: Option<RefusedServiceConfig>,
+    /// Service configs from the registry that could not be used, ever.
     pub refused_service_configs: u64,
     /// How often the picker was made anew.
     pub rebuilds: u64,
@@ -56,6 +62,20 @@ pub struct Explanation {
     pub endpoints: Vec<EndpointExplanation>,
     /// The instances that the registry lists and that are no endpoints, in the order of their ids.
     pub left_out: Vec<LeftOut>,
+}
+
+/// A service config that the registry has and that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RefusedServiceConfig {
+    /// What is wrong with it, by its path.
+    pub error: String,
+    /// Where in the registry it stands, where that is known.
+    pub key: Option<String>,
+    /// When it was written there, by the registry's count.
+    pub revision: Option<u64>,
+    /// For how long it has been refused, in milliseconds.
+    pub for_ms: u128,
 }
 
 /// An instance that gets no calls because it is no endpoint.
@@ -86,6 +106,8 @@ impl Shared {
             let listed = listed.and_then(|all| all.get(&endpoint.instance().id));
             EndpointExplanation::new(endpoint, listed, remark, recent)
         });
+        let configs = self.provenance.load();
+        let (service_config_key, service_config_revision) = place(configs.origin.as_ref());
         Explanation {
             target: self.target.to_string(),
             state: self.state.borrow().to_string(),
@@ -99,6 +121,9 @@ impl Shared {
             calls_in_flight: self.admission.in_flight(),
             calls_queued: self.stats.queued(),
             service_config: self.in_force.load().config.to_string(),
+            service_config_key,
+            service_config_revision,
+            refused_service_config: configs.refused.as_ref().map(RefusedServiceConfig::new),
             refused_service_configs: self.stats.refused_configs(),
             rebuilds: self.stats.rebuilds(),
             ejections: self.stats.ejections(),
@@ -112,6 +137,24 @@ impl Shared {
             },
         }
     }
+}
+
+impl RefusedServiceConfig {
+    fn new(refused: &Refused) -> Self {
+        let (key, revision) = place(refused.origin.as_ref());
+        Self {
+            error: refused.error.to_string(),
+            key,
+            revision,
+            for_ms: refused.since.elapsed().as_millis(),
+        }
+    }
+}
+
+/// Key and revision.
+fn place(origin: Option<&Origin>) -> (Option<String>, Option<u64>) {
+    let key = origin.map(|origin| origin.key.to_string());
+    (key, origin.map(|origin| origin.revision.0))
 }
 
 fn in_words(freshness: &Freshness) -> String {
@@ -151,11 +194,14 @@ fn left_out(listed: &Snapshot, published: &Published, target: &Target) -> Vec<Le
     listed
         .instances()
         .filter(|instance| !endpoints.contains(&instance.id))
-        .map(|instance| LeftOut {
-            id: instance.id.to_string(),
-            key: instance.origin().map(|origin| origin.key.to_string()),
-            revision: instance.origin().map(|origin| origin.revision.0),
-            remark: why_left_out(instance, selector).to_owned(),
+        .map(|instance| {
+            let (key, revision) = place(instance.origin());
+            LeftOut {
+                id: instance.id.to_string(),
+                key,
+                revision,
+                remark: why_left_out(instance, selector).to_owned(),
+            }
         })
         .collect()
 }

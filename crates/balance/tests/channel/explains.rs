@@ -310,7 +310,16 @@ async fn the_json_has_the_keys_that_the_documentation_lists() {
             .collect();
         assert!(unknown.is_empty(), "{unknown:?}");
     }
-    for key in ["why", "for_ms", "left_ms"] {
-        assert!(documented.contains(&format!("`ejection.{key}`")), "{key}");
+    for (part, keys) in [
+        ("ejection", &["why", "for_ms", "left_ms"][..]),
+        (
+            "refused_service_config",
+            &["error", "key", "revision", "for_ms"],
+        ),
+    ] {
+        for key in keys {
+            let key = format!("`{part}.{key}`");
+            assert!(documented.contains(&key), "{key}");
+        }
     }
 }

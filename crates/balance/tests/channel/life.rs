@@ -10,7 +10,7 @@ use std::{
 };
 
 use balance::{Channel, ConnectivityState, Priority};
-use registry::{Document, Instance};
+use registry::{Document, Instance, Registry, backend::file::FileStore};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -72,26 +72,73 @@ async fn a_service_config_of_the_registry_is_in_force_live_and_a_bad_one_leaves_
     };
     assert_in_force().await;
 
-    for (refused, bad) in (1..).zip([
-        r#"{"loadBalancingConfig":[{"best":{}}]}"#,
-        r#"{"methodConfig":[{"name":[{}],"timeout":"-1s"}]}"#,
-        "not JSON",
+    let explained = channel.explain();
+    assert_eq!(explained.service_config_key.as_deref(), Some("greeter"));
+    assert_eq!(explained.service_config_revision, Some(1));
+    assert_eq!(explained.refused_service_config, None);
+    for (refused, (bad, says)) in (1..).zip([
+        (
+            r#"{"loadBalancingConfig":[{"best":{}}]}"#,
+            "loadBalancingConfig: knows none of",
+        ),
+        (
+            r#"{"methodConfig":[{"name":[{}],"timeout":"-1s"}]}"#,
+            "methodConfig[0].timeout: ",
+        ),
+        ("not JSON", "service config: "),
     ]) {
         set(bad).await;
-        until("it is refused", || {
-            channel.explain().refused_service_configs == refused
-        })
-        .await;
+        let now = || channel.explain().refused_service_config;
+        let is_refused = || now().is_some_and(|now| now.error.starts_with(says));
+        until("it is refused", is_refused).await;
+        let before = now().expect("it is refused");
+        assert_eq!(before.key.as_deref(), Some("greeter"));
+        assert_eq!(before.revision, Some(1 + refused));
+        let goes_on = || now().is_some_and(|now| now.for_ms > before.for_ms);
+        until("it goes on to be refused", goes_on).await;
         assert_in_force().await;
+        let explained = channel.explain();
+        assert_eq!(explained.service_config_revision, Some(1));
+        assert_eq!(explained.refused_service_configs, refused);
     }
+    set(PICK_FIRST).await;
+    let is_good = || channel.explain().refused_service_config.is_none();
+    until("nothing is refused any more", is_good).await;
+    assert_eq!(channel.explain().service_config_revision, Some(5));
+    set("not JSON").await;
+    until("it is refused again", || !is_good()).await;
 
     registry.delete_document(&greeter()).await.expect("deleted");
     until("the channel's own is in force again", || {
         channel.explain().service_config == "{}"
     })
     .await;
+    let explained = channel.explain();
+    assert_eq!(explained.refused_service_config, None);
+    assert_eq!(explained.service_config_revision, None);
     until_ready(&channel, 2).await;
     assert_eq!(answering(&channel).await, 2);
+}
+
+#[tokio::test]
+async fn what_is_no_text_is_refused_as_a_service_config() {
+    let root = tempfile::tempdir().expect("a directory");
+    let directory = root.path().join("_service_config");
+    std::fs::create_dir(&directory).expect("a directory");
+    std::fs::write(directory.join("greeter.json"), b"{}\xff").expect("a file");
+    let registry = Registry::new(FileStore::open(root.path()).expect("a registry"));
+    let channel = to_greeter(&registry);
+    let refused = || channel.explain().refused_service_config;
+    until("it is refused", || refused().is_some()).await;
+    let error = refused().expect("it is refused").error;
+    assert!(error.contains("UTF-8"), "{error}");
+    assert_eq!(channel.explain().refused_service_configs, 1);
+    let good = Document::new(PICK_FIRST).expect("a document");
+    let set = registry.set_document(&greeter(), good).await;
+    set.expect("kept");
+    let in_force = || channel.explain().service_config == PICK_FIRST;
+    until("the good one is in force", in_force).await;
+    assert_eq!(refused(), None);
 }
 
 /// Open: the call takes the config that is in force when it begins, and the registry's has not been read by then.

@@ -17,6 +17,8 @@ pub struct DocumentView {
     /// The document, as last known; `None` when there is none, and as long as it is not known whether there is one.
     /// Neither an error nor something that is no [`Document`] ever takes it away.
     pub document: Option<Document>,
+    /// Why what is there now is no document, where it is none.
+    pub refused: Option<InvalidDocument>,
     /// Whether the registry has been read once.
     pub is_known: bool,
     /// Whether that is current.
@@ -74,6 +76,7 @@ impl DocumentReflector {
     pub(crate) fn start(store: Arc<dyn Store>, service: ServiceName) -> Self {
         let view = watch::Sender::new(DocumentView {
             document: None,
+            refused: None,
             is_known: false,
             freshness: Freshness::Starting,
         });
@@ -110,6 +113,7 @@ impl Follow {
     fn live(&self, document: Option<Document>) {
         self.update(|view| DocumentView {
             document,
+            refused: None,
             is_known: true,
             freshness: view.freshness.now_live(&self.subject()),
         });
@@ -127,6 +131,7 @@ impl Follow {
     fn refuse(&self, invalid: &InvalidDocument) {
         let (service, registry) = (&self.service, self.store.url());
         let changed = self.update(|view| DocumentView {
+            refused: Some(invalid.clone()),
             freshness: view.freshness.now_stale(&invalid.to_string()),
             ..view.clone()
         });
@@ -138,7 +143,9 @@ impl Follow {
     fn update(&self, next: impl FnOnce(&DocumentView) -> DocumentView) -> bool {
         self.view.send_if_modified(|view| {
             let now = next(view);
-            let changed = *view != now;
+            // What is written anew, word for word, is the same, and has another revision.
+            let origin = |view: &DocumentView| view.document.as_ref()?.origin().cloned();
+            let changed = *view != now || origin(view) != origin(&now);
             *view = now;
             changed
         })

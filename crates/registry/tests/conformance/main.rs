@@ -31,6 +31,7 @@ macro_rules! conformance {
             claims: claiming_again_is_refused_while_another_holds,
             claims: claiming_again_succeeds_when_the_key_is_gone,
             documents: a_document_is_read_as_it_was_written,
+            documents: a_document_says_where_it_was_read,
             documents: a_watch_of_a_document_tells_what_is_there_and_then_each_change,
             documents: no_gap_between_a_document_and_what_follows,
             documents: documents_of_names_with_a_common_prefix_are_apart,

@@ -91,6 +91,8 @@ async fn what_is_no_document_leaves_the_last_one_in_force_and_is_not_asked_for_a
     faults.spoil_documents(InvalidDocument::TooLarge { bytes: 70_000 });
     let stale = view(&mut watch, is_stale).await;
     assert_eq!(stale.document, Some(document("a")));
+    let too_large = InvalidDocument::TooLarge { bytes: 70_000 };
+    assert_eq!(stale.refused, Some(too_large));
     let Freshness::Stale { cause, .. } = stale.freshness else {
         unreachable!("it was waited for");
     };
@@ -100,7 +102,18 @@ async fn what_is_no_document_leaves_the_last_one_in_force_and_is_not_asked_for_a
     assert_eq!(faults.watches_started(), 1);
     set(&registry, "b").await;
     let live = view(&mut watch, is_live).await;
-    assert_eq!(live.document, Some(document("b")));
+    assert_eq!((live.document, live.refused), (Some(document("b")), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_is_written_anew_word_for_word_has_another_revision() {
+    let (registry, _faults) = faulty();
+    let mut watch = registry.document(&greeter());
+    for expected in [1, 2] {
+        set(&registry, "a").await;
+        let revision = |view: &DocumentView| view.document.as_ref()?.origin().map(|o| o.revision.0);
+        view(&mut watch, |view| revision(view) == Some(expected)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

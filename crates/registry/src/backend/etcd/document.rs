@@ -7,6 +7,7 @@ use super::{
     list::Read,
     members::{Connection, Failure, Members},
     place::read,
+    reader::revision,
     watch::Watched,
 };
 use crate::{Document, FoundDocument, Revision};
@@ -74,7 +75,12 @@ impl Watched for DocumentKey {
 }
 
 fn found(kv: Option<&KeyValue>) -> FoundDocument {
-    kv.map(|kv| Document::from_bytes(kv.value())).transpose()
+    let document = |kv: &KeyValue| {
+        let key = String::from_utf8_lossy(kv.key());
+        let document = Document::from_bytes(kv.value())?;
+        Ok(document.read_at(key, revision(kv.mod_revision())))
+    };
+    kv.map(document).transpose()
 }
 
 #[cfg(test)]

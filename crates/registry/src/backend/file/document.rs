@@ -12,7 +12,7 @@ use super::{
     blocking,
     directory::{Directory, DirectoryLock},
     layout::{self, or_absent},
-    sight::open,
+    sight::{open, written},
 };
 use crate::{Document, FoundDocument, InvalidDocument, ServiceName};
 
@@ -51,7 +51,9 @@ impl DocumentFile {
         let mut text = Vec::new();
         // It may grow while it is read.
         file.take(most + 1).read_to_end(&mut text)?;
-        Ok(Document::from_bytes(&text).map(Some))
+        let path = self.path();
+        let document = Document::from_bytes(&text);
+        Ok(document.map(|d| Some(d.read_at(path.to_string_lossy(), written(&metadata)))))
     }
 
     /// Puts a document in place of what was there.

@@ -186,7 +186,7 @@ fn is_that_file_s(error: &io::Error) -> bool {
 }
 
 /// When a file was written: in this registry each change of a record is another file.
-fn written(metadata: &Metadata) -> Revision {
+pub(super) fn written(metadata: &Metadata) -> Revision {
     let since_1970 = metadata
         .mtime()
         .unsigned_abs()

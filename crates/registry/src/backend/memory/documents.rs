@@ -2,17 +2,24 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::watch;
 
-use crate::{Document, ServiceName};
+use crate::{Document, Revision, ServiceName};
 
 type Senders = HashMap<ServiceName, watch::Sender<Option<Document>>>;
 
 #[derive(Debug, Default)]
-pub(super) struct Documents(Mutex<Senders>);
+pub(super) struct Documents {
+    senders: Mutex<Senders>,
+    /// How many documents were ever set.
+    written: AtomicU64,
+}
 
 impl Documents {
     pub(super) fn get(&self, service: &ServiceName) -> Option<Document> {
@@ -20,7 +27,13 @@ impl Documents {
     }
 
     pub(super) fn set(&self, service: &ServiceName, document: Option<Document>) {
-        self.with(|senders| sender(senders, service).send_replace(document));
+        self.with(|senders| {
+            let written = document.map(|document| {
+                let revision = self.written.fetch_add(1, Ordering::Relaxed) + 1;
+                document.read_at(service.as_str(), Revision(revision))
+            });
+            sender(senders, service).send_replace(written)
+        });
     }
 
     /// What there is, and what there will be for as long as this lives.
@@ -29,7 +42,7 @@ impl Documents {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Senders) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.senders.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -26,6 +26,29 @@ pub(crate) async fn a_document_is_read_as_it_was_written(registry: &impl Fixture
     }
 }
 
+pub(crate) async fn a_document_says_where_it_was_read(registry: &impl Fixture) {
+    let (owner, reader) = (registry.open().await, registry.open().await);
+    let greeter = service("shop/greeter");
+    let made = document("a");
+    assert_eq!(made.origin(), None);
+    let written = owner.set_document(&greeter, made).await;
+    written.expect("it is written");
+    let mut follower = DocumentFollower::start(&*reader, "shop/greeter");
+    let first = follower.next().await.expect("it is there");
+    let read = reader.read_document(&greeter).await.expect("an answer");
+    let read = read.expect("it is there");
+    let origin = first.origin().expect("it was read");
+    assert_eq!(read.origin(), Some(origin));
+    assert!(origin.key.contains("greeter"), "{origin:?}");
+    assert!(origin.revision.0 > 0, "{origin:?}");
+    let written = owner.set_document(&greeter, document("b")).await;
+    written.expect("it is written");
+    let next = follower.next().await.expect("it is there");
+    let later = next.origin().expect("it was read");
+    assert_eq!(later.key, origin.key);
+    assert!(later.revision >= origin.revision, "{later:?}, {origin:?}");
+}
+
 pub(crate) async fn a_watch_of_a_document_tells_what_is_there_and_then_each_change(
     registry: &impl Fixture,
 ) {
