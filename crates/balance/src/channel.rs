@@ -12,18 +12,19 @@ mod config_source;
 mod driver;
 mod ejection;
 mod entries;
+mod exchange;
 mod explain;
 mod head;
 mod idleness;
 mod observed;
 mod pick;
+mod response_future;
 mod stats;
 
 use std::{
     collections::HashMap,
     convert::Infallible,
     fmt,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,12 +35,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, uri::Authority};
+use http::HeaderMap;
 use http_body::Body;
 use registry::{Cause, Freshness, Snapshot};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::Service;
@@ -53,6 +54,7 @@ pub use explain::{
     ConnectionExplanation, EjectionExplanation, EndpointExplanation, Explanation, LeftOut,
     RefusedServiceConfig,
 };
+pub use response_future::ResponseFuture;
 use stats::Stats;
 
 use crate::{
@@ -84,8 +86,8 @@ struct Inner {
 /// What calls and the driver share.
 struct Shared {
     target: Target,
-    authority: Authority,
-    user_agent: HeaderValue,
+    /// What every call says.
+    head: rpc::Head,
     in_force: ArcSwap<InForce>,
     /// Where that was read, and why another is not in force.
     provenance: Arc<ArcSwap<Provenance>>,
@@ -123,15 +125,6 @@ impl Shared {
         let patience = headers.get(GRPC_TIMEOUT).and_then(Timeout::read);
         // Who has no patience left is told so by the call itself.
         let _ = timeout(patience.unwrap_or(Duration::MAX), known).await;
-    }
-
-    /// What calls say that the channel makes for itself.
-    fn head(&self) -> rpc::Head {
-        rpc::Head {
-            scheme: self.connect.scheme.clone(),
-            authority: self.authority.clone(),
-            user_agent: self.user_agent.clone(),
-        }
     }
 
     /// Tells the channel's state; a channel that is closing has but one.
@@ -262,32 +255,13 @@ where
 {
     type Response = http::Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = ResponseFuture<B>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let inner = Arc::clone(&self.inner);
-        let (parts, body) = request.into_parts();
-        // The futures keep the channel: a caller may drop its own while calls wait for an endpoint.
-        if !inner.shared.is_configured() {
-            return Box::pin(async move {
-                let start = Instant::now();
-                inner.shared.configured(&parts.headers).await;
-                Ok(match inner.shared.begin(parts, start) {
-                    Ok(begun) => inner.shared.run(begun, body).await,
-                    Err(refused) => refused.to_response(),
-                })
-            });
-        }
-        let begun = inner.shared.begin(parts, Instant::now());
-        Box::pin(async move {
-            Ok(match begun {
-                Ok(begun) => inner.shared.run(begun, body).await,
-                Err(refused) => refused.to_response(),
-            })
-        })
+    fn call(&mut self, request: http::Request<B>) -> ResponseFuture<B> {
+        ResponseFuture::begin(&self.inner, request)
     }
 }

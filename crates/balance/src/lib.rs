@@ -64,9 +64,9 @@ mod transport;
 
 pub use channel::{
     BuildError, Builder, Channel, ConnectionExplanation, EjectionExplanation, EndpointExplanation,
-    Explanation, LeftOut, RefusedServiceConfig,
+    Explanation, LeftOut, RefusedServiceConfig, ResponseFuture,
 };
-pub use options::{Affinity, HashKey, Priority, ServedBy, WaitForReady};
+pub use options::{Affinity, HashKey, Priority, ServedBy, TellServedBy, WaitForReady};
 pub use resolver::Unresolvable;
 pub use service_config::InvalidServiceConfig;
 pub use status::Code;

@@ -69,7 +69,7 @@ impl Load {
 
     /// Picks in about the last ten seconds.
     pub(crate) fn recent_picks(&self) -> u64 {
-        self.recent.count(self.picks(), Instant::now())
+        self.recent.count(self.picks(), self.age(Instant::now()))
     }
 
     pub(crate) fn latency(&self) -> Option<Duration> {
@@ -80,7 +80,7 @@ impl Load {
     }
 
     pub(crate) fn peak_latency(&self) -> Option<Duration> {
-        self.peak.at(self.since.elapsed())
+        self.peak.at(self.age(Instant::now()))
     }
 
     /// What has been counted since this was last asked, for the endpoint of that serial.
@@ -98,15 +98,22 @@ impl Load {
         &self.reported
     }
 
-    fn answered_in(&self, elapsed: Duration) {
-        let sample = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1);
+    /// How old it is at a moment, in nanoseconds: for some centuries.
+    fn age(&self, now: Instant) -> u64 {
+        let age = now.duration_since(self.since);
+        age.as_secs() * 1_000_000_000 + u64::from(age.subsec_nanos())
+    }
+
+    /// An attempt that began and ended at those ages was answered.
+    fn answered(&self, began: u64, now: u64) {
+        let sample = now.saturating_sub(began).max(1);
         // Two that end at once may lose one of their samples, which an average can bear.
         let average = match self.latency.load(Ordering::Relaxed) {
             0 => sample,
             before => before - before / 8 + sample / 8,
         };
         self.latency.store(average, Ordering::Relaxed);
-        self.peak.record(self.since.elapsed(), elapsed);
+        self.peak.record(now, sample);
     }
 }
 
@@ -114,19 +121,18 @@ impl Load {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     endpoint: Arc<Endpoint>,
-    since: Instant,
+    /// How old the endpoint's load was when it began.
+    began: u64,
 }
 
 impl InFlight {
     pub(crate) fn count(endpoint: Arc<Endpoint>, now: Instant) -> Self {
         let load = endpoint.load();
+        let began = load.age(now);
         let picks = load.picks.fetch_add(1, Ordering::Relaxed);
-        load.recent.turn(picks, now);
+        load.recent.turn(picks, began);
         load.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self {
-            endpoint,
-            since: now,
-        }
+        Self { endpoint, began }
     }
 
     /// Where the attempt is.
@@ -140,7 +146,7 @@ impl InFlight {
         let load = self.endpoint.load();
         let verdict = Verdict::of(how);
         if verdict == Verdict::Success {
-            load.answered_in(self.since.elapsed());
+            load.answered(self.began, load.age(Instant::now()));
         }
         let subchannel = self.endpoint.subchannel();
         if load.tally.count(verdict, || subchannel.suspicious_row()) {

@@ -4,6 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
+use http::Extensions;
 use registry::{Address, Instance, InstanceId};
 
 /// Whether a call waits for an instance instead of failing when none can be reached (gRPC's wait-for-ready).
@@ -88,7 +89,17 @@ impl HashKey {
     }
 }
 
-/// Which instance gave a response; in the extensions of every response that an instance gave.
+/// Asks that the response tell who gave it: its extensions have [`ServedBy`] then.
+///
+/// ```
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(balance::TellServedBy);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TellServedBy;
+
+/// Which instance gave a response; in the extensions of every response that an instance gave and whose request
+/// [asked](TellServedBy) for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedBy(pub(crate) Arc<Instance>);
 
@@ -101,5 +112,32 @@ impl ServedBy {
     /// The instance's preferred address.
     pub fn address(&self) -> &Address {
         self.0.address()
+    }
+}
+
+/// All that a call asks for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallOptions {
+    pub(crate) wait_for_ready: Option<bool>,
+    pub(crate) hash_key: Option<HashKey>,
+    pub(crate) affinity: Option<Affinity>,
+    pub(crate) priority: Priority,
+    pub(crate) tells_served_by: bool,
+}
+
+impl CallOptions {
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        // As a rule there is what tonic's clients put there, and nothing else.
+        let others = extensions.get::<tonic::GrpcMethod>().is_some();
+        if extensions.len() == usize::from(others) {
+            return Self::default();
+        }
+        Self {
+            wait_for_ready: extensions.get().map(|&WaitForReady(wanted)| wanted),
+            hash_key: extensions.get().copied(),
+            affinity: extensions.get().cloned(),
+            priority: extensions.get().copied().unwrap_or_default(),
+            tells_served_by: extensions.get::<TellServedBy>().is_some(),
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! One HTTP/2 connection, driven directly: connecting, streams, bodies under flow control both ways, deadlines.
 
-mod bounded;
 mod connect;
 mod connection;
 mod deadline;
@@ -25,9 +24,10 @@ pub(crate) use deadline::{Deadline, Timers};
 pub(crate) use held::Held;
 pub use keep_alive::KeepAlive;
 pub(crate) use message_limit::MessageLimit;
-pub(crate) use receiving::{Messages, Receiving};
+pub(crate) use receiving::{Messages, Next, Receiving};
 use request_body::Upload;
 pub(crate) use request_body::{REPLAY_BUFFER, RequestBody};
+pub(crate) use response_body::Answering;
 pub use response_body::ResponseBody;
 pub(crate) use stream::{NotOpened, Stream};
 pub(crate) use timeout::{GRPC_TIMEOUT, Timeout};

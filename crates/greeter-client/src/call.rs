@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use balance::{Channel, ConnectivityState, ServedBy, WaitForReady};
+use balance::{Channel, ConnectivityState, ServedBy, TellServedBy, WaitForReady};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tonic::Request;
 
@@ -47,9 +47,9 @@ impl Greeter {
             name: self.name.clone(),
         });
         request.set_timeout(self.timeout);
-        request
-            .extensions_mut()
-            .insert(WaitForReady(!self.fail_fast));
+        let extensions = request.extensions_mut();
+        extensions.insert(WaitForReady(!self.fail_fast));
+        extensions.insert(TellServedBy);
         request
     }
 

@@ -1,28 +1,26 @@
 //! One attempt of a call, which goes elsewhere by itself as long as no application has seen it.
 
+use std::mem;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
-use h2::RecvStream;
-use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use h2::{RecvStream, client};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 use registry::Cause;
 use tokio::time::Instant;
 
 use super::{
     Shared,
-    admission::Admitted,
     call::{Call, Progress},
     pick::Picked,
 };
 use crate::{
-    options::ServedBy,
     outlier::Ended,
+    policy::CallInfo,
     retry::Failure,
     status::{Code, GRPC_STATUS, Status},
-    telemetry::MeasuredCall,
-    transport::{
-        Deadline, Held, Messages, NotOpened, Receiving, RequestBody, ResponseBody, metadata,
-    },
+    transport::{Held, NotOpened, RequestBody, metadata},
 };
 
 /// What came of an attempt.
@@ -39,7 +37,7 @@ pub(super) enum Outcome {
     clippy::large_enum_variant,
     reason = "it lives for an instant, and nearly always it is the large one"
 )]
-enum Sent {
+pub(super) enum Sent {
     /// It never left: it goes elsewhere, as often as need be.
     NeverLeft,
     /// The server says that no application has seen it: it goes elsewhere, once.
@@ -47,14 +45,45 @@ enum Sent {
     Ended(Outcome),
 }
 
+/// How an attempt begins.
+#[derive(Default)]
+pub(super) enum First {
+    /// With a request that is put together for it.
+    #[default]
+    Anew,
+    /// With the caller's own request.
+    Request(http::Request<()>),
+    /// The request was sent to the endpoint of that serial already.
+    Sent(u64, Sent),
+}
+
+/// A request that is on its way.
+pub(super) struct Attempt {
+    pub(super) response: client::ResponseFuture,
+    pub(super) held: Held,
+    sending: u32,
+}
+
+/// What a request got that was sent, where the call is not to be committed to it.
+pub(super) enum Unsettled {
+    /// The answer, when there was one, is what the caller gets unless there is another attempt.
+    Failed(Failure, Option<Responded>),
+    Unprocessed(Status),
+}
+
+/// A response of gRPC's, or at least of HTTP's.
+pub(super) struct Responded {
+    pub(super) response: http::Response<RecvStream>,
+    /// Whether the status is in the headers already.
+    pub(super) trailers_only: bool,
+}
+
 /// A response, and what its body needs.
 pub(super) struct Answer {
-    head: http::response::Parts,
-    stream: RecvStream,
+    pub(super) responded: Responded,
+    pub(super) held: Held,
     /// Which sending of the request it answers.
     sending: u32,
-    trailers_only: bool,
-    held: Held,
 }
 
 impl Shared {
@@ -63,10 +92,11 @@ impl Shared {
     /// What was refused unseen is sent again, once (A6's transparent retry); what never left always.
     pub(super) async fn attempt<B>(
         &self,
-        call: &mut Call,
+        call: &Call,
         progress: &Progress,
         body: &RequestBody<B>,
         previous: u32,
+        mut first: First,
     ) -> Result<Outcome, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -74,23 +104,33 @@ impl Shared {
     {
         let hedged = call.is_hedged();
         loop {
-            call.head.restore();
-            let tried = progress.tried();
-            let to = if let Some(picked) = self.pick_now(&call.info(&tried)) {
-                picked
-            } else {
-                progress.is_queued(true);
-                // Boxed, because few calls wait, and every call would have to have room for it.
-                let info = call.info(&tried);
-                let picked = Box::pin(self.pick(&info, call.wait_for_ready)).await?;
-                progress.is_queued(false);
-                picked
+            let request = match mem::take(&mut first) {
+                First::Sent(endpoint, sent) => Err((endpoint, sent)),
+                First::Request(request) => Ok(request),
+                First::Anew => Ok(call.head.again(&self.head)),
             };
-            let endpoint = to.endpoint.serial();
-            if hedged {
-                progress.goes_to(endpoint);
-            }
-            let outcome = match call.send(progress, to, body, previous).await {
+            let (endpoint, sent) = match request {
+                Err(sent) => sent,
+                Ok(mut request) => {
+                    let tried = progress.tried();
+                    let info = call.info(request.headers(), &tried);
+                    let to = self
+                        .endpoint_for(info, call.waits_for_ready(), progress)
+                        .await?;
+                    let endpoint = to.endpoint.serial();
+                    if hedged {
+                        progress.goes_to(endpoint);
+                    }
+                    let now = Instant::now();
+                    call.tell(&mut request, now, previous);
+                    let sent = match call.start(request, progress, to, body, now) {
+                        Ok(attempt) => attempt.settled(body).await,
+                        Err(sent) => *sent,
+                    };
+                    (endpoint, sent)
+                }
+            };
+            let outcome = match sent {
                 Sent::NeverLeft => continue,
                 Sent::Ended(answered @ Outcome::Answered(_)) => return Ok(answered),
                 Sent::Ended(failed) => Some(failed),
@@ -108,61 +148,152 @@ impl Shared {
             }
         }
     }
+
+    async fn endpoint_for(
+        &self,
+        call: CallInfo<'_>,
+        wait_for_ready: bool,
+        progress: &Progress,
+    ) -> Result<Picked, Status> {
+        if let Some(picked) = self.pick_now(&call) {
+            return Ok(picked);
+        }
+        progress.is_queued(true);
+        let picked = self.pick(&call, wait_for_ready).await?;
+        progress.is_queued(false);
+        Ok(picked)
+    }
 }
 
 impl Call {
-    async fn send<B>(
-        &mut self,
+    /// Sends a request to that endpoint, as far as it is there; an error is what came of it at once.
+    pub(super) fn start<B>(
+        &self,
+        request: http::Request<()>,
         progress: &Progress,
         Picked { endpoint, stream }: Picked,
         body: &RequestBody<B>,
-        previous: u32,
-    ) -> Sent
+        now: Instant,
+    ) -> Result<Attempt, Box<Sent>>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let now = Instant::now();
-        let request = self.head.request(self.timeout.as_ref(), now, previous);
         if self.head.has_metadata()
             && let Some(refused) = stream.refuse(&request)
         {
-            return Sent::Ended(Outcome::Failed(refused.into(), None));
+            let failed = Outcome::Failed(refused.into(), None);
+            return Err(Box::new(Sent::Ended(failed)));
         }
         let (response, send) = match stream.open(request) {
             Ok(opened) => opened,
-            Err(NotOpened::ConnectionClosed) => return Sent::NeverLeft,
+            Err(NotOpened::ConnectionClosed) => return Err(Box::new(Sent::NeverLeft)),
             Err(NotOpened::BadRequest(error)) => {
                 let status = Status::from_h2(stream.connection().peer(), &error);
-                return Sent::Ended(Outcome::Failed(status.into(), None));
+                let failed = Outcome::Failed(status.into(), None);
+                return Err(Box::new(Sent::Ended(failed)));
             }
         };
         let measured = progress.measured.attempt();
         let counted = measured.sending();
         let throttle = self.throttle.clone();
-        let timeout = self.timeout.as_ref();
-        let mut held = Held::new(stream, endpoint, now, timeout, throttle, measured);
-        let sending = progress.next_sending();
-        let response = match body.send(send, sending, counted) {
+        let mut attempt = Attempt {
+            response,
+            held: Held::new(stream, endpoint, now, self.timeout, throttle, measured),
+            sending: progress.next_sending(),
+        };
+        match body.send(send, attempt.sending, counted) {
             Ok(upload) => {
-                held.upload(upload);
-                response.await
+                attempt.held.upload(upload);
+                Ok(attempt)
             }
             // The stream was over before the request was on it: its response says why.
-            Err(error) => response.now_or_never().unwrap_or(Err(error)),
-        };
-        match response {
-            Ok(response) => {
-                let extensions = std::mem::take(&mut self.extensions);
-                Sent::Ended(answered(response, sending, held, extensions))
+            Err(error) => {
+                let response = (&mut attempt.response).now_or_never();
+                Err(Box::new(
+                    attempt.ended(response.unwrap_or(Err(error)), body),
+                ))
             }
-            Err(error) => match body.failure() {
-                Some(status) => {
-                    held.ended(Ended::ByCaller);
-                    Sent::Ended(Outcome::Failed(status.into(), None))
-                }
-                None => unanswered(held, &error),
-            },
+        }
+    }
+}
+
+impl Attempt {
+    async fn settled<B>(mut self, body: &RequestBody<B>) -> Sent
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        let response = (&mut self.response).await;
+        self.ended(response, body)
+    }
+
+    fn ended<B>(
+        mut self,
+        response: Result<http::Response<RecvStream>, h2::Error>,
+        body: &RequestBody<B>,
+    ) -> Sent
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        match settle(response, &mut self.held, || body.failure()) {
+            Ok(responded) => Sent::Ended(Outcome::Answered(Answer {
+                responded,
+                held: self.held,
+                sending: self.sending,
+            })),
+            Err(unsettled) => unsettled.by(self.held, self.sending),
+        }
+    }
+}
+
+/// What a response is, or the end of a stream that had none; `unsent` is why there is no whole request.
+#[inline]
+pub(super) fn settle(
+    response: Result<http::Response<RecvStream>, h2::Error>,
+    held: &mut Held,
+    unsent: impl FnOnce() -> Option<Status>,
+) -> Result<Responded, Box<Unsettled>> {
+    let response = match response {
+        Ok(response) => response,
+        Err(error) => return Err(Box::new(unanswered(held, &error, unsent()))),
+    };
+    let (verdict, trailers_only) = judge(&response, held);
+    let responded = Responded {
+        response,
+        trailers_only,
+    };
+    let (failure, answer) = match verdict {
+        Verdict::Answer => return Ok(responded),
+        Verdict::Failure(failure) => (failure, Some(responded)),
+        Verdict::Rubbish(status) => (status.into(), None),
+    };
+    Err(Box::new(Unsettled::Failed(failure, answer)))
+}
+
+/// What the head of a response says.
+enum Verdict {
+    Answer,
+    /// A status that is one.
+    Failure(Failure),
+    /// What is no response of gRPC's, or is refused, or comes too late.
+    Rubbish(Status),
+}
+
+impl Unsettled {
+    /// The same, of the request's sending of that number, with what its attempt holds.
+    pub(super) fn by(self, held: Held, sending: u32) -> Sent {
+        match self {
+            Self::Failed(failure, responded) => {
+                let answer = responded.map(|responded| Answer {
+                    responded,
+                    held,
+                    sending,
+                });
+                Sent::Ended(Outcome::Failed(failure, answer))
+            }
+            Self::Unprocessed(status) => Sent::Unprocessed(status),
         }
     }
 }
@@ -182,67 +313,50 @@ fn look(headers: &HeaderMap) -> (Option<&HeaderValue>, bool, usize) {
     (status, is_grpc, size)
 }
 
-fn answered(
-    response: http::Response<RecvStream>,
-    sending: u32,
-    mut held: Held,
-    mut extensions: Extensions,
-) -> Outcome {
-    let (mut parts, stream) = response.into_parts();
-    let (status, is_grpc, size) = look(&parts.headers);
+/// What a response's head says, and whether it is all that there is.
+fn judge(response: &http::Response<RecvStream>, held: &mut Held) -> (Verdict, bool) {
+    let (status, is_grpc, size) = look(response.headers());
     if let Some(refused) = held.refuse_headers(size) {
-        return Outcome::Failed(refused.into(), None);
+        return (Verdict::Rubbish(refused), false);
     }
-    let code = status.map(|value| Status::told_by(held.peer(), value));
-    let code = match code.transpose() {
-        Ok(code) => code,
+    let Some(value) = status else {
+        if response.status() == StatusCode::OK && is_grpc {
+            return (Verdict::Answer, false);
+        }
+        held.ended(Ended::NotGrpc(response.status()));
+        let status = Status::from_http(held.peer(), response.status());
+        return (Verdict::Rubbish(status), false);
+    };
+    let verdict = match Status::told_by(held.peer(), value) {
         Err(status) => {
             held.ended(Ended::Broken(status.code));
-            return Outcome::Failed(status.into(), None);
+            Verdict::Rubbish(status)
         }
+        Ok(code) => match held.answered(code, response.headers()) {
+            Some(overdue) => Verdict::Rubbish(overdue),
+            None if code == Code::Ok => Verdict::Answer,
+            None => Verdict::Failure(Failure::in_trailers(code, response.headers())),
+        },
     };
-    match code {
-        Some(code) => {
-            if let Some(overdue) = held.answered(code, &parts.headers) {
-                return Outcome::Failed(overdue.into(), None);
-            }
-        }
-        None if parts.status != StatusCode::OK || !is_grpc => {
-            held.ended(Ended::NotGrpc(parts.status));
-            let status = Status::from_http(held.peer(), parts.status);
-            return Outcome::Failed(status.into(), None);
-        }
-        None => {}
-    }
-    extensions.insert(ServedBy(held.endpoint().instance()));
-    parts.extensions = extensions;
-    let failure = code
-        .filter(|code| *code != Code::Ok)
-        .map(|code| Failure::in_trailers(code, &parts.headers));
-    let answer = Answer {
-        head: parts,
-        stream,
-        sending,
-        trailers_only: code.is_some(),
-        held,
-    };
-    match failure {
-        Some(failure) => Outcome::Failed(failure, Some(answer)),
-        None => Outcome::Answered(answer),
-    }
+    (verdict, true)
 }
 
-/// What the end of a stream means that came before any response.
-fn unanswered(mut held: Held, error: &h2::Error) -> Sent {
+/// What the end of a stream means that came before any response; `unsent` is why there is no whole request.
+#[cold]
+fn unanswered(held: &mut Held, error: &h2::Error, unsent: Option<Status>) -> Unsettled {
+    if let Some(status) = unsent {
+        held.ended(Ended::ByCaller);
+        return Unsettled::Failed(status.into(), None);
+    }
     let status = Status::from_h2(held.peer(), error);
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     // h2 ends with a GOAWAY just the streams above its last id, which the server will never look at.
     if refused || (error.is_go_away() && error.is_remote()) {
         held.ended(Ended::Unprocessed);
-        Sent::Unprocessed(status)
+        Unsettled::Unprocessed(status)
     } else {
         held.ended(Ended::Broken(status.code));
-        Sent::Ended(Outcome::Failed(status.into(), None))
+        Unsettled::Failed(status.into(), None)
     }
 }
 
@@ -250,26 +364,5 @@ impl Answer {
     /// Which sending of the request it answers.
     pub(super) fn sending(&self) -> u32 {
         self.sending
-    }
-
-    /// Makes it the response to a call, which is measured until it ends.
-    pub(super) fn into_response(
-        mut self,
-        messages: Messages,
-        deadline: Option<Deadline>,
-        admitted: Admitted,
-        call: MeasuredCall,
-    ) -> http::Response<ResponseBody> {
-        self.held.answers(call);
-        let receiving = Receiving {
-            stream: self.stream,
-            trailers_only: self.trailers_only,
-            messages,
-            unreleased: 0,
-            held: self.held,
-            _admitted: admitted,
-        };
-        let body = ResponseBody::new(receiving, deadline);
-        http::Response::from_parts(self.head, body)
     }
 }

@@ -1,6 +1,6 @@
 //! How a call's attempts follow one another, or run beside one another (gRFC A6).
 
-use std::future::pending;
+use std::{future::pending, mem};
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Shared,
-    attempt::{Answer, Outcome},
+    attempt::{Answer, First, Outcome},
     call::{Call, Progress},
 };
 use crate::{
@@ -23,20 +23,22 @@ use crate::{
 };
 
 impl Shared {
-    /// Makes one attempt after the other, until one is answered or no more are allowed.
+    /// Makes one attempt after the other, until one is answered or no more are allowed; the first begins like that.
     pub(super) async fn retried<B>(
         &self,
-        call: &mut Call,
+        call: &Call,
         progress: &Progress,
         body: &RequestBody<B>,
+        first: First,
     ) -> Result<Answer, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let mut tries = Tries::default();
+        let (mut tries, mut next) = (Tries::default(), first);
         loop {
-            let attempt = self.attempt(call, progress, body, tries.previous());
+            let attempt =
+                self.attempt(call, progress, body, tries.previous(), mem::take(&mut next));
             let (failure, answer) = match attempt.await? {
                 Outcome::Answered(answer) => {
                     body.commit(answer.sending());
@@ -73,10 +75,7 @@ impl Shared {
         let Some(policy) = call.method.as_ref().and_then(|m| m.hedging.as_ref()) else {
             unreachable!("only a call with a policy for it is hedged");
         };
-        let attempt = |previous| {
-            let mut call = call.clone();
-            async move { self.attempt(&mut call, progress, body, previous).await }
-        };
+        let attempt = |previous| self.attempt(call, progress, body, previous, First::Anew);
         let mut hedges = Hedges::new(policy, Instant::now());
         let mut running = FuturesUnordered::new();
         running.push(attempt(0));

@@ -27,7 +27,7 @@ use crate::{
     subchannel::ConnectivityState,
     target::{InvalidTarget, Target},
     telemetry::Named,
-    transport::{ConnectOptions, KeepAlive, Timers},
+    transport::{ConnectOptions, KeepAlive, Timers, rpc},
 };
 
 /// Why there is no channel.
@@ -99,6 +99,9 @@ pub struct Builder {
     registry_service_config: bool,
     measuring: Measuring,
 }
+
+/// Which client this is (grpc/grpc `doc/PROTOCOL-HTTP2.md`, "User Agents").
+const USER_AGENT: &str = concat!("grpc-rust-balance/", env!("CARGO_PKG_VERSION"));
 
 impl Builder {
     pub(super) fn new(target: String) -> Self {
@@ -302,11 +305,11 @@ impl Builder {
         let shared = Arc::new(Shared {
             telemetry: self.measuring.calls(&target),
             target,
-            authority,
-            user_agent: HeaderValue::from_static(concat!(
-                "grpc-rust-balance/",
-                env!("CARGO_PKG_VERSION")
-            )),
+            head: rpc::Head {
+                scheme: connect.scheme.clone(),
+                authority,
+                user_agent: HeaderValue::from_static(USER_AGENT),
+            },
             has_config: AtomicBool::new(document.is_none()),
             in_force: ArcSwap::from_pointee(InForce::after(&InForce::default(), config.clone())),
             provenance: Arc::default(),

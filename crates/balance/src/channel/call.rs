@@ -1,6 +1,7 @@
 //! One call: what holds for it, its deadline, its response.
 
 use std::{
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -9,37 +10,56 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderValue, request};
+use http::{Extensions, HeaderMap, HeaderValue};
 use http_body::Body;
 use registry::Cause;
 use tokio::time::Instant;
 
-use super::{Shared, admission::Admitted, attempt::Answer, head::Head};
+use super::{
+    Inner, Shared,
+    admission::Admitted,
+    attempt::First,
+    exchange::Exchange,
+    head::{Asked, Head},
+};
 use crate::{
-    options::{Affinity, HashKey, WaitForReady},
+    options::{CallOptions, ServedBy},
     policy::CallInfo,
-    retry::Throttle,
+    retry::{PREVIOUS_ATTEMPTS, Throttle},
     service_config::MethodConfig,
     status::{Code, Status},
     telemetry::MeasuredCall,
     transport::{
-        Deadline, MessageLimit, Messages, REPLAY_BUFFER, RequestBody, ResponseBody, Timeout,
+        Deadline, GRPC_TIMEOUT, Held, MessageLimit, Messages, REPLAY_BUFFER, RequestBody,
+        ResponseBody, Timeout,
     },
 };
 
 /// What a call is to do, apart from its body.
-#[derive(Clone)]
 pub(super) struct Call {
     pub(super) head: Head,
     pub(super) method: Option<Arc<MethodConfig>>,
     pub(super) throttle: Option<Arc<Throttle>>,
-    pub(super) wait_for_ready: bool,
-    hash_key: Option<HashKey>,
-    affinity: Option<Affinity>,
+    options: CallOptions,
     /// When the call is over; told to each server as what is then left.
     pub(super) timeout: Option<Timeout>,
-    /// The request's, which nobody reads any more: its memory is there for the response's.
-    pub(super) extensions: Extensions,
+}
+
+/// A call that is not committed to an answer yet: all that its attempts need.
+pub(super) struct Pending<B> {
+    /// Kept, because a caller may drop its own while calls wait for an endpoint.
+    pub(super) channel: Arc<Inner>,
+    pub(super) call: Call,
+    pub(super) progress: Progress,
+    pub(super) body: RequestBody<B>,
+}
+
+/// A call that was let in.
+pub(super) struct Begun<B> {
+    pub(super) pending: Pending<B>,
+    /// For the first attempt: what the caller has said, with what gRPC asks for.
+    pub(super) request: http::Request<()>,
+    pub(super) admitted: Admitted,
 }
 
 /// What a call has done.
@@ -56,154 +76,193 @@ pub(super) struct Progress {
     queued: AtomicBool,
 }
 
-impl Shared {
-    /// Lets a call in, and looks up what holds for it; makes nothing of it yet.
+impl<B> Pending<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Cause>,
+{
+    /// Lets a call in and looks up what holds for it; nothing of it leaves yet. What is given instead is the response when
+    /// there is no more to the call.
+    #[inline]
     pub(super) fn begin(
-        &self,
-        parts: request::Parts,
+        channel: &Arc<Inner>,
+        request: http::Request<B>,
         began: Instant,
-    ) -> Result<(Call, Progress, Admitted), Status> {
-        let request::Parts {
-            uri,
-            headers,
-            mut extensions,
-            ..
-        } = parts;
-        let priority = extensions.get().copied().unwrap_or_default();
-        let mut measured = self.telemetry.call(uri.path());
-        let admitted = self
-            .admission
-            .enter(priority)
-            .inspect_err(|refused| measured.ended(refused.code))?;
-        let in_force = self.in_force.load();
-        let method = in_force.config.method(uri.path()).cloned();
-        let repeats = method.as_ref().is_some_and(|method| method.repeats());
-        let throttle = in_force.throttle.as_ref().filter(|_| repeats).cloned();
-        drop(in_force);
-        let wait_for_ready = match extensions.get() {
-            Some(WaitForReady(wanted)) => *wanted,
-            None => method
-                .as_ref()
-                .and_then(|method| method.wait_for_ready)
-                .unwrap_or(false),
+    ) -> Result<Begun<B>, Box<http::Response<ResponseBody>>> {
+        let shared = &channel.shared;
+        let (mut parts, body) = request.into_parts();
+        let options = CallOptions::of(&parts.extensions);
+        // Nobody reads the others any more.
+        parts.extensions = Extensions::new();
+        let mut progress = Progress {
+            measured: shared.telemetry.call(parts.uri.path()),
+            ..Progress::default()
         };
-        let (hash_key, affinity) = (extensions.get().copied(), extensions.remove());
-        extensions.clear();
-        let (head, asked) = Head::new(
-            uri,
-            headers,
-            &self.connect.scheme,
-            &self.authority,
-            &self.user_agent,
-        );
+        let admitted = shared.admission.enter(options.priority);
+        let admitted = admitted.map_err(|refused| Box::new(progress.failed(&refused)))?;
+        let (method, throttle) = shared.rules(parts.uri.path());
+        let Asked {
+            head,
+            mut request,
+            timeout: asked,
+        } = Head::of(parts, &shared.head);
         let call = Call {
-            timeout: timeout(asked, method.as_deref(), began),
+            timeout: timeout(asked, method.as_deref(), began, &mut request),
             head,
             method,
             throttle,
-            wait_for_ready,
-            hash_key,
-            affinity,
-            extensions,
+            options,
         };
-        measured.until(call.timeout.as_ref().map(Timeout::until));
-        let progress = Progress {
-            measured,
-            ..Progress::default()
+        progress
+            .measured
+            .until(call.timeout.as_ref().map(Timeout::until));
+        let body = RequestBody::prepare(body, REPLAY_BUFFER, call.request_limit())
+            .map_err(|status| Box::new(progress.failed(&status)))?;
+        let pending = Self {
+            channel: Arc::clone(channel),
+            call,
+            progress,
+            body,
         };
-        Ok((call, progress, admitted))
+        Ok(Begun {
+            pending,
+            request,
+            admitted,
+        })
     }
 
-    /// Makes a call; whatever comes of it is told by the response's status.
-    pub(super) async fn run<B>(
-        &self,
-        (mut call, progress, admitted): (Call, Progress, Admitted),
-        body: B,
-    ) -> http::Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Cause>,
-    {
-        let mut deadline = call
-            .timeout
-            .as_ref()
-            .map(|timeout| Deadline::new(timeout, &self.timers));
-        let messages = call.response_limit();
-        let answer = self.answer(&mut call, &progress, body);
+    /// Makes the call, whose first attempt begins like that; whatever comes of it is told by the response's status.
+    pub(super) async fn run(
+        mut self,
+        admitted: Admitted,
+        mut deadline: Option<Deadline>,
+        first: First,
+    ) -> http::Response<ResponseBody> {
+        let Self {
+            channel,
+            call,
+            progress,
+            body,
+        } = &mut self;
+        let shared = &channel.shared;
+        let answer = async {
+            if call.is_hedged() {
+                shared.hedged(call, progress, body).await
+            } else {
+                shared.retried(call, progress, body, first).await
+            }
+        };
         match Deadline::bound(deadline.as_mut(), answer).await {
-            Ok(Ok(answer)) => answer.into_response(messages, deadline, admitted, progress.measured),
+            Ok(Ok(answer)) => Exchange::answered(answer, self, admitted, deadline),
             Ok(Err(status)) => progress.failed(&status),
-            Err(_expired) => progress.failed(&self.expired(&call, &progress)),
+            Err(_expired) => progress.failed(&shared.expired(call, progress)),
         }
     }
 
-    async fn answer<B>(
-        &self,
-        call: &mut Call,
-        progress: &Progress,
-        body: B,
-    ) -> Result<Answer, Status>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Cause>,
-    {
-        let body = RequestBody::prepare(body, REPLAY_BUFFER, call.request_limit())?;
-        if call.is_hedged() {
-            // Boxed, because few calls are hedged, and every call would have to have room for it.
-            return Box::pin(self.hedged(call, progress, &body)).await;
+    /// The call is committed to the attempt that holds `held`, and is measured until that ends; gives what its messages may
+    /// be.
+    pub(super) fn commit(&mut self, held: &mut Held, extensions: &mut Extensions) -> Messages {
+        held.answers(mem::take(&mut self.progress.measured));
+        if self.call.options.tells_served_by {
+            extensions.insert(ServedBy(held.endpoint().instance()));
         }
-        self.retried(call, progress, &body).await
+        self.call.response_limit()
+    }
+
+    /// The deadline of the whole call.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        let timeout = self.call.timeout.as_ref()?;
+        Some(Deadline::new(timeout, &self.channel.shared.timers))
+    }
+}
+
+impl Shared {
+    /// What the service config says of a method, and the tokens that its attempts cost.
+    fn rules(&self, path: &str) -> (Option<Arc<MethodConfig>>, Option<Arc<Throttle>>) {
+        let in_force = self.in_force.load();
+        let method = in_force.config.method(path);
+        let repeats = method.is_some_and(|method| method.repeats());
+        let throttle = in_force.throttle.as_ref().filter(|_| repeats);
+        (method.cloned(), throttle.cloned())
     }
 
     fn expired(&self, call: &Call, progress: &Progress) -> Status {
         let doing = if progress.queued.load(Ordering::Relaxed) {
-            let why = self.why_none(&call.info(&[]));
+            let request = call.head.again(&self.head);
+            let why = self.why_none(&call.info(request.headers(), &[]));
             format!("no instance of {} was ready: {why}", self.target)
         } else {
             "the response did not come".to_owned()
         };
-        let total = call
-            .timeout
-            .as_ref()
-            .map(Timeout::total)
-            .unwrap_or_default();
+        let total = call.total();
         Status::new(Code::DeadlineExceeded, format!("{doing} within {total:?}"))
     }
 }
 
-/// The earlier counts of what the caller asked for and what the config says (grpc/grpc `doc/service_config.md`).
+/// The earlier counts of what the caller asked for and what the config says (grpc/grpc `doc/service_config.md`). The request
+/// says so: all of it, so that those with the same time to go say the same, of which HPACK has a byte to send.
+#[inline]
 fn timeout(
-    asked: Option<(Duration, HeaderValue)>,
+    asked: Option<Duration>,
     method: Option<&MethodConfig>,
     began: Instant,
+    request: &mut http::Request<()>,
 ) -> Option<Timeout> {
-    let configured = method.and_then(|method| method.timeout);
-    let (total, said) = match (asked, configured) {
-        (Some((asked, said)), configured) if configured.is_none_or(|c| asked <= c) => {
-            (asked, Some(said))
-        }
-        (_, Some(configured)) => (configured, method.and_then(|m| m.timeout_value.clone())),
-        (_, None) => return None,
-    };
-    let timeout = Timeout::after(total, began)?;
-    Some(match said {
-        Some(said) => timeout.said_as(said),
-        None => timeout,
-    })
+    let method = method.and_then(|method| Some((method.timeout?, method.timeout_value.as_ref()?)));
+    if let Some(asked) = asked
+        && method.is_none_or(|(configured, _)| asked <= configured)
+    {
+        return Timeout::after(asked, began);
+    }
+    let (configured, value) = method?;
+    let timeout = Timeout::after(configured, began)?;
+    request.headers_mut().insert(GRPC_TIMEOUT, value.clone());
+    Some(timeout)
 }
 
 impl Call {
-    /// What a picker may know of the call, which has been at the endpoints `tried`.
-    pub(super) fn info<'c>(&'c self, tried: &'c [u64]) -> CallInfo<'c> {
+    /// What a picker may know of the call, which sends these headers, and has been at the endpoints `tried`.
+    pub(super) fn info<'c>(&'c self, headers: &'c HeaderMap, tried: &'c [u64]) -> CallInfo<'c> {
         CallInfo {
             path: self.head.path(),
-            headers: self.head.headers(),
-            hash_key: self.hash_key,
-            affinity: self.affinity.as_ref(),
+            headers,
+            hash_key: self.options.hash_key,
+            affinity: self.options.affinity.as_ref(),
             tried,
             repeated: false,
             warming: None,
         }
+    }
+
+    /// Whether it waits for an endpoint that is ready, whatever has become of the others.
+    pub(super) fn waits_for_ready(&self) -> bool {
+        let configured = || {
+            self.method
+                .as_ref()
+                .and_then(|method| method.wait_for_ready)
+        };
+        let asked = self.options.wait_for_ready;
+        asked.or_else(configured).unwrap_or(false)
+    }
+
+    /// Tells the server of a `request` that leaves `now`, later than the call began, how long the call may still take, and how
+    /// many attempts were before it.
+    pub(super) fn tell(&self, request: &mut http::Request<()>, now: Instant, previous: u32) {
+        let headers = request.headers_mut();
+        if let Some(timeout) = &self.timeout {
+            headers.insert(GRPC_TIMEOUT, timeout.left(now));
+        }
+        if previous > 0 {
+            headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
+        }
+    }
+
+    /// How long it was given; nothing when it has no deadline.
+    pub(super) fn total(&self) -> Duration {
+        self.timeout
+            .as_ref()
+            .map(Timeout::total)
+            .unwrap_or_default()
     }
 
     /// Whether its attempts run beside one another.
@@ -216,7 +275,7 @@ impl Call {
         Some(MessageLimit::new(limit))
     }
 
-    fn response_limit(&self) -> Messages {
+    pub(super) fn response_limit(&self) -> Messages {
         let method = self.method.as_ref();
         match method.and_then(|method| method.max_response_message_bytes) {
             Some(limit) => Messages::Limited(MessageLimit::new(limit)),
@@ -237,9 +296,14 @@ impl Progress {
     }
 
     /// The response when there is none.
-    fn failed(&self, status: &Status) -> http::Response<ResponseBody> {
+    pub(super) fn failed(&self, status: &Status) -> http::Response<ResponseBody> {
         self.measured.ended(status.code);
         status.to_response()
+    }
+
+    /// How often its request was sent.
+    pub(super) fn sendings(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// A number for each time that the request is sent, from 1.

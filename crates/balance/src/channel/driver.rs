@@ -71,7 +71,7 @@ impl Driver {
             runtime: Handle::current(),
             changes: Arc::new(Changes::default()),
             suspicious_row: AtomicU32::new(0),
-            head: shared.head(),
+            head: shared.head.clone(),
             upkeep: Upkeep::channel(),
             reports_in_trailers: ErrorPenalty::default(),
         });

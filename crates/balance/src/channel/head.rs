@@ -1,68 +1,63 @@
 //! What every attempt of a call says before its body.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
+    HeaderName, HeaderValue, Method, Uri, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
-    uri::{Authority, Scheme},
-};
-use tokio::time::Instant;
-
-use crate::{
-    retry::PREVIOUS_ATTEMPTS,
-    transport::{GRPC_TIMEOUT, Timeout},
+    request,
+    uri::{Authority, PathAndQuery, Scheme},
 };
 
-/// The request's own headers, and those that gRPC asks for.
+use crate::transport::{
+    GRPC_TIMEOUT, Timeout,
+    rpc::{self, GRPC, TRAILERS},
+};
+
+/// What every attempt of a call says.
 ///
-/// The first attempt takes the headers as they are, because there is nearly never another; for that one they are kept in
-/// pieces.
-#[derive(Clone)]
+/// The first sends the caller's own request. What is kept is what another is put together from, since there is nearly never
+/// another.
 pub(super) struct Head {
-    uri: Uri,
-    headers: HeaderMap,
-    taken: Option<Pieces>,
-    /// Headers beside those that gRPC asks for.
-    others: usize,
+    path: PathAndQuery,
+    /// Another scheme and authority than the channel's.
+    origin: Option<Box<(Scheme, Authority)>>,
+    /// What the caller says beside what gRPC asks for, or otherwise than the channel would.
+    said: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Headers that have been given away.
-#[derive(Clone)]
-struct Pieces {
-    content_type: HeaderValue,
-    user_agent: HeaderValue,
-    others: Vec<(HeaderName, HeaderValue)>,
+/// A caller's request, as the channel reads it.
+pub(super) struct Asked {
+    pub(super) head: Head,
+    /// For the first attempt: what the caller has said, with what gRPC asks for.
+    pub(super) request: http::Request<()>,
+    /// How long the caller waits, as it says in `grpc-timeout`.
+    pub(super) timeout: Option<Duration>,
 }
-
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 impl Head {
-    /// The head, and how long its caller waits, as it says in `grpc-timeout`.
-    pub(super) fn new(
-        uri: Uri,
-        mut headers: HeaderMap,
-        scheme: &Scheme,
-        authority: &Authority,
-        user_agent: &HeaderValue,
-    ) -> (Self, Option<(Duration, HeaderValue)>) {
+    /// Reads a request to a channel that says `ours` of itself.
+    pub(super) fn of(mut parts: request::Parts, ours: &rpc::Head) -> Asked {
+        let headers = &mut parts.headers;
         // One look at each header costs less than to ask the map for each of these.
-        let (mut te, mut content_type, mut agent, mut timeout) = (false, false, false, None);
-        let mut others = headers.len();
-        for (name, value) in &headers {
+        let (mut te, mut content_type, mut user_agent, mut timeout) = (false, false, false, None);
+        let mut said = Vec::new();
+        for (name, value) in &*headers {
             if *name == TE {
                 te = true;
+                continue;
             } else if *name == CONTENT_TYPE {
                 content_type = true;
+                if *value == GRPC {
+                    continue;
+                }
             } else if *name == USER_AGENT {
-                agent = true;
+                user_agent = true;
             } else if *name == GRPC_TIMEOUT {
-                timeout = Timeout::read(value).map(|timeout| (timeout, value.clone()));
-            } else {
+                timeout = Timeout::read(value);
                 continue;
             }
-            others -= 1;
+            said.push((name.clone(), value.clone()));
         }
         if !te {
             headers.insert(TE, TRAILERS);
@@ -70,139 +65,116 @@ impl Head {
         if !content_type {
             headers.insert(CONTENT_TYPE, GRPC);
         }
-        if !agent {
-            headers.insert(USER_AGENT, user_agent.clone());
+        if !user_agent {
+            headers.insert(USER_AGENT, ours.user_agent.clone());
         }
-        let head = Self {
-            uri: complete(uri, scheme, authority),
-            headers,
-            taken: None,
-            others,
+        let mut uri = mem::take(&mut parts.uri).into_parts();
+        let path = uri.path_and_query.clone();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let origin = match (&mut uri.scheme, &mut uri.authority) {
+            (Some(scheme), Some(authority)) => Some(Box::new((scheme.clone(), authority.clone()))),
+            (scheme, authority) => {
+                *scheme = Some(ours.scheme.clone());
+                *authority = Some(ours.authority.clone());
+                None
+            }
         };
-        (head, timeout)
-    }
-
-    /// The method: `/package.Service/Method`.
-    pub(super) fn path(&self) -> &str {
-        self.uri.path()
-    }
-
-    /// Those of the next attempt.
-    pub(super) fn headers(&self) -> &HeaderMap {
-        &self.headers
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        parts.method = Method::POST;
+        parts.version = Version::HTTP_2;
+        Asked {
+            head: Self { path, origin, said },
+            request: http::Request::from_parts(parts, ()),
+            timeout,
+        }
     }
 
     /// Whether there is metadata beside what gRPC asks for.
     pub(super) fn has_metadata(&self) -> bool {
-        self.others > 0
+        !self.said.is_empty()
     }
 
-    /// Puts the headers together again that an attempt has taken.
-    pub(super) fn restore(&mut self) {
-        let Some(pieces) = self.taken.take() else {
-            return;
-        };
-        self.headers.insert(TE, TRAILERS);
-        self.headers.insert(CONTENT_TYPE, pieces.content_type);
-        self.headers.insert(USER_AGENT, pieces.user_agent);
-        for (name, value) in pieces.others {
-            self.headers.append(name, value);
+    /// The method: `/package.Service/Method`.
+    pub(super) fn path(&self) -> &str {
+        self.path.path()
+    }
+
+    /// A request that says the same, for an attempt that does not take the caller's own.
+    pub(super) fn again(&self, ours: &rpc::Head) -> http::Request<()> {
+        let mut request = ours.request(self.path.clone());
+        if let Some(origin) = &self.origin {
+            let mut uri = mem::take(request.uri_mut()).into_parts();
+            (uri.scheme, uri.authority) = (Some(origin.0.clone()), Some(origin.1.clone()));
+            *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         }
-    }
-
-    /// The head of an attempt that begins `now`, after `previous` others.
-    pub(super) fn request(
-        &mut self,
-        timeout: Option<&Timeout>,
-        now: Instant,
-        previous: u32,
-    ) -> http::Request<()> {
-        let mut request = http::Request::new(());
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = self.uri.clone();
-        self.taken = Some(self.pieces());
         let headers = request.headers_mut();
-        *headers = std::mem::take(&mut self.headers);
-        if let Some(timeout) = timeout {
-            headers.insert(GRPC_TIMEOUT, timeout.left(now));
-        }
-        if previous > 0 {
-            headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
+        for (name, value) in &self.said {
+            if *name == CONTENT_TYPE || *name == USER_AGENT {
+                headers.insert(name, value.clone());
+            } else {
+                headers.append(name, value.clone());
+            }
         }
         request
     }
-
-    fn pieces(&self) -> Pieces {
-        let mut pieces = Pieces {
-            content_type: GRPC,
-            user_agent: GRPC,
-            others: Vec::with_capacity(self.others),
-        };
-        for (name, value) in &self.headers {
-            if *name == CONTENT_TYPE {
-                pieces.content_type = value.clone();
-            } else if *name == USER_AGENT {
-                pieces.user_agent = value.clone();
-            } else if *name != TE && *name != GRPC_TIMEOUT {
-                pieces.others.push((name.clone(), value.clone()));
-            }
-        }
-        pieces
-    }
-}
-
-/// The request's URI with what HTTP/2 asks for and a caller leaves out.
-fn complete(uri: Uri, scheme: &Scheme, authority: &Authority) -> Uri {
-    if uri.scheme().is_some() && uri.authority().is_some() {
-        return uri;
-    }
-    let mut uri = uri.into_parts();
-    uri.scheme.get_or_insert_with(|| scheme.clone());
-    uri.authority.get_or_insert_with(|| authority.clone());
-    Uri::from_parts(uri).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        Authority, Duration, GRPC_TIMEOUT, Head, HeaderMap, HeaderValue, Instant, Scheme, Timeout,
-        Uri,
+        Asked, Authority, CONTENT_TYPE, Duration, GRPC_TIMEOUT, Head, HeaderValue, Scheme,
+        USER_AGENT, rpc,
     };
 
     #[test]
     fn every_attempt_says_the_same() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-a", HeaderValue::from_static("1"));
-        headers.append("x-b", HeaderValue::from_static("2"));
-        headers.append("x-b", HeaderValue::from_static("3"));
-        headers.insert(
-            "content-type",
-            HeaderValue::from_static("application/grpc+proto"),
-        );
-        headers.insert(GRPC_TIMEOUT, HeaderValue::from_static("1S"));
-        let (mut head, timeout) = Head::new(
-            Uri::from_static("/a.B/C"),
-            headers,
-            &Scheme::HTTP,
-            &Authority::from_static("greeter"),
-            &HeaderValue::from_static("us"),
-        );
-        assert_eq!(
+        let request = http::Request::get("/a.B/C")
+            .header("x-a", "1")
+            .header("x-b", "2")
+            .header("x-b", "3")
+            .header(CONTENT_TYPE, "application/grpc+proto")
+            .header(GRPC_TIMEOUT, "1S");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let ours = rpc::Head {
+            scheme: Scheme::HTTP,
+            authority: Authority::from_static("greeter"),
+            user_agent: HeaderValue::from_static("us"),
+        };
+        let Asked {
+            head,
+            request: mut first,
             timeout,
-            Some((Duration::from_secs(1), HeaderValue::from_static("1S")))
+        } = Head::of(parts, &ours);
+        assert_eq!(timeout, Some(Duration::from_secs(1)));
+        assert_eq!(
+            first.headers_mut().remove(GRPC_TIMEOUT),
+            Some(HeaderValue::from_static("1S"))
         );
-        let now = Instant::now();
-        let timeout = Timeout::after(Duration::from_secs(1), now).expect("soon");
-        let first = head.request(Some(&timeout), now, 0);
-        head.restore();
-        let second = head.request(Some(&timeout), now, 0);
+        let second = head.again(&ours);
         assert_eq!(first.headers(), second.headers());
-        assert_eq!(first.headers().len(), 7);
+        assert_eq!(first.headers().len(), 6);
         assert_eq!(first.uri(), "http://greeter/a.B/C");
-        head.restore();
-        let third = head.request(None, now, 2);
-        assert!(third.headers().get(GRPC_TIMEOUT).is_none());
-        assert_eq!(third.headers()["grpc-previous-rpc-attempts"], "2");
+        assert_eq!(first.uri(), second.uri());
+        assert_eq!(first.method(), second.method());
+        assert_eq!(first.version(), second.version());
+    }
+
+    #[test]
+    fn every_attempt_keeps_to_what_the_caller_says_of_itself() {
+        let request = http::Request::post("https://origin:7/a.B/C")
+            .header(CONTENT_TYPE, "application/grpc")
+            .header(USER_AGENT, "them");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let ours = rpc::Head {
+            scheme: Scheme::HTTP,
+            authority: Authority::from_static("greeter"),
+            user_agent: HeaderValue::from_static("us"),
+        };
+        let Asked { head, request, .. } = Head::of(parts, &ours);
+        let second = head.again(&ours);
+        assert_eq!(request.uri(), "https://origin:7/a.B/C");
+        assert_eq!(second.uri(), request.uri());
+        assert_eq!(second.headers()[USER_AGENT], "them");
+        assert_eq!(second.headers(), request.headers());
     }
 }

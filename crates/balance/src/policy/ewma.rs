@@ -36,10 +36,10 @@ impl PeakEwma {
         }
     }
 
-    /// Takes in a call that took `latency` and ended at `now`, which counts from any moment that stays the same.
-    pub(crate) fn record(&self, now: Duration, latency: Duration) {
+    /// Takes in a call that took `latency` and ended at `now`: nanoseconds, which count from any moment that stays the same.
+    pub(crate) fn record(&self, now: u64, latency: u64) {
         // The least that a sample can be, so that it differs from none.
-        let sample = (latency.as_nanos() as f32).max(1.0);
+        let sample = (latency as f32).max(1.0);
         let tick = tick(now);
         let taken_in = |cell| match Average::unpack(cell) {
             Some(average) => average.with(sample, tick, self.decay).map(Average::pack),
@@ -58,7 +58,7 @@ impl PeakEwma {
     }
 
     /// The average at `now`, decayed since the last sample; `None` before the first.
-    pub(crate) fn at(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn at(&self, now: u64) -> Option<Duration> {
         let average = Average::unpack(self.cell.load(Ordering::Relaxed))?;
         let nanos = average.nanos * average.kept(tick(now), self.decay);
         Some(Duration::from_nanos(whole(nanos)))
@@ -113,8 +113,8 @@ fn whole(nanos: f32) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "ticks go round")]
-fn tick(now: Duration) -> u32 {
-    (now.as_nanos() >> TICK_BITS) as u32
+fn tick(now: u64) -> u32 {
+    (now >> TICK_BITS) as u32
 }
 
 #[cfg(test)]
@@ -126,30 +126,32 @@ mod tests {
     use super::PeakEwma;
 
     const DECAY: Duration = Duration::from_secs(10);
+    const MILLI: u64 = 1_000_000;
+    const SECOND: u64 = 1_000 * MILLI;
 
-    fn millis(ewma: &PeakEwma, now: Duration) -> f64 {
+    fn millis(ewma: &PeakEwma, now: u64) -> f64 {
         ewma.at(now).expect("a sample").as_secs_f64() * 1e3
     }
 
     #[test]
     fn it_jumps_up_to_a_peak_and_comes_down_by_its_decay() {
         let ewma = PeakEwma::new(DECAY);
-        assert_eq!(ewma.at(Duration::ZERO), None);
-        ewma.record(Duration::from_secs(1), Duration::from_millis(10));
-        ewma.record(Duration::from_secs(1), Duration::from_millis(500));
-        assert!((millis(&ewma, Duration::from_secs(1)) - 500.0).abs() < 0.1);
-        let later = millis(&ewma, Duration::from_secs(11));
+        assert_eq!(ewma.at(0), None);
+        ewma.record(SECOND, 10 * MILLI);
+        ewma.record(SECOND, 500 * MILLI);
+        assert!((millis(&ewma, SECOND) - 500.0).abs() < 0.1);
+        let later = millis(&ewma, 11 * SECOND);
         assert!((later - 500.0 / std::f64::consts::E).abs() < 0.1, "{later}");
     }
 
     #[test]
     fn many_short_calls_bring_it_down_to_theirs() {
         let ewma = PeakEwma::new(DECAY);
-        ewma.record(Duration::ZERO, Duration::from_secs(1));
-        let mut now = Duration::ZERO;
-        while now < 5 * DECAY {
-            now += Duration::from_millis(1);
-            ewma.record(now, Duration::from_millis(20));
+        ewma.record(0, SECOND);
+        let mut now = 0;
+        while now < 50 * SECOND {
+            now += MILLI;
+            ewma.record(now, 20 * MILLI);
         }
         // Of the peak, e^-5 is left: 6.6 ms above the 20 ms that all calls take now.
         let found = millis(&ewma, now);
@@ -160,12 +162,9 @@ mod tests {
     fn a_clock_that_went_round_neither_panics_nor_forgets_the_samples_after_it() {
         let ewma = PeakEwma::new(DECAY);
         let tick = 1 << 16;
-        let (before, after) = (
-            Duration::from_nanos((1 << 48) - tick),
-            Duration::from_nanos((1 << 48) + tick),
-        );
-        ewma.record(before, Duration::from_millis(3));
-        ewma.record(after, Duration::from_millis(7));
+        let (before, after) = ((1 << 48) - tick, (1 << 48) + tick);
+        ewma.record(before, 3 * MILLI);
+        ewma.record(after, 7 * MILLI);
         assert!((millis(&ewma, after) - 7.0).abs() < 0.01);
     }
 
@@ -175,12 +174,12 @@ mod tests {
             samples in proptest::collection::vec((0_u64..1_000_000_000, 0_u64..10_000_000_000), 1..100),
         ) {
             let ewma = PeakEwma::new(DECAY);
-            let mut now = Duration::ZERO;
+            let mut now = 0;
             let mut largest = 1.0_f64;
             for (pause, latency) in samples {
-                now += Duration::from_nanos(pause);
+                now += pause;
                 largest = largest.max(latency as f64);
-                ewma.record(now, Duration::from_nanos(latency));
+                ewma.record(now, latency);
                 let found = ewma.at(now).expect("a sample").as_nanos() as f64;
                 prop_assert!(found >= latency as f64 * 0.999_999 - 1.0, "{found} below the sample {latency}");
                 prop_assert!(found <= largest * 1.000_001, "{found} above all samples");

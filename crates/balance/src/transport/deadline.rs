@@ -7,6 +7,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tokio::time::Instant;
+
 use super::{
     Timeout,
     deadlines::{Deadlines, Expire, Key},
@@ -24,7 +26,7 @@ impl Expire for Waker {
 /// The moment that a call is over.
 #[derive(Debug)]
 pub(crate) struct Deadline {
-    timeout: Timeout,
+    until: Instant,
     timers: Timers,
     /// Whom it wakes; from when it was first asked.
     key: Option<Key>,
@@ -38,22 +40,16 @@ impl Deadline {
     /// The end of a call that may take so long.
     pub(crate) fn new(timeout: &Timeout, timers: &Timers) -> Self {
         Self {
-            timeout: timeout.clone(),
+            until: timeout.until(),
             timers: timers.clone(),
             key: None,
         }
     }
 
-    /// How long the call was given, and until when.
-    pub(crate) fn timeout(&self) -> &Timeout {
-        &self.timeout
-    }
-
     /// The waker is called when the deadline has passed, and only then.
-    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         let Some(key) = self.key else {
-            let at = self.timeout.until();
-            self.key = Some(self.timers.insert(at, cx.waker().clone()));
+            self.key = Some(self.timers.insert(self.until, cx.waker().clone()));
             return Poll::Pending;
         };
         let renew = |before: &mut Waker| {

@@ -1,6 +1,6 @@
 //! What a call's attempt holds from its start to its end.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use tokio::time::Instant;
@@ -22,9 +22,7 @@ pub(crate) struct Held {
     measured: MeasuredAttempt,
     throttle: Option<Arc<Throttle>>,
     /// When the call is over, where its server was told so.
-    until: Option<Instant>,
-    /// How long it was given, where there is an end to it.
-    given: Duration,
+    timeout: Option<Timeout>,
     /// What had been heard on the connection when the attempt began.
     mark: u64,
     /// Whether it is known how the attempt ended.
@@ -38,7 +36,7 @@ impl Held {
         stream: Stream,
         endpoint: Arc<Endpoint>,
         now: Instant,
-        timeout: Option<&Timeout>,
+        timeout: Option<Timeout>,
         throttle: Option<Arc<Throttle>>,
         measured: MeasuredAttempt,
     ) -> Self {
@@ -47,8 +45,7 @@ impl Held {
             in_flight: InFlight::count(endpoint, now),
             measured,
             throttle,
-            until: timeout.map(Timeout::until),
-            given: timeout.map(Timeout::total).unwrap_or_default(),
+            timeout,
             mark: stream.connection().heard(),
             has_ended: false,
             stream,
@@ -106,19 +103,25 @@ impl Held {
         let overdue = self.overdue(code);
         self.ended(Ended::Answered {
             code: overdue.as_ref().map_or(code, |overdue| overdue.code),
-            with_deadline: self.until.is_some(),
+            with_deadline: self.timeout.is_some(),
         });
         overdue
     }
 
     fn overdue(&self, code: Code) -> Option<Status> {
-        let is_over = self.until.is_some_and(|until| until <= Instant::now());
-        (code != Code::Ok && is_over).then(|| {
-            let (peer, name, given) = (self.peer(), code.name(), self.given);
-            let message =
-                format!("{peer}: answered {name} after the {given:?} that the call was given");
-            Status::new(Code::DeadlineExceeded, message)
-        })
+        if code == Code::Ok {
+            return None;
+        }
+        let given = self.timeout.filter(|_| self.is_over())?.total();
+        let (peer, name) = (self.peer(), code.name());
+        let message =
+            format!("{peer}: answered {name} after the {given:?} that the call was given");
+        Some(Status::new(Code::DeadlineExceeded, message))
+    }
+
+    fn is_over(&self) -> bool {
+        self.timeout
+            .is_some_and(|timeout| timeout.until() <= Instant::now())
     }
 
     /// Tells how the attempt ended. One that is dropped untold was given up by its caller or its deadline.
@@ -143,7 +146,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.has_ended && self.until.is_some_and(|until| until <= Instant::now()) {
+        if !self.has_ended && self.is_over() {
             self.stream.connection().suspect(self.mark);
         }
     }
@@ -151,9 +154,9 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Arc, Code, Duration, Endpoint, HeaderMap, Held, Instant, MeasuredAttempt, Timeout,
-    };
+    use std::time::Duration;
+
+    use super::{Arc, Code, Endpoint, HeaderMap, Held, Instant, MeasuredAttempt, Timeout};
     use crate::{policy::tests::instance, transport::rpc::peer::connected};
 
     #[tokio::test]
@@ -165,7 +168,7 @@ mod tests {
             let timeout = Timeout::after(GIVEN, began);
             let stream = connection.try_stream().expect("a free stream");
             let measured = MeasuredAttempt::default();
-            Held::new(stream, endpoint, began, timeout.as_ref(), None, measured)
+            Held::new(stream, endpoint, began, timeout, None, measured)
         };
         let (now, none) = (Instant::now(), HeaderMap::new());
         let long_ago = now - GIVEN;

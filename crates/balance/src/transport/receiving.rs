@@ -8,7 +8,6 @@ use http::HeaderMap;
 
 use super::{Held, MessageLimit};
 use crate::{
-    channel::Admitted,
     outlier::Ended,
     status::{Code, GRPC_STATUS, Status},
 };
@@ -17,14 +16,12 @@ use crate::{
 const RELEASE_AT: usize = 64 << 10;
 
 pub(crate) struct Receiving {
-    pub(crate) stream: RecvStream,
+    stream: RecvStream,
     /// Whether the status was in the headers: then no trailers are to come.
-    pub(crate) trailers_only: bool,
-    pub(crate) messages: Messages,
+    trailers_only: bool,
+    messages: Messages,
     /// What the reader has taken and the server was not told of.
-    pub(crate) unreleased: usize,
-    pub(crate) held: Held,
-    pub(crate) _admitted: Admitted,
+    unreleased: usize,
 }
 
 /// What the messages of a response may be, and what was wrong with the one that was refused.
@@ -37,29 +34,40 @@ pub(crate) enum Messages {
 }
 
 /// What comes next of a response.
-pub(super) enum Next {
+pub(crate) enum Next {
     Data(Bytes),
     /// The end, and the trailers to tell it by where the headers have not.
     End(Option<HeaderMap>),
 }
 
 impl Receiving {
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    /// What comes on a stream after its headers; `trailers_only` says that the status was in these.
+    pub(crate) fn new(stream: RecvStream, trailers_only: bool, messages: Messages) -> Self {
+        Self {
+            stream,
+            trailers_only,
+            messages,
+            unreleased: 0,
+        }
+    }
+
+    /// What comes next for the attempt that holds `held`.
+    pub(crate) fn poll_next(&mut self, held: &mut Held, cx: &mut Context<'_>) -> Poll<Next> {
         if let Messages::Refused(status) = &self.messages {
             return Poll::Ready(Next::End(Some(status.to_trailers())));
         }
         match ready!(self.stream.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.taken(data.len());
-                self.held.measured().received(&data);
-                let next = self.messages.pass(data, self.held.peer());
+                held.measured().received(&data);
+                let next = self.messages.pass(data, held.peer());
                 if let (Next::End(_), _) | (_, Messages::Refused(_)) = (&next, &self.messages) {
-                    self.held.measured().ended(Code::ResourceExhausted);
+                    held.measured().ended(Code::ResourceExhausted);
                 }
                 Poll::Ready(next)
             }
-            Some(Err(error)) => Poll::Ready(self.broken(&error)),
-            None => self.poll_trailers(cx),
+            Some(Err(error)) => Poll::Ready(broken(held, &error)),
+            None => self.poll_trailers(held, cx),
         }
     }
 
@@ -76,54 +84,56 @@ impl Receiving {
         }
     }
 
-    pub(super) fn is_end(&self) -> bool {
+    pub(crate) fn is_end(&self) -> bool {
         self.trailers_only && self.stream.is_end_stream()
     }
 
-    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    fn poll_trailers(&mut self, held: &mut Held, cx: &mut Context<'_>) -> Poll<Next> {
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => {
-                if let Some(refused) = self.held.refuse_trailers(&trailers) {
+                if let Some(refused) = held.refuse_trailers(&trailers) {
                     return Poll::Ready(Next::End(Some(refused.to_trailers())));
                 }
-                let peer = self.held.peer();
-                let told = trailers
-                    .get(GRPC_STATUS)
-                    .ok_or_else(|| Status::untold(peer));
+                let peer = held.peer();
+                // There are one or two: to look at them costs less than to ask the map.
+                let mut each = trailers.iter();
+                let told = each.find(|(name, _)| **name == GRPC_STATUS);
+                let told = told.map(|(_, value)| value);
+                let told = told.ok_or_else(|| Status::untold(peer));
                 match told.and_then(|value| Status::told_by(peer, value)) {
                     Ok(code) => {
-                        let overdue = self.held.answered(code, &trailers);
+                        let overdue = held.answered(code, &trailers);
                         let overdue = overdue.map(|overdue| overdue.to_trailers());
                         Next::End(Some(overdue.unwrap_or(trailers)))
                     }
-                    Err(status) => self.refused(&status),
+                    Err(status) => refused(held, &status),
                 }
             }
             Ok(None) if self.trailers_only => Next::End(None),
             Ok(None) => {
-                let message = format!("{}: the stream ended without a status", self.held.peer());
-                self.refused(&Status::new(Code::Internal, message))
+                let message = format!("{}: the stream ended without a status", held.peer());
+                refused(held, &Status::new(Code::Internal, message))
             }
-            Err(error) => self.broken(&error),
+            Err(error) => broken(held, &error),
         })
     }
+}
 
-    fn broken(&mut self, error: &h2::Error) -> Next {
-        if let Some(status) = self.held.upload_failure() {
-            // A request that could not be produced has ended the stream by itself; the endpoint did not fail.
-            self.held.ended(Ended::ByCaller);
-            self.held.measured().ended(status.code);
-            return Next::End(Some(status.to_trailers()));
-        }
-        let status = Status::from_h2(self.held.peer(), error);
-        self.refused(&status)
+fn broken(held: &mut Held, error: &h2::Error) -> Next {
+    if let Some(status) = held.upload_failure() {
+        // A request that could not be produced has ended the stream by itself; the endpoint did not fail.
+        held.ended(Ended::ByCaller);
+        held.measured().ended(status.code);
+        return Next::End(Some(status.to_trailers()));
     }
+    let status = Status::from_h2(held.peer(), error);
+    refused(held, &status)
+}
 
-    /// What came is no end of a call.
-    fn refused(&mut self, status: &Status) -> Next {
-        self.held.ended(Ended::Broken(status.code));
-        Next::End(Some(status.to_trailers()))
-    }
+/// What came is no end of a call.
+fn refused(held: &mut Held, status: &Status) -> Next {
+    held.ended(Ended::Broken(status.code));
+    Next::End(Some(status.to_trailers()))
 }
 
 impl Messages {

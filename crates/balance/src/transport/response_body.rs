@@ -5,34 +5,34 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{
-    Deadline,
-    bounded::Bounded,
-    receiving::{Next, Receiving},
-};
+/// A call whose response has begun.
+pub(crate) trait Answering: Send + Sync {
+    /// What comes next of the response. After trailers and after the end it holds nothing more.
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>>;
+
+    /// Whether nothing more comes, as far as is known without reading.
+    fn is_end(&self) -> bool;
+
+    /// Gives back whatever it holds; what is left of the call is cancelled.
+    fn close(&self);
+}
 
 /// The body of a response: the messages, then trailers that tell the status.
 ///
 /// It never fails: whatever ends the call is told in the trailers. Dropping it cancels what is left of the call, and so
 /// does the call's deadline, even when nobody reads.
 #[derive(Default)]
-pub struct ResponseBody(Option<Arc<Bounded>>);
+pub struct ResponseBody(Option<Arc<dyn Answering>>);
 
 impl ResponseBody {
-    pub(crate) fn new(receiving: Receiving, deadline: Option<Deadline>) -> Self {
-        Self(Some(Bounded::new(receiving, deadline)))
-    }
-
-    fn end(&mut self) {
-        if let Some(response) = self.0.take() {
-            response.close();
-        }
+    pub(crate) fn new(call: Arc<dyn Answering>) -> Self {
+        Self(Some(call))
     }
 }
 
@@ -44,21 +44,20 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(response) = &self.0 else {
+        let Some(call) = &self.0 else {
             return Poll::Ready(None);
         };
-        Poll::Ready(match ready!(response.poll_next(cx)) {
-            Next::Data(data) => Some(Ok(Frame::data(data))),
-            Next::End(trailers) => {
-                // Whatever the call holds is given back now, even when its reader keeps the body.
-                self.end();
-                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
-            }
-        })
+        let polled = call.poll_frame(cx);
+        if let Poll::Ready(frame) = &polled
+            && !matches!(frame, Some(Ok(frame)) if frame.is_data())
+        {
+            self.0 = None;
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|response| response.is_end())
+        self.0.as_ref().is_none_or(|call| call.is_end())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -72,7 +71,9 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.end();
+        if let Some(call) = &self.0 {
+            call.close();
+        }
     }
 }
 

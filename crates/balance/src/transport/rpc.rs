@@ -12,7 +12,7 @@ use h2::RecvStream;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
-    uri::{Authority, Scheme},
+    uri::{Authority, PathAndQuery, Scheme},
 };
 use prost::Message;
 use tokio::task::coop::consume_budget;
@@ -23,6 +23,9 @@ use crate::status::{Code, Status};
 pub(crate) use follow::{Event, Stopped, Subscription};
 use framing::Framing;
 
+pub(crate) const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+pub(crate) const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
 /// What every call of a channel says, whatever its method.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
@@ -32,18 +35,19 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    fn request(&self, path: &'static str) -> Request<()> {
+    /// The head of a request to that path.
+    pub(crate) fn request(&self, path: PathAndQuery) -> Request<()> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(self.scheme.clone());
         uri.authority = Some(self.authority.clone());
-        uri.path_and_query = Some(http::uri::PathAndQuery::from_static(path));
+        uri.path_and_query = Some(path);
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = Uri::from_parts(uri).expect("all three parts are there");
         let headers = request.headers_mut();
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, TRAILERS);
+        headers.insert(CONTENT_TYPE, GRPC);
         headers.insert(USER_AGENT, self.user_agent.clone());
         request
     }
@@ -74,7 +78,7 @@ impl<M: Message + Default> Messages<M> {
         let closed = || Status::unavailable(format!("{peer}: takes no more calls"));
         let broken = |error: h2::Error| Status::from_h2(peer, &error);
         let right = connection.stream().await.ok_or_else(closed)?;
-        let opened = right.open(head.request(path));
+        let opened = right.open(head.request(PathAndQuery::from_static(path)));
         let (response, mut upload) = opened.map_err(|not_opened| match not_opened {
             NotOpened::ConnectionClosed => closed(),
             NotOpened::BadRequest(error) => broken(error),

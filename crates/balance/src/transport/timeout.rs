@@ -8,42 +8,23 @@ use tokio::time::Instant;
 /// gRPC's request header that tells the server how long the caller waits.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// An attempt that begins this soon after its call says that all of the time is left.
-const AT_ONCE: Duration = Duration::from_millis(1);
-
 /// When a call is over.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeout {
-    total: Duration,
     began: Instant,
     until: Instant,
-    /// The header that says `total`.
-    whole: Option<HeaderValue>,
 }
 
 impl Timeout {
     /// A call that began at `began` and may take `total`. Longer than a clock can tell is for ever.
     pub(crate) fn after(total: Duration, began: Instant) -> Option<Self> {
-        Some(Self {
-            total,
-            began,
-            until: began.checked_add(total)?,
-            whole: None,
-        })
-    }
-
-    /// The same, with the header that says all of it, which an attempt that begins at once sends as it is. So calls with the
-    /// same time to go send the same header, of which HPACK has a byte to send.
-    pub(crate) fn said_as(self, whole: HeaderValue) -> Self {
-        Self {
-            whole: Some(whole),
-            ..self
-        }
+        let until = began.checked_add(total)?;
+        Some(Self { began, until })
     }
 
     /// How long the call may take.
     pub(crate) fn total(&self) -> Duration {
-        self.total
+        self.until.duration_since(self.began)
     }
 
     /// When it is over.
@@ -51,18 +32,13 @@ impl Timeout {
         self.until
     }
 
-    /// The header of an attempt that begins `now`.
+    /// The header of an attempt that begins `now`, later than its call.
     pub(crate) fn left(&self, now: Instant) -> HeaderValue {
-        match &self.whole {
-            Some(whole) if now.duration_since(self.began) < AT_ONCE => whole.clone(),
-            _ => {
-                let mut value = Self::write(self.until.saturating_duration_since(now));
-                // Almost never twice the same: as "sensitive" it stays out of HPACK's table, where it would push out what
-                // does recur.
-                value.set_sensitive(true);
-                value
-            }
-        }
+        let mut value = Self::write(self.until.saturating_duration_since(now));
+        // Almost never twice the same: as "sensitive" it stays out of HPACK's table, where it would push out what does
+        // recur.
+        value.set_sensitive(true);
+        value
     }
 
     /// What `grpc-timeout` says; a value that is not one is ignored.
@@ -145,11 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_at_once_says_the_whole_and_a_later_one_what_is_left() {
+    fn a_later_attempt_says_what_is_left_and_stays_out_of_the_table() {
         let (second, began) = (Duration::from_secs(1), Instant::now());
         let timeout = Timeout::after(second, began).expect("soon");
-        let timeout = timeout.said_as(HeaderValue::from_static("1S"));
-        assert_eq!(timeout.left(began + Duration::from_micros(999)), "1S");
         let later = timeout.left(began + second / 4);
         assert_eq!(later, "750000u");
         assert!(later.is_sensitive());

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use balance::Channel;
+use balance::{Channel, ServedBy, TellServedBy};
 use proto::helloworld::HelloRequest;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
@@ -323,4 +323,17 @@ async fn without_a_policy_a_call_that_an_application_refused_is_not_retried() {
         (Code::Unavailable, "not yet")
     );
     assert_eq!(server.seen.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_response_tells_who_gave_it_when_its_request_asks_for_that() {
+    let (server, channel) = one().await;
+    let mut client = client(&channel);
+    let silent = client.say_hello(hello("a")).await.expect("an answer");
+    assert_eq!(silent.extensions().get::<ServedBy>(), None);
+    let mut request = hello("a");
+    request.extensions_mut().insert(TellServedBy);
+    let telling = client.say_hello(request).await.expect("an answer");
+    let by = telling.extensions().get::<ServedBy>();
+    assert_eq!(by.expect("it was asked for").address(), &server.address);
 }

@@ -29,7 +29,7 @@ mod unix;
 
 use std::time::Duration;
 
-use balance::{Affinity, Channel, ServedBy, WaitForReady};
+use balance::{Affinity, Channel, ServedBy, TellServedBy, WaitForReady};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use registry::{
     Address, Instance, InstanceId, Registration, Registry, ServiceName,
@@ -110,7 +110,9 @@ fn bound(name: &str, to: &Address) -> Request<HelloRequest> {
 
 /// The address of the server that answers one call.
 async fn call(channel: &Channel, name: &str) -> Result<String, Status> {
-    let response = client(channel).say_hello(hello(name)).await?;
+    let mut request = hello(name);
+    request.extensions_mut().insert(TellServedBy);
+    let response = client(channel).say_hello(request).await?;
     let by = response
         .extensions()
         .get::<ServedBy>()

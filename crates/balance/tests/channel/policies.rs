@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use balance::{
-    BuildError, Channel, HashKey, ServedBy,
+    BuildError, Channel, HashKey, ServedBy, TellServedBy,
     policy::{Endpoints, Plan, Policy},
 };
 use proto::helloworld::HelloRequest;
@@ -158,7 +158,8 @@ async fn by_key(channel: &Channel, name: &str, key: HashKey) -> String {
     served_by(channel, request).await
 }
 
-async fn served_by(channel: &Channel, request: Request<HelloRequest>) -> String {
+async fn served_by(channel: &Channel, mut request: Request<HelloRequest>) -> String {
+    request.extensions_mut().insert(TellServedBy);
     let response = client(channel).say_hello(request).await.expect("an answer");
     let by = response.extensions().get::<ServedBy>();
     by.expect("an instance answered").id().to_string()

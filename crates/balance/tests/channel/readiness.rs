@@ -244,7 +244,7 @@ async fn a_call_that_waits_does_not_keep_the_channel_busy() {
     let mut polls = 0;
     let waiting = std::future::poll_fn(|cx| {
         polls += 1;
-        call.as_mut().poll(cx)
+        std::pin::Pin::new(&mut call).poll(cx)
     });
     assert!(
         tokio::time::timeout(Duration::from_secs(1), waiting)

@@ -1,0 +1,328 @@
+//! A call on its stream: until its response begins, and then until that ends.
+
+use std::{
+    convert::Infallible,
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bytes::Bytes;
+use h2::client;
+use http_body::{Body, Frame};
+use registry::Cause;
+
+use super::{
+    admission::Admitted,
+    attempt::{Answer, Attempt, Responded, Unsettled, settle},
+    call::Pending,
+};
+use crate::{
+    status::{Code, Status},
+    transport::{Answering, Deadline, Held, Next, Receiving, ResponseBody, Timeout},
+};
+
+/// A call whose request has been sent, in one place of memory for as long as it lasts.
+///
+/// Its deadline wakes this and not the caller, so that what the call holds is given back in time even when its caller has
+/// forgotten it. The timer holds this, and this holds the timer: [`close`](Answering::close) parts them.
+pub(super) struct Exchange<B> {
+    state: Mutex<State<B>>,
+    timeout: Option<Timeout>,
+}
+
+/// What is given back is given back in this order: the stream's slot is free only when h2 is done with it.
+struct State<B> {
+    awaited: Awaited,
+    held: Option<Held>,
+    admitted: Option<Admitted>,
+    /// What another attempt needs, until the call is committed to this one.
+    pending: Option<Pending<B>>,
+    deadline: Option<Deadline>,
+    caller: Option<Waker>,
+}
+
+/// What the caller waits for.
+enum Awaited {
+    Response(client::ResponseFuture),
+    Rest(Receiving),
+    Nothing,
+    /// The deadline has passed, and the caller does not know yet.
+    TooLate(Status),
+}
+
+/// A call that is not to be committed to what came.
+pub(super) struct Unfinished<B> {
+    pub(super) pending: Pending<B>,
+    pub(super) admitted: Admitted,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) unsettled: Unsettled,
+    pub(super) held: Held,
+}
+
+/// What the caller gets.
+pub(super) enum Begun<B> {
+    Response(http::Response<ResponseBody>),
+    Unfinished(Box<Unfinished<B>>),
+}
+
+impl<B: Send + 'static> Exchange<B> {
+    /// The request is on its way.
+    pub(super) fn sent(
+        attempt: Attempt,
+        pending: Pending<B>,
+        admitted: Admitted,
+        deadline: Option<Deadline>,
+    ) -> Arc<Self> {
+        let this = Arc::new(Self {
+            timeout: pending.call.timeout,
+            state: Mutex::new(State {
+                awaited: Awaited::Response(attempt.response),
+                held: Some(attempt.held),
+                admitted: Some(admitted),
+                pending: Some(pending),
+                deadline: None,
+                caller: None,
+            }),
+        });
+        this.until(deadline);
+        this
+    }
+
+    /// Is over when the deadline passes.
+    fn until(self: &Arc<Self>, deadline: Option<Deadline>) {
+        let Some(mut deadline) = deadline else { return };
+        let waker = Waker::from(Arc::clone(self));
+        let mut state = self.state();
+        let passed = deadline.poll_expired(&mut Context::from_waker(&waker));
+        state.deadline = Some(deadline);
+        drop(state);
+        if passed.is_ready() {
+            self.expire();
+        }
+    }
+
+    fn expire(&self) {
+        let (gone, caller) = {
+            let mut state = self.state();
+            let total = self.timeout.map(|timeout| timeout.total());
+            let total = total.unwrap_or_default();
+            let message = match (&state.awaited, &state.held) {
+                (Awaited::Response(_), _) => {
+                    format!("the response did not come within {total:?}")
+                }
+                (Awaited::Rest(_), Some(held)) => {
+                    let peer = held.peer();
+                    format!("{peer}: the response did not end within {total:?}")
+                }
+                _ => return,
+            };
+            let too_late = Status::new(Code::DeadlineExceeded, message);
+            let caller = state.caller.take();
+            let left = State {
+                awaited: Awaited::TooLate(too_late),
+                ..State::default()
+            };
+            (mem::replace(&mut *state, left), caller)
+        };
+        // Without our lock: a request may be dropped here that is its caller's.
+        drop(gone);
+        if let Some(caller) = caller {
+            caller.wake();
+        }
+    }
+}
+
+impl<B> Exchange<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Cause>,
+{
+    /// The call is committed to this answer.
+    pub(super) fn answered(
+        answer: Answer,
+        mut pending: Pending<B>,
+        admitted: Admitted,
+        deadline: Option<Deadline>,
+    ) -> http::Response<ResponseBody> {
+        let Answer {
+            responded:
+                Responded {
+                    mut response,
+                    trailers_only,
+                },
+            mut held,
+            ..
+        } = answer;
+        let messages = pending.commit(&mut held, response.extensions_mut());
+        let (parts, stream) = response.into_parts();
+        let this = Arc::new(Self {
+            timeout: pending.call.timeout,
+            state: Mutex::new(State {
+                awaited: Awaited::Rest(Receiving::new(stream, trailers_only, messages)),
+                held: Some(held),
+                admitted: Some(admitted),
+                pending: None,
+                deadline: None,
+                caller: None,
+            }),
+        });
+        this.until(deadline);
+        http::Response::from_parts(parts, ResponseBody::new(this))
+    }
+
+    /// Waits for the response, and commits the call to it when it is one: then its body has taken over the exchange.
+    pub(super) fn poll_response(
+        this: &mut Option<Arc<Self>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Begun<B>> {
+        let Some(exchange) = this else {
+            return Poll::Pending;
+        };
+        let mut state = exchange.state();
+        let result = match &mut state.awaited {
+            Awaited::Response(response) => match Pin::new(response).poll(cx) {
+                Poll::Ready(result) => result,
+                Poll::Pending => {
+                    state.wait(cx);
+                    return Poll::Pending;
+                }
+            },
+            Awaited::TooLate(status) => {
+                return Poll::Ready(Begun::Response(status.to_response()));
+            }
+            Awaited::Rest(_) | Awaited::Nothing => return Poll::Pending,
+        };
+        let State { held, pending, .. } = &mut *state;
+        let (Some(held), Some(uncommitted)) = (held, &mut *pending) else {
+            unreachable!("who waits for a response can make another attempt");
+        };
+        let Responded {
+            response,
+            trailers_only,
+        } = match settle(result, held, || uncommitted.body.failure()) {
+            Ok(responded) => responded,
+            Err(unsettled) => {
+                let unfinished = state.leave(*unsettled);
+                return Poll::Ready(Begun::Unfinished(Box::new(unfinished)));
+            }
+        };
+        uncommitted.body.commit(uncommitted.progress.sendings());
+        let (mut parts, stream) = response.into_parts();
+        let messages = uncommitted.commit(held, &mut parts.extensions);
+        *pending = None;
+        state.awaited = Awaited::Rest(Receiving::new(stream, trailers_only, messages));
+        drop(state);
+        let body = this
+            .take()
+            .map(|this| ResponseBody::new(this as Arc<dyn Answering>));
+        let response = http::Response::from_parts(parts, body.unwrap_or_default());
+        Poll::Ready(Begun::Response(response))
+    }
+}
+
+impl<B> Exchange<B> {
+    fn state(&self) -> MutexGuard<'_, State<B>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> State<B> {
+    /// Whoever asks is told when the deadline has passed; of all else h2 tells it.
+    fn wait(&mut self, cx: &Context<'_>) {
+        if self.deadline.is_none() {
+            return;
+        }
+        match &mut self.caller {
+            Some(caller) => caller.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Gives back all but what a caller has brought. The locks of h2 and of the timers are never held where ours is asked
+    /// for.
+    fn close(&mut self) {
+        self.awaited = Awaited::Nothing;
+        self.held = None;
+        self.admitted = None;
+        self.deadline = None;
+        self.caller = None;
+    }
+
+    /// What came is nothing to commit to.
+    fn leave(&mut self, unsettled: Unsettled) -> Unfinished<B> {
+        let left = mem::take(self);
+        let (Some(pending), Some(admitted), Some(held)) = (left.pending, left.admitted, left.held)
+        else {
+            unreachable!("who waits for a response can make another attempt");
+        };
+        Unfinished {
+            pending,
+            admitted,
+            deadline: left.deadline,
+            unsettled,
+            held,
+        }
+    }
+}
+
+impl<B> Default for State<B> {
+    fn default() -> Self {
+        Self {
+            awaited: Awaited::Nothing,
+            held: None,
+            admitted: None,
+            pending: None,
+            deadline: None,
+            caller: None,
+        }
+    }
+}
+
+impl<B: Send + 'static> Answering for Exchange<B> {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let trailers = match (&mut state.awaited, &mut state.held) {
+            (Awaited::Rest(receiving), Some(held)) => match receiving.poll_next(held, cx) {
+                Poll::Ready(Next::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Poll::Ready(Next::End(trailers)) => trailers,
+                Poll::Pending => {
+                    state.wait(cx);
+                    return Poll::Pending;
+                }
+            },
+            (Awaited::TooLate(status), _) => Some(status.to_trailers()),
+            _ => None,
+        };
+        // Whatever the call holds is given back now, even when its reader keeps the body.
+        state.close();
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end(&self) -> bool {
+        match &self.state().awaited {
+            Awaited::Rest(receiving) => receiving.is_end(),
+            _ => false,
+        }
+    }
+
+    fn close(&self) {
+        let mut state = self.state();
+        state.close();
+        if state.pending.is_none() {
+            return;
+        }
+        let pending = state.pending.take();
+        drop(state);
+        // Without our lock: the request is its caller's.
+        drop(pending);
+    }
+}
+
+impl<B: Send + 'static> Wake for Exchange<B> {
+    fn wake(self: Arc<Self>) {
+        self.expire();
+    }
+}
