@@ -1,12 +1,17 @@
 //! What an exporter sees of calls.
 
+use std::time::Duration;
+
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::TextEncoder;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
-use super::{Code, Duration, Instant, Named, Telemetry};
-use crate::outlier::{Outlier, Spared, Why};
+use super::{Named, Telemetry};
+use crate::{
+    outlier::{Outlier, Spared, Why},
+    status::Code,
+};
 
 /// Measurements of a channel to `greeter`, and the page that shows them.
 struct Page {

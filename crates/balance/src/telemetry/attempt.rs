@@ -1,0 +1,110 @@
+//! An attempt of a call as it is measured.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Recorder, call::MeasuredCall, ending::Ending, messages::MessageBytes, methods::Method,
+};
+use crate::status::Code;
+
+/// An attempt under way; it is recorded when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct MeasuredAttempt(pub(super) Option<Box<Attempt>>);
+
+#[derive(Debug)]
+pub(super) struct Attempt {
+    recorder: Arc<Recorder>,
+    method: Arc<Method>,
+    started: Instant,
+    ending: Ending,
+    /// The call that is committed to it.
+    call: MeasuredCall,
+    sent: Arc<AtomicU64>,
+    received: MessageBytes,
+}
+
+impl MeasuredAttempt {
+    /// An attempt begins, of a call that is over at `until`.
+    pub(super) fn begin(
+        recorder: &Arc<Recorder>,
+        method: &Arc<Method>,
+        until: Option<Instant>,
+    ) -> Self {
+        recorder.instruments.started.add(1, method.named());
+        Self(Some(Box::new(Attempt {
+            recorder: Arc::clone(recorder),
+            method: Arc::clone(method),
+            started: Instant::now(),
+            ending: Ending::new(until),
+            call: MeasuredCall::default(),
+            sent: Arc::default(),
+            received: MessageBytes::default(),
+        })))
+    }
+
+    /// With which status it ends. Later words change nothing.
+    pub(crate) fn ended(&self, code: Code) {
+        if let Some(attempt) = &self.0 {
+            attempt.ending.tell(code);
+            attempt.call.ended(code);
+        }
+    }
+
+    /// The call is committed to it, and ends with it.
+    pub(crate) fn answers(&mut self, call: MeasuredCall) {
+        if let Some(attempt) = &mut self.0 {
+            if let Some(code) = attempt.ending.told() {
+                call.ended(code);
+            }
+            attempt.call = call;
+        }
+    }
+
+    /// For whoever sends its request.
+    pub(crate) fn sending(&self) -> Sending {
+        Sending(self.0.as_ref().map(|attempt| {
+            let total = Arc::clone(&attempt.sent);
+            (total, MessageBytes::default())
+        }))
+    }
+
+    /// Data of its response has come.
+    pub(crate) fn received(&mut self, data: &[u8]) {
+        if let Some(attempt) = &mut self.0 {
+            attempt.received.follow(data);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let instruments = &self.recorder.instruments;
+        let attributes = self.method.ended(self.ending.code(now));
+        let took = now.duration_since(self.started).as_secs_f64();
+        instruments.attempt.record(took, attributes);
+        let sent = self.sent.load(Ordering::Relaxed);
+        instruments.sent.record(sent, attributes);
+        let received = self.received.total();
+        instruments.received.record(received, attributes);
+    }
+}
+
+/// Counts what is sent of one attempt's request.
+#[derive(Debug, Default)]
+pub(crate) struct Sending(pub(super) Option<(Arc<AtomicU64>, MessageBytes)>);
+
+impl Sending {
+    /// Data of the request goes to the transport.
+    pub(crate) fn sent(&mut self, data: &[u8]) {
+        if let Some((total, messages)) = &mut self.0 {
+            messages.follow(data);
+            total.store(messages.total(), Ordering::Relaxed);
+        }
+    }
+}

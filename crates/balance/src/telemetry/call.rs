@@ -1,0 +1,124 @@
+//! A call as it is measured.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Recorder, attempt::MeasuredAttempt, ending::Ending, instruments::Instruments, methods::Method,
+};
+use crate::status::Code;
+
+/// A call under way; it is recorded when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct MeasuredCall(pub(super) Option<Box<Call>>);
+
+#[derive(Debug)]
+pub(super) struct Call {
+    recorder: Arc<Recorder>,
+    method: Arc<Method>,
+    started: Instant,
+    ending: Ending,
+    retries: AtomicU32,
+    transparent_retries: AtomicU32,
+    hedges: AtomicU32,
+    /// In nanoseconds: for how long no attempt was under way although one had been.
+    delayed: AtomicU64,
+}
+
+impl MeasuredCall {
+    /// A call to `path` begins.
+    pub(super) fn begin(recorder: &Arc<Recorder>, path: &str) -> Self {
+        Self(Some(Box::new(Call {
+            method: recorder.methods.of(path),
+            recorder: Arc::clone(recorder),
+            started: Instant::now(),
+            ending: Ending::new(None),
+            retries: AtomicU32::new(0),
+            transparent_retries: AtomicU32::new(0),
+            hedges: AtomicU32::new(0),
+            delayed: AtomicU64::new(0),
+        })))
+    }
+
+    /// When it is over, where it has a deadline. A call that is dropped untold was given up by its caller, or by this.
+    pub(crate) fn until(&mut self, until: Option<Instant>) {
+        if let Some(call) = &mut self.0 {
+            call.ending.until = until;
+        }
+    }
+
+    /// One more attempt begins.
+    pub(crate) fn attempt(&self) -> MeasuredAttempt {
+        let Some(call) = &self.0 else {
+            return MeasuredAttempt::default();
+        };
+        MeasuredAttempt::begin(&call.recorder, &call.method, call.ending.until)
+    }
+
+    /// What its caller is told. Later words change nothing.
+    pub(crate) fn ended(&self, code: Code) {
+        if let Some(call) = &self.0 {
+            call.ending.tell(code);
+        }
+    }
+
+    /// The policy has it tried again, after `wait`.
+    pub(crate) fn retried(&self, wait: Duration) {
+        if let Some(call) = &self.0 {
+            call.retries.fetch_add(1, Ordering::Relaxed);
+            let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            call.delayed.fetch_add(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// It is tried again because no application has seen it.
+    pub(crate) fn retried_transparently(&self) {
+        if let Some(call) = &self.0 {
+            call.transparent_retries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One more attempt is made beside those that are under way.
+    pub(crate) fn hedged(&self) {
+        if let Some(call) = &self.0 {
+            call.hedges.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let Instruments {
+            call,
+            retries,
+            transparent_retries,
+            hedges,
+            retry_delay,
+            ..
+        } = &self.recorder.instruments;
+        let took = now.duration_since(self.started).as_secs_f64();
+        call.record(took, self.method.ended(self.ending.code(now)));
+        for (histogram, count) in [
+            (retries, &mut self.retries),
+            (transparent_retries, &mut self.transparent_retries),
+            (hedges, &mut self.hedges),
+        ] {
+            // A96: none are not reported.
+            if let some @ 1.. = *count.get_mut() {
+                histogram.record(some.into(), self.method.named());
+            }
+        }
+        if let nanos @ 1.. = *self.delayed.get_mut() {
+            let delay = Duration::from_nanos(nanos).as_secs_f64();
+            retry_delay.record(delay, self.method.named());
+        }
+    }
+}
