@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     load::Load,
+    orca::NoWeight,
     policy::LoadReports,
     subchannel::{Subchannel, SubchannelContext},
 };
@@ -123,7 +124,11 @@ impl Endpoint {
     }
 
     /// What its server's load reports make it weigh, while they count.
-    pub(crate) fn load_report_weight(&self, reports: &LoadReports, now: Instant) -> Option<f64> {
+    pub(crate) fn load_report_weight(
+        &self,
+        reports: &LoadReports,
+        now: Instant,
+    ) -> Result<f64, NoWeight> {
         let reported = self.load.reported();
         reported.get(now, reports.blackout, reports.expiration)
     }

@@ -72,6 +72,7 @@ pub use service_config::InvalidServiceConfig;
 pub use status::Code;
 pub use subchannel::ConnectivityState;
 pub use target::{InvalidTarget, Selector, Target};
+pub use telemetry::OptionalLabel;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, InvalidTls};
 pub use transport::{KeepAlive, ResponseBody};

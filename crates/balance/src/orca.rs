@@ -6,4 +6,4 @@ mod weight;
 
 pub(crate) use out_of_band::OutOfBand;
 pub(crate) use report::LoadReport;
-pub(crate) use weight::ReportedWeight;
+pub(crate) use weight::{NoWeight, ReportedWeight};

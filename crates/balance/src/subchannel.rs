@@ -34,6 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     endpoint::Endpoint,
+    telemetry::Telemetry,
     transport::{Availability, ConnectOptions, Connection, Stream, rpc::Head},
 };
 pub(crate) use changes::Changes;
@@ -83,6 +84,7 @@ pub(crate) struct SubchannelContext {
     pub(crate) connect: ConnectOptions,
     pub(crate) runtime: Handle,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) telemetry: Telemetry,
     /// After so many failures in a row the driver is asked whether to eject; 0 is never.
     pub(crate) suspicious_row: AtomicU32,
     /// What the channel's own calls say, whatever their method.
@@ -139,6 +141,11 @@ impl Subchannel {
     /// Those that take calls.
     pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
         self.shared.pool.connections()
+    }
+
+    /// Where its channel's measurements go; `None` where it has no channel.
+    pub(crate) fn telemetry(&self) -> Option<&Telemetry> {
+        Some(&self.context.as_ref()?.telemetry)
     }
 
     /// Whether it was made for tests of a policy.

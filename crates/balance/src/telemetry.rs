@@ -1,4 +1,4 @@
-//! What a channel measures of its calls, by the names of gRFC A66, A91 and A96.
+//! What a channel measures of its calls, by the names of gRFC A66, A78, A91, A94 and A96.
 //!
 //! Without a meter nothing is recorded, and a call pays a branch for each of its ends. With one, a method's instruments and
 //! attributes are resolved at its first call with each status, and looked up after that.
@@ -6,7 +6,9 @@
 mod attempt;
 mod call;
 mod ending;
+mod endpoints;
 mod instruments;
+mod labels;
 mod messages;
 mod methods;
 
@@ -15,11 +17,14 @@ use std::sync::Arc;
 use opentelemetry::{KeyValue, metrics::Meter};
 
 use crate::outlier::Outlier;
+use endpoints::EndpointInstruments;
 use instruments::Instruments;
 use methods::Methods;
 
 pub(crate) use attempt::{MeasuredAttempt, Sending};
 pub(crate) use call::MeasuredCall;
+pub(crate) use labels::Labels;
+pub use labels::OptionalLabel;
 pub(crate) use methods::Named;
 
 /// gRFC A66's name for what a channel goes to.
@@ -32,17 +37,21 @@ pub(crate) struct Telemetry(Option<Arc<Recorder>>);
 #[derive(Debug)]
 struct Recorder {
     instruments: Instruments,
+    endpoints: EndpointInstruments,
     methods: Methods,
     target: KeyValue,
+    labels: Labels,
 }
 
 impl Telemetry {
-    /// Measures what goes to `target`.
-    pub(crate) fn new(meter: &Meter, target: &Arc<str>, named: Named) -> Self {
+    /// Measures what goes to `target`, with those labels beside the ones that it always has.
+    pub(crate) fn new(meter: &Meter, target: &Arc<str>, named: Named, labels: Labels) -> Self {
         Self(Some(Arc::new(Recorder {
             instruments: Instruments::new(meter),
+            endpoints: EndpointInstruments::new(meter),
             methods: Methods::new(target, named),
             target: KeyValue::new(TARGET, Arc::clone(target)),
+            labels,
         })))
     }
 

@@ -194,7 +194,7 @@ impl Call {
                 return Err(Box::new(Sent::Ended(failed)));
             }
         };
-        let measured = progress.measured.attempt();
+        let measured = progress.measured.attempt(&endpoint);
         let counted = measured.sending();
         let throttle = self.throttle.clone();
         let mut attempt = Attempt {

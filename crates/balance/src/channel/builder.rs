@@ -26,7 +26,7 @@ use crate::{
     service_config::{self, InvalidServiceConfig, ServiceConfig},
     subchannel::ConnectivityState,
     target::{InvalidTarget, Target},
-    telemetry::Named,
+    telemetry::{Labels, Named, OptionalLabel},
     transport::{ConnectOptions, KeepAlive, Timers, rpc},
 };
 
@@ -246,7 +246,7 @@ impl Builder {
     }
 
     /// Measures the channel by `meter`: calls and attempts by the names of gRFC A66 (`grpc.client.attempt.duration`), further
-    /// attempts by A96's, ejections by A91's, and endpoints, waiting calls and staleness as `balance.*`;
+    /// attempts by A96's, ejections by A91's, connections by A94's, weights by A78's, and endpoints, waiting calls and staleness as `balance.*`;
     /// `docs/debugging.md` lists them. Without this nothing is measured.
     ///
     /// `grpc.target` tells channels apart: of two to one target on one meter, what is `balance.*` is that of one of them.
@@ -263,6 +263,13 @@ impl Builder {
         methods: impl IntoIterator<Item = S>,
     ) -> Self {
         self.measuring.methods = Named::Only(methods.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Tells these labels as well, each where its gRFC has it. By default none: each multiplies time series.
+    pub fn optional_labels(mut self, labels: impl IntoIterator<Item = OptionalLabel>) -> Self {
+        let labels = labels.into_iter();
+        self.measuring.labels = labels.fold(self.measuring.labels, Labels::with);
         self
     }
 

@@ -71,6 +71,7 @@ impl Driver {
             runtime: Handle::current(),
             changes: Arc::new(Changes::default()),
             suspicious_row: AtomicU32::new(0),
+            telemetry: shared.telemetry.clone(),
             head: shared.head.clone(),
             upkeep: Upkeep::channel(),
             reports_in_trailers: ErrorPenalty::default(),

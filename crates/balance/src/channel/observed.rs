@@ -1,7 +1,11 @@
 //! What a channel tells of itself whenever its metrics are read: endpoints, calls, staleness. No call pays for it.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
+use http::uri::Scheme;
 use opentelemetry::{
     KeyValue,
     metrics::{AsyncInstrument, Meter},
@@ -12,7 +16,7 @@ use super::Shared;
 use crate::{
     subchannel::ConnectivityState,
     target::Target,
-    telemetry::{Named, TARGET, Telemetry},
+    telemetry::{Labels, Named, OptionalLabel, TARGET, Telemetry},
 };
 
 /// Reads one figure of a channel.
@@ -96,6 +100,7 @@ const STATES: [ConnectivityState; 4] = [
 pub(super) struct Measuring {
     pub(super) meter: Option<Meter>,
     pub(super) methods: Named,
+    pub(super) labels: Labels,
     /// Whether endpoints are told apart.
     pub(super) endpoints: bool,
 }
@@ -104,7 +109,7 @@ impl Measuring {
     /// What measures the calls of a channel to `target`.
     pub(super) fn calls(&self, target: &Target) -> Telemetry {
         match &self.meter {
-            Some(meter) => Telemetry::new(meter, &name(target), self.methods.clone()),
+            Some(meter) => Telemetry::new(meter, &name(target), self.methods.clone(), self.labels),
             None => Telemetry::default(),
         }
     }
@@ -112,7 +117,7 @@ impl Measuring {
     /// Has the meter read the channel for as long as that lives.
     pub(super) fn observe(&self, channel: &Arc<Shared>) {
         if let Some(meter) = &self.meter {
-            observe(meter, channel, self.endpoints);
+            observe(meter, channel, self.labels, self.endpoints);
         }
     }
 }
@@ -122,7 +127,7 @@ fn name(target: &Target) -> Arc<str> {
 }
 
 /// A meter does not let go of what it reads: what stays of a channel that is gone is a few words for each instrument.
-fn observe(meter: &Meter, channel: &Arc<Shared>, each: bool) {
+fn observe(meter: &Meter, channel: &Arc<Shared>, labels: Labels, each: bool) {
     let observed = Observed {
         channel: Arc::downgrade(channel),
         target: KeyValue::new(TARGET, name(&channel.target)),
@@ -137,7 +142,11 @@ fn observe(meter: &Meter, channel: &Arc<Shared>, each: bool) {
         let counter = counter.with_description(description);
         counter.with_callback(observed.figure(figure)).build();
     }
-    observe_endpoints(meter, &observed, each);
+    observe_endpoints(meter, &observed);
+    observe_connections(meter, &observed, labels);
+    if each {
+        observe_picks(meter, &observed);
+    }
     let stale = observed.callback(|channel, target, to: &dyn AsyncInstrument<f64>| {
         let seconds = match &channel.published.load().freshness {
             // It has never been current.
@@ -155,7 +164,7 @@ fn observe(meter: &Meter, channel: &Arc<Shared>, each: bool) {
         .build();
 }
 
-fn observe_endpoints(meter: &Meter, observed: &Observed, each: bool) {
+fn observe_endpoints(meter: &Meter, observed: &Observed) {
     let by_state = observed.callback(|channel, target, to: &dyn AsyncInstrument<u64>| {
         let mut counts = [0; STATES.len()];
         for endpoint in &*channel.published.load().endpoints {
@@ -175,11 +184,23 @@ fn observe_endpoints(meter: &Meter, observed: &Observed, each: bool) {
         .with_description("Endpoints by their connectivity state")
         .with_callback(by_state)
         .build();
-    let connections = observed.callback(|channel, target, to: &dyn AsyncInstrument<i64>| {
-        let endpoints = &channel.published.load().endpoints;
-        let open = endpoints.iter().map(|e| e.subchannel().connections().len());
-        let open = i64::try_from(open.sum::<usize>()).unwrap_or(i64::MAX);
-        to.observe(open, std::slice::from_ref(target));
+}
+
+fn observe_connections(meter: &Meter, observed: &Observed, labels: Labels) {
+    let connections = observed.callback(move |channel, target, to: &dyn AsyncInstrument<i64>| {
+        let by_zone = labels.has(OptionalLabel::Locality);
+        let mut open = HashMap::from([(None, 0)]);
+        for endpoint in &*channel.published.load().endpoints {
+            let zone = endpoint.zone().filter(|_| by_zone);
+            *open.entry(zone).or_default() += endpoint.subchannel().connections().len();
+        }
+        let encrypted = channel.connect.scheme == Scheme::HTTPS;
+        for (zone, count) in open {
+            let mut attributes = vec![target.clone()];
+            attributes.extend(labels.locality(|| zone));
+            attributes.extend(labels.security_level(encrypted));
+            to.observe(i64::try_from(count).unwrap_or(i64::MAX), &attributes);
+        }
     });
     // gRFC A94's name.
     meter
@@ -188,20 +209,21 @@ fn observe_endpoints(meter: &Meter, observed: &Observed, each: bool) {
         .with_description("Connections that take calls")
         .with_callback(connections)
         .build();
-    if each {
-        let picks = observed.callback(|channel, target, to: &dyn AsyncInstrument<u64>| {
-            for endpoint in &*channel.published.load().endpoints {
-                let id = KeyValue::new("endpoint", endpoint.instance().id.to_string());
-                to.observe(endpoint.picks(), &[target.clone(), id]);
-            }
-        });
-        meter
-            .u64_observable_counter("balance.endpoint.picks")
-            .with_unit("{pick}")
-            .with_description("Attempts that each endpoint was given")
-            .with_callback(picks)
-            .build();
-    }
+}
+
+fn observe_picks(meter: &Meter, observed: &Observed) {
+    let picks = observed.callback(|channel, target, to: &dyn AsyncInstrument<u64>| {
+        for endpoint in &*channel.published.load().endpoints {
+            let id = KeyValue::new("endpoint", endpoint.instance().id.to_string());
+            to.observe(endpoint.picks(), &[target.clone(), id]);
+        }
+    });
+    meter
+        .u64_observable_counter("balance.endpoint.picks")
+        .with_unit("{pick}")
+        .with_description("Attempts that each endpoint was given")
+        .with_callback(picks)
+        .build();
 }
 
 /// A channel as its instruments hold it.

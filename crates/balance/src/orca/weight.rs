@@ -38,6 +38,15 @@ pub(crate) struct ReportedWeight {
     reporting_since: AtomicU64,
 }
 
+/// Why an endpoint's reports make no weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoWeight {
+    /// None has come, or they have come for less than the blackout.
+    NotYet,
+    /// The last one has expired.
+    Stale,
+}
+
 /// A moment that has not come.
 const NEVER: u64 = u64::MAX;
 
@@ -84,22 +93,22 @@ impl ReportedWeight {
         now: Instant,
         blackout: Duration,
         expiration: Duration,
-    ) -> Option<f64> {
+    ) -> Result<f64, NoWeight> {
         let updated = self.updated.load(Ordering::Acquire);
         if updated == NEVER {
-            return None;
+            return Err(NoWeight::NotYet);
         }
         let now = self.moment(now);
         let since = |moment: u64| Duration::from_nanos(now.saturating_sub(moment));
         if since(updated) >= expiration {
             self.reporting_since.store(NEVER, Ordering::Relaxed);
-            return None;
+            return Err(NoWeight::Stale);
         }
         let reporting_since = self.reporting_since.load(Ordering::Relaxed);
         if !blackout.is_zero() && (reporting_since == NEVER || since(reporting_since) < blackout) {
-            return None;
+            return Err(NoWeight::NotYet);
         }
-        Some(f64::from_bits(self.weight.load(Ordering::Relaxed)))
+        Ok(f64::from_bits(self.weight.load(Ordering::Relaxed)))
     }
 
     /// 580 years fit.
@@ -113,7 +122,7 @@ impl ReportedWeight {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Duration, Instant, LoadReport, ReportedWeight, weight};
+    use super::{Duration, Instant, LoadReport, NoWeight, ReportedWeight, weight};
 
     const BLACKOUT: Duration = Duration::from_secs(10);
     const EXPIRATION: Duration = Duration::from_mins(3);
@@ -174,18 +183,18 @@ mod tests {
         let cell = ReportedWeight::new(began);
         let get = |seconds| cell.get(began + after(seconds), BLACKOUT, EXPIRATION);
         let update = |seconds, qps| cell.update(&report(qps, 1.0), 1.0, began + after(seconds));
-        assert_eq!(get(0), None, "nothing is reported");
+        assert_eq!(get(0), Err(NoWeight::NotYet), "nothing is reported");
         update(5, 10.0);
-        assert_eq!(get(14), None, "9 s of reports");
+        assert_eq!(get(14), Err(NoWeight::NotYet), "9 s of reports");
         update(14, 20.0);
-        assert_eq!(get(15), Some(20.0), "10 s of reports");
+        assert_eq!(get(15), Ok(20.0), "10 s of reports");
         update(16, 0.0);
-        assert_eq!(get(16), Some(20.0), "an empty report is none");
-        assert_eq!(get(193), Some(20.0), "179 s old");
-        assert_eq!(get(194), None, "180 s old");
+        assert_eq!(get(16), Ok(20.0), "an empty report is none");
+        assert_eq!(get(193), Ok(20.0), "179 s old");
+        assert_eq!(get(194), Err(NoWeight::Stale), "180 s old");
         update(200, 30.0);
-        assert_eq!(get(209), None, "the blackout begins anew");
-        assert_eq!(get(210), Some(30.0));
+        assert_eq!(get(209), Err(NoWeight::NotYet), "the blackout begins anew");
+        assert_eq!(get(210), Ok(30.0));
     }
 
     #[test]
@@ -194,12 +203,12 @@ mod tests {
         let cell = ReportedWeight::new(began);
         let get = |seconds| cell.get(began + after(seconds), BLACKOUT, EXPIRATION);
         cell.update(&report(10.0, 1.0), 1.0, began);
-        assert_eq!(get(10), Some(10.0));
+        assert_eq!(get(10), Ok(10.0));
         cell.reconnected();
-        assert_eq!(get(10), None);
+        assert_eq!(get(10), Err(NoWeight::NotYet));
         cell.update(&report(20.0, 1.0), 1.0, began + after(12));
-        assert_eq!(get(21), None);
-        assert_eq!(get(22), Some(20.0));
+        assert_eq!(get(21), Err(NoWeight::NotYet));
+        assert_eq!(get(22), Ok(20.0));
     }
 
     #[test]
@@ -208,7 +217,7 @@ mod tests {
         let cell = ReportedWeight::new(began);
         cell.update(&report(10.0, 1.0), 1.0, began);
         cell.reconnected();
-        assert_eq!(cell.get(began, Duration::ZERO, EXPIRATION), Some(10.0));
+        assert_eq!(cell.get(began, Duration::ZERO, EXPIRATION), Ok(10.0));
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::time::Instant;
 
 use super::{CallInfo, Endpoint, Endpoints, LoadReports, Pick, Picker, Plan, Policy};
-use crate::service_config::duration::duration;
+use crate::{orca::NoWeight, service_config::duration::duration};
 use blend::blend;
 use stride::Strides;
 
@@ -93,12 +93,28 @@ impl WeightedRoundRobin {
     fn weights(&self, ready: &[Arc<Endpoint>]) -> Vec<f64> {
         let now = Instant::now();
         let registered: Vec<f64> = ready.iter().map(|e| e.weight().into()).collect();
-        let reported: Vec<Option<f64>> = ready
+        let reported: Vec<Result<f64, NoWeight>> = ready
             .iter()
             .map(|endpoint| endpoint.load_report_weight(&self.reports, now))
             .collect();
+        measure(ready, &reported);
+        let reported: Vec<Option<f64>> = reported.into_iter().map(Result::ok).collect();
         blend(registered, &reported)
     }
+}
+
+/// Tells the endpoints' channel what was found of their weights.
+fn measure(ready: &[Arc<Endpoint>], reported: &[Result<f64, NoWeight>]) {
+    let first = ready.first();
+    let Some(telemetry) = first.and_then(|first| first.subchannel().telemetry()) else {
+        return;
+    };
+    let by_reports = blend::suffice(reported.iter().flatten().count());
+    telemetry.weighed(reported, by_reports, || {
+        let zone = ready.first()?.zone()?;
+        let is_there = |endpoint: &Arc<Endpoint>| endpoint.zone().as_ref() == Some(&zone);
+        ready.iter().all(is_there).then_some(zone)
+    });
 }
 
 impl Policy for WeightedRoundRobin {

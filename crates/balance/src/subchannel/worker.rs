@@ -102,7 +102,11 @@ impl Worker {
             let now = kept.member.availability();
             self.unpublished |= now != kept.seen;
             kept.seen = now;
-            now != Availability::Closed
+            let goes_on = now != Availability::Closed;
+            if !goes_on {
+                kept.tell_end(&self.instance, &self.context);
+            }
+            goes_on
         });
     }
 
@@ -177,13 +181,19 @@ impl Worker {
     fn tried(&mut self, ended: Ended) {
         match ended {
             Ended::Connected(connection) => self.join(connection),
-            Ended::Failed(why) => self.failure = Some(why),
+            Ended::Failed(why) => {
+                let zone = self.instance.zone.as_ref();
+                self.context.telemetry.not_connected(zone);
+                self.failure = Some(why);
+            }
             Ended::Waited if self.members.is_empty() => self.attempts.begin(),
             Ended::Waited => {}
         }
     }
 
     fn join(&mut self, connection: Connection) {
+        let zone = self.instance.zone.as_ref();
+        self.context.telemetry.connected(zone);
         self.failure = None;
         if self.members.len() == 1 {
             self.next_look = Instant::now() + IDLE_FOR;
@@ -202,6 +212,22 @@ impl Worker {
             if member.take_idle() {
                 member.connection.retire();
             }
+        }
+    }
+}
+
+impl Kept {
+    fn tell_end(&self, instance: &Instance, context: &SubchannelContext) {
+        let why = self.member.connection.why_ended();
+        context.telemetry.disconnected(instance.zone.as_ref(), why);
+    }
+}
+
+/// The endpoint is let go, and its connections with it.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        for kept in &self.members {
+            kept.tell_end(&self.instance, &self.context);
         }
     }
 }

@@ -1,16 +1,20 @@
 //! An attempt of a call as it is measured.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
 use super::{
     Recorder, call::MeasuredCall, ending::Ending, messages::MessageBytes, methods::Method,
 };
-use crate::status::Code;
+use crate::{endpoint::Endpoint, status::Code};
 
 /// An attempt under way; it is recorded when this is dropped.
 #[derive(Debug, Default)]
@@ -22,6 +26,8 @@ pub(super) struct Attempt {
     method: Arc<Method>,
     started: Instant,
     ending: Ending,
+    /// Where it is, if that is to be told.
+    locality: Option<KeyValue>,
     /// The call that is committed to it.
     call: MeasuredCall,
     sent: Arc<AtomicU64>,
@@ -29,11 +35,12 @@ pub(super) struct Attempt {
 }
 
 impl MeasuredAttempt {
-    /// An attempt begins, of a call that is over at `until`.
+    /// An attempt begins at `endpoint`, of a call that is over at `until`.
     pub(super) fn begin(
         recorder: &Arc<Recorder>,
         method: &Arc<Method>,
         until: Option<Instant>,
+        endpoint: &Endpoint,
     ) -> Self {
         recorder.instruments.started.add(1, method.named());
         Self(Some(Box::new(Attempt {
@@ -41,6 +48,7 @@ impl MeasuredAttempt {
             method: Arc::clone(method),
             started: Instant::now(),
             ending: Ending::new(until),
+            locality: recorder.labels.locality(|| endpoint.zone()),
             call: MeasuredCall::default(),
             sent: Arc::default(),
             received: MessageBytes::default(),
@@ -85,7 +93,11 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let now = Instant::now();
         let instruments = &self.recorder.instruments;
-        let attributes = self.method.ended(self.ending.code(now));
+        let mut attributes = Cow::Borrowed(self.method.ended(self.ending.code(now)));
+        if let Some(locality) = self.locality.take() {
+            attributes.to_mut().push(locality);
+        }
+        let attributes = &*attributes;
         let took = now.duration_since(self.started).as_secs_f64();
         instruments.attempt.record(took, attributes);
         let sent = self.sent.load(Ordering::Relaxed);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Recorder, attempt::MeasuredAttempt, ending::Ending, instruments::Instruments, methods::Method,
 };
-use crate::status::Code;
+use crate::{endpoint::Endpoint, status::Code};
 
 /// A call under way; it is recorded when this is dropped.
 #[derive(Debug, Default)]
@@ -54,12 +54,13 @@ impl MeasuredCall {
         }
     }
 
-    /// One more attempt begins.
-    pub(crate) fn attempt(&self) -> MeasuredAttempt {
+    /// One more attempt begins, at that endpoint.
+    pub(crate) fn attempt(&self, endpoint: &Endpoint) -> MeasuredAttempt {
         let Some(call) = &self.0 else {
             return MeasuredAttempt::default();
         };
-        MeasuredAttempt::begin(&call.recorder, &call.method, call.ending.until)
+        let (method, until) = (&call.method, call.ending.until);
+        MeasuredAttempt::begin(&call.recorder, method, until, endpoint)
     }
 
     /// What its caller is told. Later words change nothing.

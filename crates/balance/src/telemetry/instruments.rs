@@ -1,4 +1,4 @@
-//! The instruments, as gRFC A66, A91 and A96 have them.
+//! The instruments of calls and ejections, as gRFC A66, A91 and A96 have them.
 
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 

@@ -1,15 +1,17 @@
 //! What an exporter sees of calls.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::TextEncoder;
 use tokio::time::{Instant, advance};
 
-use super::{Named, Telemetry};
+use super::{Labels, Named, Telemetry};
 use crate::{
+    endpoint::Endpoint,
     outlier::{Outlier, Spared, Why},
+    policy::tests::instance,
     status::Code,
 };
 
@@ -29,7 +31,12 @@ impl Page {
         let meter = provider.meter("balance");
         Self {
             shown: page,
-            telemetry: Telemetry::new(&meter, &"greeter".into(), Named::FirstCalled),
+            telemetry: Telemetry::new(
+                &meter,
+                &"greeter".into(),
+                Named::FirstCalled,
+                Labels::default(),
+            ),
             _provider: provider,
         }
     }
@@ -51,6 +58,10 @@ impl Page {
 
 const SAY_HELLO: &str = "grpc_method=\"helloworld.Greeter/SayHello\"";
 
+fn endpoint() -> Endpoint {
+    Endpoint::new(Arc::new(instance(1)))
+}
+
 fn status(code: Code) -> String {
     format!("grpc_status=\"{}\"", code.name())
 }
@@ -59,7 +70,7 @@ fn status(code: Code) -> String {
 async fn a_call_is_measured_by_method_target_and_status() {
     let page = Page::new();
     let call = page.telemetry.call("/helloworld.Greeter/SayHello");
-    let mut attempt = call.attempt();
+    let mut attempt = call.attempt(&endpoint());
     let started = "grpc_client_attempt_started_total";
     let target = "grpc_target=\"greeter\"";
     assert_eq!(page.figure(started, &[SAY_HELLO, target]), Some(1.0));
@@ -95,7 +106,7 @@ async fn who_is_dropped_untold_was_given_up_or_was_too_late() {
     let measured = || {
         let mut call = page.telemetry.call("/helloworld.Greeter/SayHello");
         call.until(Some(until));
-        (call.attempt(), call)
+        (call.attempt(&endpoint()), call)
     };
     drop(measured());
     let late = measured();
@@ -128,7 +139,7 @@ async fn a_call_ends_as_the_attempt_does_that_answers_it() {
     let page = Page::new();
     let calls = ["before", "after"].map(|told| {
         let call = page.telemetry.call("/helloworld.Greeter/SayHello");
-        let mut attempt = call.attempt();
+        let mut attempt = call.attempt(&endpoint());
         if told == "before" {
             attempt.ended(Code::NotFound);
         }
@@ -186,6 +197,6 @@ fn outliers_are_counted_by_what_found_them_and_what_spared_them() {
 #[test]
 fn without_a_meter_nothing_is_held() {
     let call = Telemetry::default().call("/helloworld.Greeter/SayHello");
-    assert!(call.0.is_none() && call.attempt().0.is_none());
-    assert!(call.attempt().sending().0.is_none());
+    assert!(call.0.is_none() && call.attempt(&endpoint()).0.is_none());
+    assert!(call.attempt(&endpoint()).sending().0.is_none());
 }

@@ -1,6 +1,7 @@
 //! One HTTP/2 connection: its streams, how many there may be, whether its peer is alive, and its end.
 
 mod driving;
+mod ended;
 mod liveness;
 mod pinger;
 mod slots;
@@ -62,6 +63,11 @@ impl Connection {
         self.availability() != Availability::Closed
     }
 
+    /// Why it ended, in gRFC A94's words; `None` while it has not, and where it was let go.
+    pub(crate) fn why_ended(&self) -> Option<&'static str> {
+        self.vitals.why_ended()
+    }
+
     /// Waits until no new streams can be had. Cancellation safe.
     pub(crate) async fn closed(&self) {
         self.vitals.until(|now| now == Availability::Closed).await;
@@ -107,7 +113,10 @@ impl Connection {
         let mut send = self.send.lock().unwrap_or_else(PoisonError::into_inner);
         match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_closing)) => return Err(None),
+            Poll::Ready(Err(closing)) => {
+                self.vitals.ended(ended::in_words(&closing));
+                return Err(None);
+            }
             // The server has just lowered its limit, and one before us waits: another handle does not.
             Poll::Pending => *send = send.clone(),
         }

@@ -22,7 +22,7 @@ fn report(calls_per_second: f64) -> Vec<u8> {
 }
 
 /// A greeter that reports its load: with each answer, or apart from them where it is asked to.
-async fn reporting(calls_per_second: f64, out_of_band: bool) -> Peer {
+pub(crate) async fn reporting(calls_per_second: f64, out_of_band: bool) -> Peer {
     Peer::start(move |_, socket, address| async move {
         let report = report(calls_per_second);
         let mut reports = Vec::new();
@@ -50,15 +50,18 @@ async fn reporting(calls_per_second: f64, out_of_band: bool) -> Peer {
     .await
 }
 
+/// Calls by weights, with those settings.
+pub(crate) fn calling(settings: &str) -> String {
+    format!(r#"{{"loadBalancingConfig": [{{"weighted_round_robin": {settings}}}]}}"#)
+}
+
 fn channel(peers: [&Peer; 2], out_of_band: bool) -> Channel {
     let [one, other] = peers.map(|peer| peer.address.as_str());
     let settings = format!(
         r#"{{"enableOobLoadReport": {out_of_band}, "blackoutPeriod": "0s", "weightUpdatePeriod": "0.1s"}}"#
     );
     Channel::builder(format!("static:///{one},{other}"))
-        .service_config(format!(
-            r#"{{"loadBalancingConfig": [{{"weighted_round_robin": {settings}}}]}}"#
-        ))
+        .service_config(calling(&settings))
         .build()
         .expect("a channel")
 }

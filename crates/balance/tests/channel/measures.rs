@@ -1,5 +1,7 @@
 //! What a meter is told of a channel's calls and of the channel.
 
+mod endpoints;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use balance::{Channel, HashKey};

@@ -1,10 +1,15 @@
 //! What endpoints weigh when some of their servers report loads and others do not.
 
+/// Whether so many reports say something: fewer than two have nothing to be compared with (gRFC A58).
+pub(super) fn suffice(reports: usize) -> bool {
+    reports >= 2
+}
+
 /// The weights to go by: what is reported, and else what the registry says.
 ///
 /// The two have different units. Who reports nothing is weighed as those who report would weigh on the mean, in proportion
-/// to what the registry says; where it says the same of all, that is the mean itself, as gRFC A58 has it. With fewer than
-/// two reports nothing is compared with them (A58).
+/// to what the registry says; where it says the same of all, that is the mean itself, as gRFC A58 has it. Reports that do not
+/// [suffice](suffice) do not count.
 pub(super) fn blend(registered: Vec<f64>, reported: &[Option<f64>]) -> Vec<f64> {
     let known = || {
         registered
@@ -12,7 +17,7 @@ pub(super) fn blend(registered: Vec<f64>, reported: &[Option<f64>]) -> Vec<f64> 
             .zip(reported)
             .filter_map(|(weight, report)| Some((weight, (*report)?)))
     };
-    if known().count() < 2 {
+    if !suffice(known().count()) {
         return registered;
     }
     let (weights, reports) = known().fold((0.0, 0.0), |(a, b), (weight, report)| {

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Availability, Connection,
+    Availability, Connection, ended,
     pinger::Pinger,
     slots::StreamSlots,
     vitals::{CloseOnDrop, Vitals},
@@ -164,7 +164,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Poll::Ready(end) = Pin::new(&mut this.http2).poll(cx) {
-            return Poll::Ready(end.inspect_err(|error| this.heed(error)));
+            match &end {
+                Ok(()) => this.vitals.ended(ended::SOCKET_ERROR),
+                Err(error) => this.heed(error),
+            }
+            return Poll::Ready(end);
         }
         this.slots
             .set_limit(this.http2.max_concurrent_send_streams());
@@ -173,6 +177,7 @@ where
         if this.pinger.poll(cx, || slots.in_use() > 0).is_pending() {
             return Poll::Pending;
         }
+        this.vitals.ended(ended::TIMED_OUT);
         let timeout = this.pace.timeout();
         this.line
             .cut(format!("no PING was answered for {timeout:?}"));
@@ -213,6 +218,7 @@ impl<T> Driver<T> {
     }
 
     fn heed(&self, error: &h2::Error) {
+        self.vitals.ended(ended::in_words(error));
         if is_too_many_pings(error) {
             self.pace.slow_down();
         }

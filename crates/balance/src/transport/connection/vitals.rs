@@ -2,7 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
     task::Context,
 };
 
@@ -35,11 +38,22 @@ pub(super) struct Vitals {
     suspected: AtomicBool,
     abandoned: AtomicBool,
     task: AtomicWaker,
+    /// Why the connection ended, by whoever was first to know.
+    ended: OnceLock<&'static str>,
 }
 
 impl Vitals {
     pub(super) fn availability(&self) -> Availability {
         Availability::ALL[usize::from(self.availability.load(Ordering::Acquire))]
+    }
+
+    pub(super) fn why_ended(&self) -> Option<&'static str> {
+        self.ended.get().copied()
+    }
+
+    /// The connection ends, and that is why. To be said before it is [`Closed`](Availability::Closed).
+    pub(super) fn ended(&self, why: &'static str) {
+        let _first_counts = self.ended.set(why);
     }
 
     /// Takes up `next`, unless the connection is closed, which is for good.
