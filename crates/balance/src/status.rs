@@ -5,6 +5,7 @@
 //! control plane never leak as codes that an application gives a meaning of its own (gRFC A54).
 
 mod details;
+mod told;
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 
 pub(crate) use details::ErrorInfo;
 use details::STATUS_DETAILS;
+pub(crate) use told::BINARY;
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -223,8 +225,7 @@ impl Status {
             GRPC_STATUS,
             HeaderValue::from(u16::from(self.code.number())),
         );
-        let encoded = utf8_percent_encode(&self.message, MESSAGE).to_string();
-        if let Ok(message) = HeaderValue::try_from(encoded) {
+        if let Some(message) = encoded(&self.message) {
             trailers.insert(GRPC_MESSAGE, message);
         }
         if let Some(details) = &self.details {
@@ -242,6 +243,12 @@ impl Status {
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         response
     }
+}
+
+/// A message as `grpc-message` has it.
+fn encoded(message: &str) -> Option<HeaderValue> {
+    let encoded = utf8_percent_encode(message, MESSAGE).to_string();
+    HeaderValue::try_from(encoded).ok()
 }
 
 #[cfg(test)]

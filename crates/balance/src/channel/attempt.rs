@@ -5,7 +5,7 @@ use std::mem;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::{RecvStream, client};
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 use registry::Cause;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::{
     policy::CallInfo,
     retry::Failure,
     status::{Code, GRPC_STATUS, Status},
-    transport::{Held, NotOpened, RequestBody, metadata},
+    transport::{Held, NotOpened, RequestBody, metadata, rpc},
 };
 
 /// What came of an attempt.
@@ -255,11 +255,11 @@ pub(super) fn settle(
     held: &mut Held,
     unsent: impl FnOnce() -> Option<Status>,
 ) -> Result<Responded, Box<Unsettled>> {
-    let response = match response {
+    let mut response = match response {
         Ok(response) => response,
         Err(error) => return Err(Box::new(unanswered(held, &error, unsent()))),
     };
-    let (verdict, trailers_only) = judge(&response, held);
+    let (verdict, trailers_only) = judge(&mut response, held);
     let responded = Responded {
         response,
         trailers_only,
@@ -298,36 +298,36 @@ impl Unsettled {
     }
 }
 
-/// What the head of a response says of its status, when it is there already, whether it is gRPC's, and its size.
-fn look(headers: &HeaderMap) -> (Option<&HeaderValue>, bool, usize) {
-    let (mut status, mut is_grpc, mut size) = (None, false, 0);
+/// Whether the head of a response has a status already, whether it is gRPC's, and its size.
+fn look(headers: &HeaderMap) -> (bool, bool, usize) {
+    let (mut has_status, mut is_grpc, mut size) = (false, false, 0);
     // One look at each header costs less than to ask the map for two.
     for (name, value) in headers {
         size += metadata::field(name, value);
         if *name == CONTENT_TYPE {
-            is_grpc = value.as_bytes().starts_with(b"application/grpc");
+            is_grpc = rpc::is_grpc(value);
         } else if *name == GRPC_STATUS {
-            status = Some(value);
+            has_status = true;
         }
     }
-    (status, is_grpc, size)
+    (has_status, is_grpc, size)
 }
 
 /// What a response's head says, and whether it is all that there is.
-fn judge(response: &http::Response<RecvStream>, held: &mut Held) -> (Verdict, bool) {
-    let (status, is_grpc, size) = look(response.headers());
+fn judge(response: &mut http::Response<RecvStream>, held: &mut Held) -> (Verdict, bool) {
+    let (has_status, is_grpc, size) = look(response.headers());
     if let Some(refused) = held.refuse_headers(size) {
         return (Verdict::Rubbish(refused), false);
     }
-    let Some(value) = status else {
+    if !has_status {
         if response.status() == StatusCode::OK && is_grpc {
             return (Verdict::Answer, false);
         }
         held.ended(Ended::NotGrpc(response.status()));
         let status = Status::from_http(held.peer(), response.status());
         return (Verdict::Rubbish(status), false);
-    };
-    let verdict = match Status::told_by(held.peer(), value) {
+    }
+    let verdict = match Status::told(held.peer(), response.headers_mut()) {
         Err(status) => {
             held.ended(Ended::Broken(status.code));
             Verdict::Rubbish(status)

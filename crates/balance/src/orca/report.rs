@@ -2,23 +2,14 @@
 
 use std::collections::HashMap;
 
-use base64::{
-    DecodeError, Engine, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use base64::{DecodeError, Engine};
 use http::HeaderMap;
 use prost::Message;
 
+use crate::status::BINARY;
+
 /// The trailer that has it (gRFC A51).
 const TRAILER: &str = "endpoint-load-metrics-bin";
-
-/// gRPC sends binary values without padding and takes them with it (grpc/grpc `doc/PROTOCOL-HTTP2.md`).
-const BINARY: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// `xds.data.orca.v3.OrcaLoadReport`. Whatever a server writes is in here: negative and endless numbers, too.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -90,17 +90,19 @@ impl Receiving {
 
     fn poll_trailers(&mut self, held: &mut Held, cx: &mut Context<'_>) -> Poll<Next> {
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => {
+            Ok(Some(mut trailers)) => {
                 if let Some(refused) = held.refuse_trailers(&trailers) {
                     return Poll::Ready(Next::End(Some(refused.to_trailers())));
                 }
                 let peer = held.peer();
-                // There are one or two: to look at them costs less than to ask the map.
-                let mut each = trailers.iter();
-                let told = each.find(|(name, _)| **name == GRPC_STATUS);
-                let told = told.map(|(_, value)| value);
-                let told = told.ok_or_else(|| Status::untold(peer));
-                match told.and_then(|value| Status::told_by(peer, value)) {
+                // Nearly always it is the only one: to look costs less than to ask the map.
+                let told = match (trailers.len(), trailers.iter().next()) {
+                    (1, Some((name, value))) if *name == GRPC_STATUS => {
+                        Status::told_by(peer, value)
+                    }
+                    _ => Status::told(peer, &mut trailers),
+                };
+                match told {
                     Ok(code) => {
                         let overdue = held.answered(code, &trailers);
                         let overdue = overdue.map(|overdue| overdue.to_trailers());

@@ -144,14 +144,20 @@ impl<M: Message + Default> Messages<M> {
     }
 }
 
+/// Whether that content type is gRPC's: with a suffix or a parameter, and nothing else after it (grpc/grpc
+/// `doc/PROTOCOL-HTTP2.md`).
+pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
+    let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 /// Whether the response is one of gRPC; and the status, when it is there at once.
 fn begins(response: &Response<()>, peer: &str) -> Result<Option<Status>, Status> {
     let headers = response.headers();
     if let Some(status) = in_headers(headers) {
         return Ok(Some(status));
     }
-    let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let is_grpc = content.is_some_and(|value| value.starts_with(b"application/grpc"));
+    let is_grpc = headers.get(CONTENT_TYPE).is_some_and(is_grpc);
     if response.status() != StatusCode::OK || !is_grpc {
         return Err(Status::from_http(peer, response.status()));
     }

@@ -4,6 +4,7 @@ mod connections;
 mod ends;
 mod metadata;
 mod silence;
+mod statuses;
 mod streams;
 
 use std::{
