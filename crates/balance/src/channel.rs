@@ -61,7 +61,7 @@ use crate::{
     endpoint::Endpoint,
     policy::Picker,
     retry::Throttle,
-    service_config::ServiceConfig,
+    service_config::{MethodConfig, ServiceConfig},
     subchannel::ConnectivityState,
     target::Target,
     telemetry::Telemetry,
@@ -88,7 +88,6 @@ struct Shared {
     target: Target,
     /// What every call says.
     head: rpc::Head,
-    in_force: ArcSwap<InForce>,
     /// Where that was read, and why another is not in force.
     provenance: Arc<ArcSwap<Provenance>>,
     /// Whether it is known which service config is the first.
@@ -167,10 +166,19 @@ impl InForce {
             config,
         }
     }
+
+    /// What the service config says of a method, and the tokens that its attempts cost.
+    fn rules(&self, path: &str) -> (Option<Arc<MethodConfig>>, Option<Arc<Throttle>>) {
+        let method = self.config.method(path);
+        let repeats = method.is_some_and(|method| method.repeats());
+        let throttle = self.throttle.as_ref().filter(|_| repeats);
+        (method.cloned(), throttle.cloned())
+    }
 }
 
-/// What the driver has made of the endpoints.
+/// What the driver has made of the endpoints and of the service config.
 struct Published {
+    in_force: Arc<InForce>,
     picker: Arc<dyn Picker>,
     endpoints: Arc<[Arc<Endpoint>]>,
     /// What is special about some endpoints, by serial.

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "{} callers, {threads}, counted by valgrind; {FULL}\n",
             args.callers
         );
-        ("instructions a call", 1)
+        ("instructions a call", 3)
     } else {
         println!(
             "{} callers, {threads}, the median of {} measurements of {} calls; {FULL}\n",

@@ -65,7 +65,7 @@ impl Count {
     /// The count for one call: the difference between two runs of different length, so that starting up counts for
     /// nothing. The job's own count is not looked at.
     pub(crate) fn per_call(self, job: &Job) -> Result<f64> {
-        let (few, many) = (2_000_u32, 6_000_u32);
+        let (few, many) = (4_000_u32, 16_000_u32);
         let over = |count| {
             let job = Job {
                 count,

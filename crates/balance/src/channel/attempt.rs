@@ -155,7 +155,7 @@ impl Shared {
         wait_for_ready: bool,
         progress: &Progress,
     ) -> Result<Picked, Status> {
-        if let Some(picked) = self.pick_now(&call) {
+        if let Some(picked) = self.published.load().pick_now(&call) {
             return Ok(picked);
         }
         progress.is_queued(true);
@@ -187,7 +187,9 @@ impl Call {
         }
         let (response, send) = match stream.open(request) {
             Ok(opened) => opened,
-            Err(NotOpened::ConnectionClosed) => return Err(Box::new(Sent::NeverLeft)),
+            Err(NotOpened::ConnectionClosed | NotOpened::HeldBack) => {
+                return Err(Box::new(Sent::NeverLeft));
+            }
             Err(NotOpened::BadRequest(error)) => {
                 let status = Status::from_h2(stream.connection().peer(), &error);
                 let failed = Outcome::Failed(status.into(), None);

@@ -16,11 +16,7 @@ use registry::Cause;
 use tokio::time::Instant;
 
 use super::{
-    Inner, Shared,
-    admission::Admitted,
-    attempt::First,
-    exchange::Exchange,
-    head::{Asked, Head},
+    InForce, Inner, Shared, admission::Admitted, attempt::First, exchange::Exchange, head::Head,
 };
 use crate::{
     options::{CallOptions, ServedBy},
@@ -54,14 +50,6 @@ pub(super) struct Pending<B> {
     pub(super) body: RequestBody<B>,
 }
 
-/// A call that was let in.
-pub(super) struct Begun<B> {
-    pub(super) pending: Pending<B>,
-    /// For the first attempt: what the caller has said, with what gRPC asks for.
-    pub(super) request: http::Request<()>,
-    pub(super) admitted: Admitted,
-}
-
 /// What a call has done.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -81,33 +69,29 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Cause>,
 {
-    /// Lets a call in and looks up what holds for it; nothing of it leaves yet. What is given instead is the response when
-    /// there is no more to the call.
+    /// Lets a call in and looks up what holds for it; nothing of it leaves yet. The request becomes the first attempt's. What
+    /// is given instead is the response when there is no more to the call.
     #[inline]
     pub(super) fn begin(
         channel: &Arc<Inner>,
-        request: http::Request<B>,
+        in_force: &InForce,
+        request: &mut http::Request<()>,
+        body: B,
         began: Instant,
-    ) -> Result<Begun<B>, Box<http::Response<ResponseBody>>> {
+    ) -> Result<(Self, Admitted), Box<http::Response<ResponseBody>>> {
         let shared = &channel.shared;
-        let (mut parts, body) = request.into_parts();
-        let options = CallOptions::of(&parts.extensions);
-        // Nobody reads the others any more.
-        parts.extensions = Extensions::new();
+        // Nobody else reads them.
+        let options = CallOptions::of(&mem::take(request.extensions_mut()));
         let mut progress = Progress {
-            measured: shared.telemetry.call(parts.uri.path()),
+            measured: shared.telemetry.call(request.uri().path()),
             ..Progress::default()
         };
         let admitted = shared.admission.enter(options.priority);
         let admitted = admitted.map_err(|refused| Box::new(progress.failed(&refused)))?;
-        let (method, throttle) = shared.rules(parts.uri.path());
-        let Asked {
-            head,
-            mut request,
-            timeout: asked,
-        } = Head::of(parts, &shared.head);
+        let (method, throttle) = in_force.rules(request.uri().path());
+        let (head, asked) = Head::of(request, &shared.head);
         let call = Call {
-            timeout: timeout(asked, method.as_deref(), began, &mut request),
+            timeout: timeout(asked, method.as_deref(), began, request),
             head,
             method,
             throttle,
@@ -124,11 +108,7 @@ where
             progress,
             body,
         };
-        Ok(Begun {
-            pending,
-            request,
-            admitted,
-        })
+        Ok((pending, admitted))
     }
 
     /// Makes the call, whose first attempt begins like that; whatever comes of it is told by the response's status.
@@ -177,15 +157,6 @@ where
 }
 
 impl Shared {
-    /// What the service config says of a method, and the tokens that its attempts cost.
-    fn rules(&self, path: &str) -> (Option<Arc<MethodConfig>>, Option<Arc<Throttle>>) {
-        let in_force = self.in_force.load();
-        let method = in_force.config.method(path);
-        let repeats = method.is_some_and(|method| method.repeats());
-        let throttle = in_force.throttle.as_ref().filter(|_| repeats);
-        (method.cloned(), throttle.cloned())
-    }
-
     fn expired(&self, call: &Call, progress: &Progress) -> Status {
         let doing = if progress.queued.load(Ordering::Relaxed) {
             let request = call.head.again(&self.head);

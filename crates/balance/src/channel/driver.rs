@@ -43,7 +43,8 @@ pub(super) struct Driver {
     resolution: Resolution,
     config: ConfigSource,
     options: Options,
-    /// What is in force.
+    in_force: Arc<InForce>,
+    /// What of it is about the policy.
     balancing: Balancing,
     policy: Box<dyn Policy>,
     context: Arc<SubchannelContext>,
@@ -92,6 +93,7 @@ impl Driver {
                 Arc::clone(&shared.stats),
             ),
             balancing,
+            in_force: Arc::clone(&shared.published.load().in_force),
             context,
             ejection: Ejection::new(Arc::clone(&shared.stats), shared.telemetry.clone()),
             idleness: Idleness::new(options.idle_timeout),
@@ -110,8 +112,6 @@ impl Driver {
         tokio::pin!(closed);
         let config = self.config.first().await;
         self.apply(config);
-        self.shared.has_config.store(true, Ordering::Release);
-        self.shared.generation.send_replace(());
         let resolved = self.resolution.now();
         self.resolved(resolved);
         loop {
@@ -153,8 +153,7 @@ impl Driver {
         }
         let reports = self.policy.load_reports();
         self.context.want(wanted(&config, &balancing, reports));
-        let in_force = InForce::after(&self.shared.in_force.load(), config);
-        self.shared.in_force.store(Arc::new(in_force));
+        self.in_force = Arc::new(InForce::after(&self.in_force, config));
         self.balancing = balancing;
     }
 
@@ -218,6 +217,7 @@ impl Driver {
 
     fn publish(&mut self, Plan { state, picker, .. }: Plan) {
         self.shared.published.store(Arc::new(Published {
+            in_force: Arc::clone(&self.in_force),
             picker,
             endpoints: self.entries.endpoints(),
             remarks: self.entries.remarks(),
@@ -225,6 +225,7 @@ impl Driver {
             listed: self.entries.list(),
             panicking: self.entries.is_panicking(),
         }));
+        self.shared.has_config.store(true, Ordering::Release);
         self.shared.stats.rebuilt();
         self.shared.generation.send_replace(());
         self.shared.now_is(state);

@@ -75,26 +75,27 @@ impl<B: Send + 'static> Exchange<B> {
         admitted: Admitted,
         deadline: Option<Deadline>,
     ) -> Arc<Self> {
-        let this = Arc::new(Self {
-            timeout: pending.call.timeout,
-            state: Mutex::new(State {
-                awaited: Awaited::Response(attempt.response),
-                held: Some(attempt.held),
-                admitted: Some(admitted),
-                pending: Some(pending),
-                deadline: None,
-                caller: None,
-            }),
-        });
-        this.until(deadline);
+        let this = Self::new(pending.call.timeout);
+        let mut state = this.state();
+        state.awaited = Awaited::Response(attempt.response);
+        state.held = Some(attempt.held);
+        state.admitted = Some(admitted);
+        state.pending = Some(pending);
+        this.until(deadline, state);
         this
     }
 
-    /// Is over when the deadline passes.
-    fn until(self: &Arc<Self>, deadline: Option<Deadline>) {
+    fn new(timeout: Option<Timeout>) -> Arc<Self> {
+        Arc::new(Self {
+            timeout,
+            state: Mutex::default(),
+        })
+    }
+
+    /// It is over when the deadline passes.
+    fn until(self: &Arc<Self>, deadline: Option<Deadline>, mut state: MutexGuard<'_, State<B>>) {
         let Some(mut deadline) = deadline else { return };
         let waker = Waker::from(Arc::clone(self));
-        let mut state = self.state();
         let passed = deadline.poll_expired(&mut Context::from_waker(&waker));
         state.deadline = Some(deadline);
         drop(state);
@@ -157,18 +158,12 @@ where
         } = answer;
         let messages = pending.commit(&mut held, response.extensions_mut());
         let (parts, stream) = response.into_parts();
-        let this = Arc::new(Self {
-            timeout: pending.call.timeout,
-            state: Mutex::new(State {
-                awaited: Awaited::Rest(Receiving::new(stream, trailers_only, messages)),
-                held: Some(held),
-                admitted: Some(admitted),
-                pending: None,
-                deadline: None,
-                caller: None,
-            }),
-        });
-        this.until(deadline);
+        let this = Self::new(pending.call.timeout);
+        let mut state = this.state();
+        state.awaited = Awaited::Rest(Receiving::new(stream, trailers_only, messages));
+        state.held = Some(held);
+        state.admitted = Some(admitted);
+        this.until(deadline, state);
         http::Response::from_parts(parts, ResponseBody::new(this))
     }
 

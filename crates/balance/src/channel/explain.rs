@@ -120,7 +120,7 @@ impl Shared {
             revision: published.listed.as_ref().map(|list| list.revision().0),
             calls_in_flight: self.admission.in_flight(),
             calls_queued: self.stats.queued(),
-            service_config: self.in_force.load().config.to_string(),
+            service_config: published.in_force.config.to_string(),
             service_config_key,
             service_config_revision,
             refused_service_config: configs.refused.as_ref().map(RefusedServiceConfig::new),

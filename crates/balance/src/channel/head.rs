@@ -5,7 +5,6 @@ use std::{mem, time::Duration};
 use http::{
     HeaderName, HeaderValue, Method, Uri, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
-    request,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -26,19 +25,14 @@ pub(super) struct Head {
     said: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A caller's request, as the channel reads it.
-pub(super) struct Asked {
-    pub(super) head: Head,
-    /// For the first attempt: what the caller has said, with what gRPC asks for.
-    pub(super) request: http::Request<()>,
-    /// How long the caller waits, as it says in `grpc-timeout`.
-    pub(super) timeout: Option<Duration>,
-}
-
 impl Head {
-    /// Reads a request to a channel that says `ours` of itself.
-    pub(super) fn of(mut parts: request::Parts, ours: &rpc::Head) -> Asked {
-        let headers = &mut parts.headers;
+    /// Reads a caller's request, and adds to it what gRPC asks for and what the channel says of itself. The caller waits for
+    /// so long, where it says so in `grpc-timeout`.
+    pub(super) fn of(
+        request: &mut http::Request<()>,
+        ours: &rpc::Head,
+    ) -> (Self, Option<Duration>) {
+        let headers = request.headers_mut();
         // One look at each header costs less than to ask the map for each of these.
         let (mut te, mut content_type, mut user_agent, mut timeout) = (false, false, false, None);
         let mut said = Vec::new();
@@ -68,7 +62,7 @@ impl Head {
         if !user_agent {
             headers.insert(USER_AGENT, ours.user_agent.clone());
         }
-        let mut uri = mem::take(&mut parts.uri).into_parts();
+        let mut uri = mem::take(request.uri_mut()).into_parts();
         let path = uri.path_and_query.clone();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let origin = match (&mut uri.scheme, &mut uri.authority) {
@@ -79,14 +73,10 @@ impl Head {
                 None
             }
         };
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
-        parts.method = Method::POST;
-        parts.version = Version::HTTP_2;
-        Asked {
-            head: Self { path, origin, said },
-            request: http::Request::from_parts(parts, ()),
-            timeout,
-        }
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        (Self { path, origin, said }, timeout)
     }
 
     /// Whether there is metadata beside what gRPC asks for.
@@ -122,8 +112,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::{
-        Asked, Authority, CONTENT_TYPE, Duration, GRPC_TIMEOUT, Head, HeaderValue, Scheme,
-        USER_AGENT, rpc,
+        Authority, CONTENT_TYPE, Duration, GRPC_TIMEOUT, Head, HeaderValue, Scheme, USER_AGENT, rpc,
     };
 
     #[test]
@@ -134,17 +123,13 @@ mod tests {
             .header("x-b", "3")
             .header(CONTENT_TYPE, "application/grpc+proto")
             .header(GRPC_TIMEOUT, "1S");
-        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let mut first = request.body(()).expect("a request");
         let ours = rpc::Head {
             scheme: Scheme::HTTP,
             authority: Authority::from_static("greeter"),
             user_agent: HeaderValue::from_static("us"),
         };
-        let Asked {
-            head,
-            request: mut first,
-            timeout,
-        } = Head::of(parts, &ours);
+        let (head, timeout) = Head::of(&mut first, &ours);
         assert_eq!(timeout, Some(Duration::from_secs(1)));
         assert_eq!(
             first.headers_mut().remove(GRPC_TIMEOUT),
@@ -164,17 +149,17 @@ mod tests {
         let request = http::Request::post("https://origin:7/a.B/C")
             .header(CONTENT_TYPE, "application/grpc")
             .header(USER_AGENT, "them");
-        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let mut first = request.body(()).expect("a request");
         let ours = rpc::Head {
             scheme: Scheme::HTTP,
             authority: Authority::from_static("greeter"),
             user_agent: HeaderValue::from_static("us"),
         };
-        let Asked { head, request, .. } = Head::of(parts, &ours);
+        let (head, _) = Head::of(&mut first, &ours);
         let second = head.again(&ours);
-        assert_eq!(request.uri(), "https://origin:7/a.B/C");
-        assert_eq!(second.uri(), request.uri());
+        assert_eq!(first.uri(), "https://origin:7/a.B/C");
+        assert_eq!(second.uri(), first.uri());
         assert_eq!(second.headers()[USER_AGENT], "them");
-        assert_eq!(second.headers(), request.headers());
+        assert_eq!(second.headers(), first.headers());
     }
 }

@@ -52,9 +52,7 @@ impl Published {
             endpoint: Arc::clone(endpoint),
         })
     }
-}
 
-impl Shared {
     /// An endpoint with a free stream, if there is one now.
     pub(super) fn pick_now(&self, call: &CallInfo<'_>) -> Option<Picked> {
         match self.choose(call) {
@@ -63,62 +61,16 @@ impl Shared {
         }
     }
 
-    /// Waits for an endpoint with a free stream. Fails at once where none can be had, unless the call waits for ready.
-    ///
-    /// Cancellation safe; the caller bounds it by the call's deadline.
-    pub(super) async fn pick(
-        &self,
-        call: &CallInfo<'_>,
-        wait_for_ready: bool,
-    ) -> Result<Picked, Status> {
-        let _queued = self.stats.queue();
-        let mut generation = self.generation.subscribe();
-        loop {
-            match self.choose(call) {
-                Choice::Picked(picked) => return Ok(picked),
-                Choice::Wait(endpoint) => {
-                    // Boxed, because few calls wait, and every call would have to have room for it.
-                    if let Some(stream) = Box::pin(endpoint.subchannel().stream()).await {
-                        return Ok(Picked { endpoint, stream });
-                    }
-                    continue;
-                }
-                Choice::Lost(endpoint) => {
-                    select! {
-                        _next_picker = generation.changed() => {}
-                        () = Box::pin(endpoint.subchannel().usable_again()) => {}
-                    }
-                    continue;
-                }
-                Choice::Drop(status) => return Err(status),
-                Choice::Fail(status) if !wait_for_ready => {
-                    // A caller that tries again at once would otherwise never let its thread go.
-                    consume_budget().await;
-                    return Err(status);
-                }
-                Choice::Fail(_) | Choice::NextPicker => {}
-            }
-            // Only who is idle has to be told: to tell others would make them publish anew, and wake all who wait here.
-            if *self.state.borrow() == ConnectivityState::Idle {
-                self.called.notify_one();
-            }
-            if generation.changed().await.is_err() {
-                return Err(Status::unavailable("the channel was shut down"));
-            }
-        }
-    }
-
     fn choose(&self, call: &CallInfo<'_>) -> Choice {
-        let published = self.published.load();
-        if let Some(picked) = call.affinity.and_then(|to| published.bound(call, to)) {
+        if let Some(picked) = call.affinity.and_then(|to| self.bound(call, to)) {
             return Choice::Picked(picked);
         }
         let mut call = *call;
         let mut second_best = None;
         // A connection that has died is in the picker until the driver's next turn: it is passed over here, the moment
         // that its socket dies.
-        for _ in 0..published.endpoints.len().clamp(1, PICKS) {
-            match published.picker.pick(&call) {
+        for _ in 0..self.endpoints.len().clamp(1, PICKS) {
+            match self.picker.pick(&call) {
                 Pick::Ready(endpoint) => {
                     if !call.avoids(endpoint)
                         && let Some(stream) = endpoint.subchannel().try_stream()
@@ -152,6 +104,54 @@ impl Shared {
             Choice::Wait(endpoint)
         } else {
             Choice::Lost(endpoint)
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for an endpoint with a free stream. Fails at once where none can be had, unless the call waits for ready.
+    ///
+    /// Cancellation safe; the caller bounds it by the call's deadline.
+    pub(super) async fn pick(
+        &self,
+        call: &CallInfo<'_>,
+        wait_for_ready: bool,
+    ) -> Result<Picked, Status> {
+        let _queued = self.stats.queue();
+        let mut generation = self.generation.subscribe();
+        loop {
+            let choice = self.published.load().choose(call);
+            match choice {
+                Choice::Picked(picked) => return Ok(picked),
+                Choice::Wait(endpoint) => {
+                    // Boxed, because few calls wait, and every call would have to have room for it.
+                    if let Some(stream) = Box::pin(endpoint.subchannel().stream()).await {
+                        return Ok(Picked { endpoint, stream });
+                    }
+                    continue;
+                }
+                Choice::Lost(endpoint) => {
+                    select! {
+                        _next_picker = generation.changed() => {}
+                        () = Box::pin(endpoint.subchannel().usable_again()) => {}
+                    }
+                    continue;
+                }
+                Choice::Drop(status) => return Err(status),
+                Choice::Fail(status) if !wait_for_ready => {
+                    // A caller that tries again at once would otherwise never let its thread go.
+                    consume_budget().await;
+                    return Err(status);
+                }
+                Choice::Fail(_) | Choice::NextPicker => {}
+            }
+            // Only who is idle has to be told: to tell others would make them publish anew, and wake all who wait here.
+            if *self.state.borrow() == ConnectivityState::Idle {
+                self.called.notify_one();
+            }
+            if generation.changed().await.is_err() {
+                return Err(Status::unavailable("the channel was shut down"));
+            }
         }
     }
 

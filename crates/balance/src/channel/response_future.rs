@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     Inner,
     attempt::First,
-    call::{self, Pending},
+    call::Pending,
     exchange::{Begun, Exchange, Unfinished},
 };
 use crate::{
@@ -58,11 +58,12 @@ where
     }
 
     fn send(channel: &Arc<Inner>, request: http::Request<B>, began: Instant) -> Self {
-        let call::Begun {
-            pending,
-            request,
-            admitted,
-        } = match Pending::begin(channel, request, began) {
+        let (parts, body) = request.into_parts();
+        let mut request = http::Request::from_parts(parts, ());
+        let published = channel.shared.published.load();
+        let in_force = &published.in_force;
+        let (pending, admitted) = match Pending::begin(channel, in_force, &mut request, body, began)
+        {
             Ok(pending) => pending,
             Err(refused) => return Self(Stage::Refused(refused)),
         };
@@ -76,7 +77,7 @@ where
         let to = if call.is_hedged() {
             None
         } else {
-            channel.shared.pick_now(&call.info(request.headers(), &[]))
+            published.pick_now(&call.info(request.headers(), &[]))
         };
         let Some(to) = to else {
             return Self::running(pending, admitted, deadline, First::Request(request));

@@ -28,7 +28,7 @@ use slots::StreamSlots;
 pub(crate) use vitals::Availability;
 use vitals::Vitals;
 
-use super::{io::Line, stream::Stream};
+use super::{NotOpened, io::Line, stream::Stream};
 
 /// A connection that takes calls, shared by all that use it.
 ///
@@ -103,24 +103,33 @@ impl Connection {
         self.slots.free()
     }
 
-    /// Opens a stream. Without an error of h2's, the connection takes no more.
+    /// Opens a stream.
     pub(super) fn open(
         &self,
         request: http::Request<()>,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), Option<h2::Error>> {
-        // h2 has a lock of its own for it; ours is cheaper than a handle for each stream. There are never more streams than
-        // the server takes, so a handle is always ready, unless the connection is closing: that shows here only.
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), NotOpened> {
+        // h2 has a lock of its own for it; ours is cheaper than a handle for each stream.
         let mut send = self.send.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = match send.send_request(request, false) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        // There are never more streams than the server takes, so a handle is nearly always ready: what it is not for shows
+        // in a failure, and to ask before would cost every call.
         match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(())) => Err(NotOpened::BadRequest(error)),
             Poll::Ready(Err(closing)) => {
                 self.vitals.ended(ended::in_words(&closing));
-                return Err(None);
+                drop(send);
+                self.retire();
+                Err(NotOpened::ConnectionClosed)
             }
-            // The server has just lowered its limit, and one before us waits: another handle does not.
-            Poll::Pending => *send = send.clone(),
+            // The server has just lowered its limit, and h2 holds back the stream before: another handle is free.
+            Poll::Pending => {
+                *send = send.clone();
+                Err(NotOpened::HeldBack)
+            }
         }
-        send.send_request(request, false).map_err(Some)
     }
 
     async fn wait_for_slot(&self) -> Option<StreamSlot> {

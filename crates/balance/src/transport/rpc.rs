@@ -80,7 +80,7 @@ impl<M: Message + Default> Messages<M> {
         let right = connection.stream().await.ok_or_else(closed)?;
         let opened = right.open(head.request(PathAndQuery::from_static(path)));
         let (response, mut upload) = opened.map_err(|not_opened| match not_opened {
-            NotOpened::ConnectionClosed => closed(),
+            NotOpened::ConnectionClosed | NotOpened::HeldBack => closed(),
             NotOpened::BadRequest(error) => broken(error),
         })?;
         upload.send_data(request, true).map_err(broken)?;

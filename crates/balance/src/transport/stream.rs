@@ -22,6 +22,8 @@ pub(crate) struct Stream {
 pub(crate) enum NotOpened {
     /// The connection takes no more; what was to be sent has not left.
     ConnectionClosed,
+    /// The connection takes more, but not this one at this moment; it has not left.
+    HeldBack,
     /// The request is none that HTTP/2 can carry.
     BadRequest(h2::Error),
 }
@@ -51,14 +53,6 @@ impl Stream {
         &self,
         request: http::Request<()>,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), NotOpened> {
-        self.connection.open(request).map_err(|error| match error {
-            Some(error) if !error.is_io() && error.reason().is_none() => {
-                NotOpened::BadRequest(error)
-            }
-            _ => {
-                self.connection.retire();
-                NotOpened::ConnectionClosed
-            }
-        })
+        self.connection.open(request)
     }
 }
