@@ -12,17 +12,19 @@
 
 mod algorithms;
 mod detector;
+mod finding;
 mod settings;
 mod share;
 mod tally;
 mod verdict;
 
 pub(crate) use algorithms::Counts;
-#[cfg(test)]
-pub(crate) use detector::Spared;
+pub(crate) use detector::Detector;
 #[cfg(test)]
 use detector::{Configured, Sweep};
-pub(crate) use detector::{Detector, Outlier, Why};
+#[cfg(test)]
+pub(crate) use finding::Spared;
+pub(crate) use finding::{Outlier, Why};
 pub(crate) use settings::{ConsecutiveFailures, FailurePercentage, Settings, SuccessRate};
 pub(crate) use tally::Tally;
 pub(crate) use verdict::{Ended, Verdict};

@@ -1,80 +1,25 @@
-//! From a target and its options to a running channel.
+//! What a channel is told before it runs.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+mod build;
+mod error;
 
-use arc_swap::ArcSwap;
-use http::{HeaderValue, uri::Authority};
+use std::time::Duration;
+
 use opentelemetry::metrics::Meter;
-use registry::{Freshness, Registry, Zone};
+use registry::{Registry, Zone};
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{
-    Admission, Channel, InForce, Inner, Published, Shared, conduct::Options,
-    config_source::ConfigSource, driver::Driver, observed::Measuring,
-};
+pub use error::BuildError;
+
+use super::observed::Measuring;
 #[cfg(feature = "tls")]
-use crate::transport::{ClientTls, InvalidTls};
+use crate::transport::ClientTls;
 use crate::{
-    policy::{Policies, Policy, PolicyConfig, Queueing},
-    resolver::{Resolution, Unresolvable},
-    service_config::{self, InvalidServiceConfig, ServiceConfig},
-    subchannel::ConnectivityState,
-    target::{InvalidTarget, Target},
+    policy::{Policies, Policy},
+    service_config,
     telemetry::{Labels, Named, OptionalLabel},
-    transport::{ConnectOptions, KeepAlive, Timers, rpc},
+    transport::{ConnectOptions, KeepAlive},
 };
-
-/// Why there is no channel.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The target names nothing that can be called.
-    #[error(transparent)]
-    Target(#[from] InvalidTarget),
-    /// The target names nothing that this channel can find.
-    #[error(transparent)]
-    Unresolvable(#[from] Unresolvable),
-    /// The service config is not one.
-    #[error("the service config is not usable")]
-    ServiceConfig(#[from] InvalidServiceConfig),
-    /// TLS cannot be used as it is configured.
-    #[cfg(feature = "tls")]
-    #[error(transparent)]
-    Tls(#[from] InvalidTls),
-    /// A policy was registered by a name that means something already.
-    #[error(
-        "a policy cannot be registered as {name:?}, which is the name of another policy or of what goes around one; \
-         choose another name"
-    )]
-    PolicyNameTaken {
-        /// The name.
-        name: String,
-    },
-    /// There is no policy of that name.
-    #[error("there is no policy {name:?}; the policies are {known}")]
-    UnknownPolicy {
-        /// The name.
-        name: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// The policy has settings that it cannot do without.
-    #[error(
-        "the policy {name:?} cannot be used without settings: {problem}; give it by a service config"
-    )]
-    PolicySettings {
-        /// The name.
-        name: String,
-        /// What is missing.
-        problem: String,
-    },
-}
 
 /// gRPC's own (grpc/grpc-java and grpc-go).
 const IDLE_TIMEOUT: Duration = Duration::from_mins(30);
@@ -99,9 +44,6 @@ pub struct Builder {
     registry_service_config: bool,
     measuring: Measuring,
 }
-
-/// Which client this is (grpc/grpc `doc/PROTOCOL-HTTP2.md`, "User Agents").
-const USER_AGENT: &str = concat!("grpc-rust-balance/", env!("CARGO_PKG_VERSION"));
 
 impl Builder {
     pub(super) fn new(target: String) -> Self {
@@ -278,101 +220,5 @@ impl Builder {
     pub fn measure_endpoints(mut self, wanted: bool) -> Self {
         self.measuring.endpoints = wanted;
         self
-    }
-
-    /// Starts to resolve and to connect, and returns at once; calls wait until that is done.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn build(self) -> Result<Channel, BuildError> {
-        if let Some(name) = self.taken {
-            return Err(BuildError::PolicyNameTaken { name });
-        }
-        let target: Target = self.target.parse()?;
-        let config = self
-            .service_config
-            .as_deref()
-            .map(|json| ServiceConfig::parse(json, &self.policies))
-            .transpose()?
-            .unwrap_or_default();
-        let policy = self.policy.map(|name| named(&self.policies, name));
-        let resolution = Resolution::start(&target, &self.registries)?;
-        let document = match (&target, self.registry_service_config) {
-            (Target::Service { service, .. }, true) => resolution.document(service),
-            _ => None,
-        };
-        let authority =
-            Authority::try_from(target.authority()).expect("made of what an authority can have");
-        let connect = self.connect;
-        #[cfg(feature = "tls")]
-        let connect = match &self.tls {
-            Some(tls) => connect.with_tls(tls.towards(authority.host().trim_matches(['[', ']']))?),
-            None => connect,
-        };
-        let shared = Arc::new(Shared {
-            telemetry: self.measuring.calls(&target),
-            target,
-            head: rpc::Head {
-                scheme: connect.scheme.clone(),
-                authority,
-                user_agent: HeaderValue::from_static(USER_AGENT),
-            },
-            has_config: AtomicBool::new(document.is_none()),
-            provenance: Arc::default(),
-            stats: Arc::default(),
-            connect,
-            admission: Arc::new(Admission::new(self.max_calls_in_flight)),
-            timers: Timers::new(),
-            published: ArcSwap::from_pointee(Published {
-                in_force: Arc::new(InForce::after(&InForce::default(), config.clone())),
-                picker: Arc::new(Queueing),
-                endpoints: Arc::default(),
-                remarks: HashMap::new(),
-                freshness: Freshness::Starting,
-                listed: None,
-                panicking: false,
-            }),
-            generation: watch::Sender::new(()),
-            state: watch::Sender::new(ConnectivityState::Connecting),
-            called: Notify::new(),
-            closed: CancellationToken::new(),
-        });
-        self.measuring.observe(&shared);
-        let source = ConfigSource::new(
-            self.policies.clone(),
-            config,
-            document,
-            Arc::clone(&shared.provenance),
-            Arc::clone(&shared.stats),
-        );
-        let options = Options {
-            policies: self.policies,
-            policy: policy.transpose()?,
-            zone: self.zone,
-            idle_timeout: self.idle_timeout,
-        };
-        let driver = Driver::new(Arc::clone(&shared), resolution, source, options);
-        let driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
-        Ok(Channel {
-            inner: Arc::new(Inner {
-                shared,
-                _driver: driver,
-            }),
-        })
-    }
-}
-
-/// The policy of that name, with what is its settings' default.
-fn named(policies: &Policies, name: String) -> Result<PolicyConfig, BuildError> {
-    match policies.by_default(&name) {
-        Ok(policy) => Ok(policy),
-        Err(None) => Err(BuildError::UnknownPolicy {
-            name,
-            known: policies.names(),
-        }),
-        Err(Some(bad)) => Err(BuildError::PolicySettings {
-            name,
-            problem: bad.problem,
-        }),
     }
 }

@@ -1,0 +1,129 @@
+//! From what a builder was told to a channel that runs.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, uri::Authority};
+use registry::Freshness;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    super::{
+        Admission, Channel, InForce, Inner, Published, Shared, conduct::Options,
+        config_source::ConfigSource, driver::Driver,
+    },
+    BuildError, Builder,
+};
+use crate::{
+    policy::{Policies, PolicyConfig, Queueing},
+    resolver::Resolution,
+    service_config::ServiceConfig,
+    subchannel::ConnectivityState,
+    target::Target,
+    transport::{Timers, rpc},
+};
+
+/// Which client this is (grpc/grpc `doc/PROTOCOL-HTTP2.md`, "User Agents").
+const USER_AGENT: &str = concat!("grpc-rust-balance/", env!("CARGO_PKG_VERSION"));
+
+impl Builder {
+    /// Starts to resolve and to connect, and returns at once; calls wait until that is done.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn build(self) -> Result<Channel, BuildError> {
+        if let Some(name) = self.taken {
+            return Err(BuildError::PolicyNameTaken { name });
+        }
+        let target: Target = self.target.parse()?;
+        let config = self
+            .service_config
+            .as_deref()
+            .map(|json| ServiceConfig::parse(json, &self.policies))
+            .transpose()?
+            .unwrap_or_default();
+        let policy = self.policy.map(|name| named(&self.policies, name));
+        let resolution = Resolution::start(&target, &self.registries)?;
+        let document = match (&target, self.registry_service_config) {
+            (Target::Service { service, .. }, true) => resolution.document(service),
+            _ => None,
+        };
+        let authority =
+            Authority::try_from(target.authority()).expect("made of what an authority can have");
+        let connect = self.connect;
+        #[cfg(feature = "tls")]
+        let connect = match &self.tls {
+            Some(tls) => connect.with_tls(tls.towards(authority.host().trim_matches(['[', ']']))?),
+            None => connect,
+        };
+        let shared = Arc::new(Shared {
+            telemetry: self.measuring.calls(&target),
+            target,
+            head: rpc::Head {
+                scheme: connect.scheme.clone(),
+                authority,
+                user_agent: HeaderValue::from_static(USER_AGENT),
+            },
+            has_config: AtomicBool::new(document.is_none()),
+            provenance: Arc::default(),
+            stats: Arc::default(),
+            connect,
+            admission: Arc::new(Admission::new(self.max_calls_in_flight)),
+            timers: Timers::new(),
+            published: ArcSwap::from_pointee(Published {
+                in_force: Arc::new(InForce::after(&InForce::default(), config.clone())),
+                picker: Arc::new(Queueing),
+                endpoints: Arc::default(),
+                remarks: HashMap::new(),
+                freshness: Freshness::Starting,
+                listed: None,
+                panicking: false,
+            }),
+            generation: watch::Sender::new(()),
+            state: watch::Sender::new(ConnectivityState::Connecting),
+            called: Notify::new(),
+            closed: CancellationToken::new(),
+        });
+        self.measuring.observe(&shared);
+        let source = ConfigSource::new(
+            self.policies.clone(),
+            config,
+            document,
+            Arc::clone(&shared.provenance),
+            Arc::clone(&shared.stats),
+        );
+        let options = Options {
+            policies: self.policies,
+            policy: policy.transpose()?,
+            zone: self.zone,
+            idle_timeout: self.idle_timeout,
+        };
+        let driver = Driver::new(Arc::clone(&shared), resolution, source, options);
+        let driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
+        Ok(Channel {
+            inner: Arc::new(Inner {
+                shared,
+                _driver: driver,
+            }),
+        })
+    }
+}
+
+/// The policy of that name, with what is its settings' default.
+fn named(policies: &Policies, name: String) -> Result<PolicyConfig, BuildError> {
+    match policies.by_default(&name) {
+        Ok(policy) => Ok(policy),
+        Err(None) => Err(BuildError::UnknownPolicy {
+            name,
+            known: policies.names(),
+        }),
+        Err(Some(bad)) => Err(BuildError::PolicySettings {
+            name,
+            problem: bad.problem,
+        }),
+    }
+}
