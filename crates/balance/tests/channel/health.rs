@@ -175,3 +175,38 @@ async fn pick_first_asks_nobody_for_their_health() {
     );
     assert_eq!(answering(&channel).await, names(&[&ill]));
 }
+
+#[tokio::test]
+async fn a_health_watch_that_answers_with_rubbish_keeps_calls_from_its_server_alone_and_says_so() {
+    const WATCH: &str = "/grpc.health.v1.Health/Watch";
+    // A state that there is none of, what is no message, and what is no frame of one.
+    for (rubbish, says) in [
+        (framed(&[1 << 3, 99]), "the server says UNKNOWN"),
+        (framed(&[255, 255]), "INTERNAL"),
+        (vec![7; 16].into(), "compressed flag 7"),
+        (vec![0, 255, 255, 255, 255].into(), "4294967295 bytes"),
+    ] {
+        let rude = Peer::start(move |_, socket, address| {
+            let rubbish = rubbish.clone();
+            async move {
+                let (mut connection, mut watches) = (handshake(socket).await, Vec::new());
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    if request.uri().path() == WATCH {
+                        let mut watch = open(respond);
+                        watch.send_data(rubbish.clone(), false).expect("open");
+                        watches.push(watch);
+                    } else {
+                        greet(respond, "hello", &address);
+                    }
+                }
+            }
+        })
+        .await;
+        let well = Server::start().await;
+        well.health.set_service_status(NAME, Serving).await;
+        let channel = to(&[&rude.address, &well.address], ASKING);
+        until_remarked(&channel, says).await;
+        until_ready(&channel, 1).await;
+        assert_eq!(answering(&channel).await, names(&[&well]));
+    }
+}
