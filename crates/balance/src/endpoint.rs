@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use registry::{Instance, Zone};
 use tokio::time::Instant;
 
 use crate::{
-    load::Load,
+    load::{Load, Record},
     orca::NoWeight,
     policy::LoadReports,
     subchannel::{Subchannel, SubchannelContext},
@@ -23,14 +23,23 @@ use crate::{
 ///
 /// Another start of the process is another endpoint, with fresh statistics; all else that an instance says of itself may
 /// change in place.
+///
+/// It holds what a pick looks at, and the way to all else: a pick among ten thousand costs its cache misses.
 #[derive(Debug)]
-// What a pick looks at comes first and side by side: with ten thousand endpoints, a pick costs its cache misses.
+// In this order: what a pick touches fits into one line of a cache.
 #[repr(C)]
 pub struct Endpoint {
-    serial: u64,
-    is_available: AtomicBool,
-    weight: AtomicU32,
     load: Load,
+    weight: AtomicU32,
+    is_available: AtomicBool,
+    rest: Box<Rest>,
+    serial: u64,
+}
+
+/// What only its calls and the driver look at.
+#[derive(Debug)]
+struct Rest {
+    record: Record,
     instance: ArcSwap<Instance>,
     subchannel: Subchannel,
 }
@@ -38,35 +47,45 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint of no channel, for tests of a policy: it is never connected, and counts as available.
     pub fn new(instance: impl Into<Arc<Instance>>) -> Self {
-        let instance = instance.into();
-        let subchannel = Subchannel::new(Arc::clone(&instance), None, Weak::new());
-        Self::with(instance, subchannel)
+        let endpoint = Self::of(instance.into(), None);
+        endpoint.now_available(true);
+        endpoint
     }
 
-    /// An endpoint of the channel that `context` belongs to; idle.
-    pub(crate) fn within(instance: Arc<Instance>, context: Arc<SubchannelContext>) -> Arc<Self> {
-        Arc::new_cyclic(|this| {
-            let own = Weak::clone(this);
-            let subchannel = Subchannel::new(Arc::clone(&instance), Some(context), own);
-            Self::with(instance, subchannel)
-        })
+    /// Endpoints of the channel that `context` belongs to; idle.
+    ///
+    /// What picks look at is allocated last and at a stretch, so that ten thousand endpoints are on a few hundred pages.
+    pub(crate) fn within(
+        context: &Arc<SubchannelContext>,
+        instances: impl IntoIterator<Item = Arc<Instance>>,
+    ) -> Vec<Arc<Self>> {
+        let endpoint = |instance| Self::of(instance, Some(Arc::clone(context)));
+        let endpoints: Vec<Self> = instances.into_iter().map(endpoint).collect();
+        let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
+        for endpoint in &endpoints {
+            endpoint.subchannel().belongs_to(endpoint);
+        }
+        endpoints
     }
 
-    fn with(instance: Arc<Instance>, subchannel: Subchannel) -> Self {
+    fn of(instance: Arc<Instance>, context: Option<Arc<SubchannelContext>>) -> Self {
         Self {
-            serial: fastrand::u64(..),
-            is_available: AtomicBool::new(subchannel.is_of_no_channel()),
-            weight: AtomicU32::new(instance.weight.get()),
             load: Load::default(),
-            instance: ArcSwap::new(instance),
-            subchannel,
+            weight: AtomicU32::new(instance.weight.get()),
+            is_available: AtomicBool::new(false),
+            rest: Box::new(Rest {
+                record: Record::default(),
+                subchannel: Subchannel::new(Arc::clone(&instance), context),
+                instance: ArcSwap::new(instance),
+            }),
+            serial: fastrand::u64(..),
         }
     }
 
     /// The instance says this of itself now.
     pub(crate) fn now_says(&self, instance: Arc<Instance>) {
         self.weight.store(instance.weight.get(), Ordering::Relaxed);
-        self.instance.store(instance);
+        self.rest.instance.store(instance);
     }
 
     /// Whether a connection takes calls now.
@@ -76,7 +95,7 @@ impl Endpoint {
 
     /// Whether `instance` is this endpoint still.
     pub(crate) fn is_still(&self, instance: &Instance) -> bool {
-        let own = self.instance.load();
+        let own = self.rest.instance.load();
         own.id == instance.id
             && own.incarnation == instance.incarnation
             && own.addresses() == instance.addresses()
@@ -84,7 +103,7 @@ impl Endpoint {
 
     /// The instance, as it says of itself now.
     pub fn instance(&self) -> Arc<Instance> {
-        self.instance.load_full()
+        self.rest.instance.load_full()
     }
 
     /// Tells the endpoint from all others of this process; the same for as long as the instance's process lives.
@@ -99,7 +118,7 @@ impl Endpoint {
 
     /// Where it runs.
     pub fn zone(&self) -> Option<Zone> {
-        self.instance.load().zone.clone()
+        self.rest.instance.load().zone.clone()
     }
 
     /// Calls of this channel that the endpoint has and has not ended.
@@ -112,15 +131,30 @@ impl Endpoint {
         self.load.picks()
     }
 
+    /// The same in about the last ten seconds.
+    pub(crate) fn recent_picks(&self) -> u64 {
+        self.record().recent(self.picks())
+    }
+
+    /// Ten seconds are over, of those in which picks are recent.
+    pub(crate) fn turn(&self, now: Instant) {
+        self.record().turn(self.picks(), now);
+    }
+
     /// How long its answers take of late, from the request to the end of the response; `None` before the first.
     pub fn latency(&self) -> Option<Duration> {
-        self.load.latency()
+        self.rest.record.latency()
     }
 
     /// The same with a preference for bad news: it jumps up at once to a slower answer, and comes down in seconds, by
     /// itself when no answers come.
     pub fn peak_latency(&self) -> Option<Duration> {
-        self.load.peak_latency()
+        self.peak_latency_at(Instant::now())
+    }
+
+    /// The same, by a clock that has been read.
+    pub(crate) fn peak_latency_at(&self, now: Instant) -> Option<Duration> {
+        self.rest.record.peak_latency(now)
     }
 
     /// What its server's load reports make it weigh, while they count.
@@ -129,7 +163,7 @@ impl Endpoint {
         reports: &LoadReports,
         now: Instant,
     ) -> Result<f64, NoWeight> {
-        let reported = self.load.reported();
+        let reported = self.record().reported();
         reported.get(now, reports.blackout, reports.expiration)
     }
 
@@ -142,7 +176,11 @@ impl Endpoint {
         &self.load
     }
 
+    pub(crate) fn record(&self) -> &Record {
+        &self.rest.record
+    }
+
     pub(crate) fn subchannel(&self) -> &Subchannel {
-        &self.subchannel
+        &self.rest.subchannel
     }
 }

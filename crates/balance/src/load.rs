@@ -1,11 +1,12 @@
 //! What a channel has given an endpoint, and what came of it.
 
+mod record;
 mod window;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,105 +16,30 @@ use tokio::time::Instant;
 
 use crate::{
     endpoint::Endpoint,
-    orca::{LoadReport, ReportedWeight},
-    outlier::{Counts, Ended, Tally, Verdict},
-    policy::ewma::PeakEwma,
+    orca::LoadReport,
+    outlier::{Ended, Verdict},
 };
-use window::Window;
+pub(crate) use record::Record;
+pub(crate) use window::PERIOD as RECENT;
 
-/// The time in which `peak_ewma` forgets all but 1/e of a slow answer.
-const PEAK_DECAY: Duration = Duration::from_secs(10);
-
-/// Counters that calls write and policies read, without a lock.
-#[derive(Debug)]
-#[repr(C)]
+/// What each pick counts, and policies read, without a lock and without a clock. It is little, because a pick among ten
+/// thousand endpoints costs what it has to fetch of them.
+#[derive(Debug, Default)]
 pub(crate) struct Load {
-    in_flight: AtomicUsize,
-    picks: AtomicU64,
-    recent: Window,
-    tally: Tally,
-    /// So many calls have failed in a row that the outlier detection is to be asked.
-    suspicious: AtomicBool,
-    /// In nanoseconds, a moving average; 0 before the first.
-    latency: AtomicU64,
-    peak: PeakEwma,
-    reported: ReportedWeight,
-    since: Instant,
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        let since = Instant::now();
-        Self {
-            in_flight: AtomicUsize::default(),
-            picks: AtomicU64::default(),
-            recent: Window::default(),
-            tally: Tally::default(),
-            suspicious: AtomicBool::default(),
-            latency: AtomicU64::default(),
-            peak: PeakEwma::new(PEAK_DECAY),
-            reported: ReportedWeight::new(since),
-            since,
-        }
-    }
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl Load {
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        // In this order, so that whatever has ended is seen to have begun.
+        let ended = self.ended.load(Ordering::Acquire);
+        let in_flight = self.begun.load(Ordering::Relaxed) - ended;
+        usize::try_from(in_flight).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn picks(&self) -> u64 {
-        self.picks.load(Ordering::Relaxed)
-    }
-
-    /// Picks in about the last ten seconds.
-    pub(crate) fn recent_picks(&self) -> u64 {
-        self.recent.count(self.picks(), self.age(Instant::now()))
-    }
-
-    pub(crate) fn latency(&self) -> Option<Duration> {
-        match self.latency.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
-    }
-
-    pub(crate) fn peak_latency(&self) -> Option<Duration> {
-        self.peak.at(self.age(Instant::now()))
-    }
-
-    /// What has been counted since this was last asked, for the endpoint of that serial.
-    pub(crate) fn take_counts(&self, serial: u64) -> Counts {
-        self.tally.take(serial)
-    }
-
-    /// Whether too many calls have failed in a row since this was last asked.
-    pub(crate) fn take_suspicion(&self) -> bool {
-        self.suspicious.load(Ordering::Relaxed) && self.suspicious.swap(false, Ordering::Relaxed)
-    }
-
-    /// What the server's load reports make the endpoint weigh.
-    pub(crate) fn reported(&self) -> &ReportedWeight {
-        &self.reported
-    }
-
-    /// How old it is at a moment, in nanoseconds: for some centuries.
-    fn age(&self, now: Instant) -> u64 {
-        let age = now.duration_since(self.since);
-        age.as_secs() * 1_000_000_000 + u64::from(age.subsec_nanos())
-    }
-
-    /// An attempt that began and ended at those ages was answered.
-    fn answered(&self, began: u64, now: u64) {
-        let sample = now.saturating_sub(began).max(1);
-        // Two that end at once may lose one of their samples, which an average can bear.
-        let average = match self.latency.load(Ordering::Relaxed) {
-            0 => sample,
-            before => before - before / 8 + sample / 8,
-        };
-        self.latency.store(average, Ordering::Relaxed);
-        self.peak.record(now, sample);
+        self.begun.load(Ordering::Relaxed)
     }
 }
 
@@ -121,18 +47,16 @@ impl Load {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     endpoint: Arc<Endpoint>,
-    /// How old the endpoint's load was when it began.
-    began: u64,
+    began: Instant,
 }
 
 impl InFlight {
     pub(crate) fn count(endpoint: Arc<Endpoint>, now: Instant) -> Self {
-        let load = endpoint.load();
-        let began = load.age(now);
-        let picks = load.picks.fetch_add(1, Ordering::Relaxed);
-        load.recent.turn(picks, began);
-        load.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint, began }
+        endpoint.load().begun.fetch_add(1, Ordering::Relaxed);
+        Self {
+            endpoint,
+            began: now,
+        }
     }
 
     /// Where the attempt is.
@@ -143,20 +67,17 @@ impl InFlight {
     /// Tells what came of the attempt. One that is dropped untold, because its caller or its deadline gave it up, says
     /// nothing of the endpoint.
     pub(crate) fn ended(&self, how: Ended) {
-        let load = self.endpoint.load();
+        let record = self.endpoint.record();
         let verdict = Verdict::of(how);
         if verdict == Verdict::Success {
-            load.answered(self.began, load.age(Instant::now()));
+            record.answered(self.began);
         }
         let subchannel = self.endpoint.subchannel();
-        if load.tally.count(verdict, || subchannel.suspicious_row()) {
-            load.suspicious.store(true, Ordering::Relaxed);
+        if record.count(verdict, || subchannel.suspicious_row()) {
             subchannel.tell_driver();
         }
     }
-}
 
-impl InFlight {
     /// The server has sent its last word: reads the load report in it, if anybody wants to know.
     pub(crate) fn reported(&self, trailers: &HeaderMap) {
         let Some(error_penalty) = self.endpoint.subchannel().reports_in_trailers() else {
@@ -164,7 +85,7 @@ impl InFlight {
         };
         match LoadReport::in_trailers(trailers) {
             Ok(Some(report)) => {
-                let reported = self.endpoint.load().reported();
+                let reported = self.endpoint.record().reported();
                 reported.update(&report, error_penalty, Instant::now());
             }
             Ok(None) => {}
@@ -179,9 +100,11 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint
-            .load()
-            .in_flight
-            .fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.load().ended.fetch_add(1, Ordering::Release);
     }
+}
+
+/// For some centuries.
+fn nanos(time: Duration) -> u64 {
+    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
 }

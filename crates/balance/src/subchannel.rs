@@ -23,7 +23,7 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -120,16 +120,12 @@ pub(crate) struct Subchannel {
 
 impl Subchannel {
     /// Idle. Without a context it cannot be connected.
-    pub(crate) fn new(
-        instance: Arc<Instance>,
-        context: Option<Arc<SubchannelContext>>,
-        endpoint: Weak<Endpoint>,
-    ) -> Self {
+    pub(crate) fn new(instance: Arc<Instance>, context: Option<Arc<SubchannelContext>>) -> Self {
         Self {
             instance,
             context,
             options: OnceLock::new(),
-            shared: Arc::new(Shared::new(endpoint)),
+            shared: Arc::default(),
             worker: Mutex::default(),
         }
     }
@@ -148,9 +144,9 @@ impl Subchannel {
         Some(&self.context.as_ref()?.telemetry)
     }
 
-    /// Whether it was made for tests of a policy.
-    pub(crate) fn is_of_no_channel(&self) -> bool {
-        self.context.is_none()
+    /// It is this endpoint's, which it tells from now on whether a connection takes calls.
+    pub(crate) fn belongs_to(&self, endpoint: &Arc<Endpoint>) {
+        self.shared.belongs_to(endpoint);
     }
 
     /// Whether a call may be sent there, for want of something better.

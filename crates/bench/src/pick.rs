@@ -21,8 +21,8 @@ use crate::{
 ///
 /// Criterion measures it in a package of its own, crates/bench/picks, because pingora-load-balancing, the peer, brings more
 /// dependencies than all the rest: the first run compiles for some minutes. A pick is what a call does to have an
-/// endpoint: load the picker, choose, see that the endpoint is connected, share it and count the call in and out. All
-/// endpoints are connected.
+/// endpoint: load the picker, choose, see that the endpoint is connected, share it and count the call in and out. The
+/// clock is the call's, which reads it for its deadline as well. All endpoints are connected.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Measure only what has this in its name, as in `ring_hash` or `round_robin/10000`

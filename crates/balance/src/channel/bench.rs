@@ -13,14 +13,14 @@ use crate::{
 };
 
 impl Channel {
-    /// Picks as a call does, and gives its place in the count of calls in flight; `None` where a call would pick again,
-    /// wait or fail.
+    /// Picks as a call does that begins `now`, and gives its place in the count of calls in flight; `None` where a call
+    /// would pick again, wait or fail.
     #[doc(hidden)]
-    pub fn pick(&self, call: &CallInfo<'_>) -> Option<impl Sized + use<>> {
+    pub fn pick(&self, call: &CallInfo<'_>, now: Instant) -> Option<impl Sized + use<>> {
         let published = self.inner.shared.published.load();
         match published.picker.pick(call) {
             Pick::Ready(endpoint) if !call.avoids(endpoint) => {
-                Some(InFlight::count(Arc::clone(endpoint), Instant::now()))
+                Some(InFlight::count(Arc::clone(endpoint), now))
             }
             Pick::Connect(endpoint) => {
                 endpoint.subchannel().connect();

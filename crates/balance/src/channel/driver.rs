@@ -13,7 +13,7 @@ use registry::{BackoffPolicy, Freshness};
 use tokio::{
     runtime::Handle,
     select,
-    time::{sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     idleness::Idleness,
 };
 use crate::{
+    load::RECENT,
     policy::{CallInfo, Endpoints, Pick, Picker, Plan, Policy, Queueing, around},
     resolver::{Resolution, Resolved, Unresolved},
     service_config::{Balancing, ServiceConfig},
@@ -55,6 +56,8 @@ pub(super) struct Driver {
     freshness: Freshness,
     /// When the policy plans again though nothing changes.
     again: Option<Duration>,
+    /// When the picks so far cease to be recent.
+    turn: Instant,
 }
 
 impl Driver {
@@ -102,6 +105,7 @@ impl Driver {
             unresolved: Some(Unresolved::NotYet),
             freshness: Freshness::Starting,
             again: None,
+            turn: Instant::now() + RECENT,
         }
     }
 
@@ -129,6 +133,7 @@ impl Driver {
                 () = self.idleness.due() => self.look_for_calls(),
                 () = release(&self.entries) => {}
                 () = after(self.again) => {}
+                () = sleep_until(self.turn) => self.turn(),
                 () = &mut closed => break,
             }
         }
@@ -166,6 +171,13 @@ impl Driver {
             }
             Err(unresolved) => self.unresolved = Some(unresolved),
         }
+    }
+
+    /// Lets every endpoint know that ten seconds are over.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        self.entries.endpoints().iter().for_each(|e| e.turn(now));
+        self.turn = now + RECENT;
     }
 
     fn look_for_calls(&mut self) {

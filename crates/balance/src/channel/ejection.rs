@@ -150,6 +150,6 @@ fn restore(entries: &mut Entries, serials: &[u64]) {
 }
 
 fn counts(endpoints: &[Arc<Endpoint>]) -> Vec<Counts> {
-    let counts = endpoints.iter().map(|e| e.load().take_counts(e.serial()));
+    let counts = endpoints.iter().map(|e| e.record().take_counts(e.serial()));
     counts.collect()
 }

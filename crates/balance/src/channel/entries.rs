@@ -104,13 +104,19 @@ impl Entries {
         if held.is_some() && self.all.values().any(|e| !e.is_dropped()) {
             self.stats.lost_many();
         }
+        let mut new = Vec::new();
         for change in changes {
             match change {
-                Update::Upsert(instance) if self.takes_calls(&instance) => self.upsert(instance),
+                Update::Upsert(instance) if self.takes_calls(&instance) => {
+                    new.extend(self.update(instance));
+                }
                 Update::Upsert(instance) => self.leave(&instance.id, held),
                 Update::Remove(id) => self.leave(&id, held),
                 Update::Reset(_) => unreachable!("a difference between two snapshots is no reset"),
             }
+        }
+        for endpoint in Endpoint::within(&self.context, new) {
+            self.insert(endpoint);
         }
     }
 
@@ -147,15 +153,21 @@ impl Entries {
         status && self.selector.selects(instance)
     }
 
-    fn upsert(&mut self, instance: Arc<Instance>) {
-        if let Some(entry) = self.all.get_mut(&instance.id)
-            && entry.endpoint().is_still(&instance)
-        {
-            return entry.now_says(instance);
+    /// Tells the endpoint what its instance says of itself now; gives the instance back when it is another.
+    fn update(&mut self, instance: Arc<Instance>) -> Option<Arc<Instance>> {
+        let entry = self.all.get_mut(&instance.id);
+        match entry.filter(|entry| entry.endpoint().is_still(&instance)) {
+            Some(entry) => {
+                entry.now_says(instance);
+                None
+            }
+            None => Some(instance),
         }
+    }
+
+    fn insert(&mut self, endpoint: Arc<Endpoint>) {
         (self.endpoints, self.census) = (None, None);
-        let id = instance.id.clone();
-        let endpoint = Endpoint::within(instance, Arc::clone(&self.context));
+        let id = endpoint.instance().id.clone();
         if let Some(before) = self.all.insert(id, Entry::new(endpoint)) {
             before.endpoint().subchannel().shut_down();
         }
@@ -241,7 +253,7 @@ impl Entries {
     /// The endpoints whose calls have failed so often in a row that the outlier detection is to be asked.
     pub(super) fn suspicious(&self) -> Vec<u64> {
         let endpoints = self.all.values().map(Entry::endpoint);
-        let suspicious = endpoints.filter(|e| e.load().take_suspicion());
+        let suspicious = endpoints.filter(|e| e.record().take_suspicion());
         suspicious.map(|e| e.serial()).collect()
     }
 

@@ -95,7 +95,7 @@ pub struct LeftOut {
 impl Shared {
     pub(super) fn explain(&self) -> Explanation {
         let published = self.published.load();
-        let recent = published.endpoints.iter().map(|e| e.load().recent_picks());
+        let recent = published.endpoints.iter().map(|e| e.recent_picks());
         let recent = Recent {
             picks: recent.sum(),
             endpoints: published.endpoints.len() as u64,

@@ -1,70 +1,62 @@
-//! How much a counter has grown in the last seconds, without a timer and without a second counter.
+//! How much a counter has grown in the last seconds, without a second counter: who counts looks at no clock, and somebody
+//! tells at times how it stands.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-/// Remembers where a counter stood when the present period began and when the one before it did. Times are in nanoseconds
-/// since any fixed moment.
+use super::nanos;
+
+/// How often a window is to be told how its counter stands, and how far back it looks.
+pub(crate) const PERIOD: Duration = Duration::from_secs(10);
+
+/// Remembers how a counter stood when the present period began, and how much it grew in the one before. Times are in
+/// nanoseconds since any fixed moment.
 #[derive(Debug, Default)]
-#[repr(C)]
 pub(super) struct Window {
-    /// The present period's number: all that most picks look at.
-    period: AtomicU64,
-    /// The counter at its beginning.
+    began: AtomicU64,
     mark: AtomicU64,
-    /// How much it grew in the period before.
     before: AtomicU64,
 }
 
 impl Window {
-    const PERIOD: u64 = 10_000_000_000;
-
-    /// The counter stands at `count`, and is about to grow.
+    /// A period ends `now`, and the counter stands at `count`.
     pub(super) fn turn(&self, count: u64, now: u64) {
-        let now = now / Self::PERIOD;
-        let period = self.period.load(Ordering::Relaxed);
-        if now == period {
-            return;
-        }
-        let ours = self
-            .period
-            .compare_exchange(period, now, Ordering::Relaxed, Ordering::Relaxed);
-        if ours.is_ok() {
-            let mark = self.mark.swap(count, Ordering::Relaxed);
-            let grown = if now == period + 1 { count - mark } else { 0 };
-            self.before.store(grown, Ordering::Relaxed);
-        }
+        let mark = self.mark.swap(count, Ordering::Relaxed);
+        self.before
+            .store(count.saturating_sub(mark), Ordering::Relaxed);
+        self.began.store(now, Ordering::Relaxed);
     }
 
     /// How much a counter that stands at `count` has grown in the last period: what it grew in the present one, and of the
-    /// one before as much as reaches into the last ten seconds.
+    /// one before as much as reaches into it.
     pub(super) fn count(&self, count: u64, now: u64) -> u64 {
-        self.turn(count, now);
         let present = count.saturating_sub(self.mark.load(Ordering::Relaxed));
-        let left = Self::PERIOD - now % Self::PERIOD;
-        let before = u128::from(self.before.load(Ordering::Relaxed)) * u128::from(left)
-            / u128::from(Self::PERIOD);
-        present + u64::try_from(before).unwrap_or(u64::MAX)
+        let (period, age) = (
+            nanos(PERIOD),
+            now.saturating_sub(self.began.load(Ordering::Relaxed)),
+        );
+        let before = u128::from(self.before.load(Ordering::Relaxed));
+        let left = before * u128::from(period.saturating_sub(age)) / u128::from(period);
+        present + u64::try_from(left).unwrap_or(u64::MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Window;
-
-    const SECOND: u64 = 1_000_000_000;
+    use super::{PERIOD, Window, nanos};
 
     #[test]
     fn what_was_counted_is_forgotten_after_ten_to_twenty_seconds() {
-        let window = Window::default();
-        let mut count = 0;
-        for _ in 0..100 {
-            window.turn(count, 0);
-            count += 1;
-        }
-        assert_eq!(window.count(count, 0), 100);
-        assert_eq!(window.count(count, 15 * SECOND), 50);
-        assert_eq!(window.count(count, 20 * SECOND), 0);
-        window.turn(count, 20 * SECOND);
-        assert_eq!(window.count(count + 1, 20 * SECOND), 1);
+        let (window, period) = (Window::default(), nanos(PERIOD));
+        assert_eq!(window.count(100, 0), 100);
+        window.turn(100, period);
+        assert_eq!(window.count(100, period), 100);
+        assert_eq!(window.count(100, period * 3 / 2), 50);
+        assert_eq!(window.count(130, period * 3 / 2), 80);
+        window.turn(130, period * 2);
+        assert_eq!(window.count(130, period * 2), 30);
+        assert_eq!(window.count(131, period * 4), 1);
     }
 }

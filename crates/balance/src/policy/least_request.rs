@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{CallInfo, Endpoints, Pick, Picker, Plan, Policy, weighted::Weighted};
+use super::{CallInfo, Endpoint, Endpoints, Pick, Picker, Plan, Policy, weighted::Weighted};
 use crate::service_config::number;
 
 #[derive(Debug, Deserialize)]
@@ -74,8 +74,10 @@ struct LeastRequestPicker {
 impl LeastRequestPicker {
     /// Whether `a` has fewer calls for each unit of its weight than `b`.
     fn is_less_loaded(&self, a: usize, b: usize) -> bool {
-        let in_flight = |place| self.ready.endpoint(place).in_flight() as f64;
-        in_flight(a) * self.ready.weight(b) < in_flight(b) * self.ready.weight(a)
+        let (a, b) = (self.ready.endpoint(a), self.ready.endpoint(b));
+        let load =
+            |one: &Endpoint, other: &Endpoint| one.in_flight() as u64 * u64::from(other.weight());
+        load(a, b) < load(b, a)
     }
 }
 

@@ -8,8 +8,9 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
-use super::{CallInfo, Endpoints, Pick, Picker, Plan, Policy, weighted::Weighted};
+use super::{CallInfo, Endpoint, Endpoints, Pick, Picker, Plan, Policy, weighted::Weighted};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,19 +33,20 @@ impl Policy for PeakEwma {
 struct PeakEwmaPicker(Weighted);
 
 impl PeakEwmaPicker {
-    /// The calls that one more waits for, itself among them, for each unit of weight.
-    fn queue(&self, place: usize) -> f64 {
-        (self.0.endpoint(place).in_flight() + 1) as f64 / self.0.weight(place)
-    }
-
     fn is_better(&self, a: usize, b: usize) -> bool {
-        let latency = |place| self.0.endpoint(place).peak_latency();
-        let (latency_a, latency_b) = match (latency(a), latency(b)) {
+        let (a, b) = (self.0.endpoint(a), self.0.endpoint(b));
+        let now = Instant::now();
+        let (latency_a, latency_b) = match (a.peak_latency_at(now), b.peak_latency_at(now)) {
             (Some(a), Some(b)) => (a.as_secs_f64(), b.as_secs_f64()),
             _ => (1.0, 1.0),
         };
-        latency_a * self.queue(a) < latency_b * self.queue(b)
+        latency_a * queue(a) < latency_b * queue(b)
     }
+}
+
+/// The calls that one more waits for, itself among them, for each unit of weight.
+fn queue(endpoint: &Endpoint) -> f64 {
+    (endpoint.in_flight() + 1) as f64 / f64::from(endpoint.weight())
 }
 
 impl Picker for PeakEwmaPicker {

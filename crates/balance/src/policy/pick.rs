@@ -98,6 +98,7 @@ impl<'a> CallInfo<'a> {
     /// Whether the call should go elsewhere if it can: an attempt of it was at the endpoint already, or the endpoint's
     /// connection has died or is suspected to have.
     pub fn avoids(&self, endpoint: &Endpoint) -> bool {
-        self.tried.contains(&endpoint.serial()) || !endpoint.is_available()
+        // Who it is is asked only where something was tried: a pick looks at no more of an endpoint than it has to.
+        !endpoint.is_available() || self.tried.iter().any(|tried| *tried == endpoint.serial())
     }
 }

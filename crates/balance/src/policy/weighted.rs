@@ -11,23 +11,14 @@ use super::{
 pub(super) struct Weighted {
     endpoints: Arc<[Arc<Endpoint>]>,
     /// Absent where all weigh the same.
-    uneven: Option<Uneven>,
-}
-
-struct Uneven {
-    weights: Box<[f64]>,
-    table: AliasTable,
+    uneven: Option<AliasTable>,
 }
 
 impl Weighted {
     pub(super) fn new(endpoints: Arc<[Arc<Endpoint>]>) -> Self {
-        let first = endpoints[0].weight();
-        let is_even = endpoints.iter().all(|endpoint| endpoint.weight() == first);
-        let uneven = (!is_even).then(|| {
-            let weights: Box<[f64]> = endpoints.iter().map(|e| e.weight().into()).collect();
-            let table = AliasTable::new(&weights);
-            Uneven { weights, table }
-        });
+        let weights: Vec<u32> = endpoints.iter().map(|e| e.weight()).collect();
+        let is_even = weights.iter().all(|weight| *weight == weights[0]);
+        let uneven = (!is_even).then(|| AliasTable::new(&weights));
         Self { endpoints, uneven }
     }
 
@@ -35,18 +26,11 @@ impl Weighted {
         &self.endpoints[place]
     }
 
-    /// The endpoint's weight, relative to the others.
-    pub(super) fn weight(&self, place: usize) -> f64 {
-        self.uneven
-            .as_ref()
-            .map_or(1.0, |uneven| uneven.weights[place])
-    }
-
     /// A place, in proportion to its weight.
     pub(super) fn draw(&self) -> usize {
         let random = fastrand::u64(..);
         match &self.uneven {
-            Some(uneven) => uneven.table.choose(random),
+            Some(table) => table.choose(random),
             None => place(random, self.endpoints.len()),
         }
     }

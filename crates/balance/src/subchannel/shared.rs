@@ -1,6 +1,6 @@
 //! What an endpoint's worker and its calls share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::{sync::Notify, time::Instant};
@@ -14,7 +14,7 @@ use crate::endpoint::Endpoint;
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Whose they are; told whether a connection takes calls.
-    endpoint: Weak<Endpoint>,
+    endpoint: OnceLock<Weak<Endpoint>>,
     state: ArcSwap<SubchannelState>,
     pub(super) pool: Pool,
     /// To end a backoff.
@@ -55,11 +55,11 @@ impl Standing {
     }
 }
 
-impl Shared {
-    /// Idle.
-    pub(super) fn new(endpoint: Weak<Endpoint>) -> Self {
+/// Idle, and nobody's yet.
+impl Default for Shared {
+    fn default() -> Self {
         Self {
-            endpoint,
+            endpoint: OnceLock::new(),
             state: ArcSwap::from_pointee(SubchannelState {
                 connectivity: ConnectivityState::Idle,
                 since: Instant::now(),
@@ -70,6 +70,13 @@ impl Shared {
             retry: Notify::new(),
             turn: Mutex::default(),
         }
+    }
+}
+
+impl Shared {
+    /// It is this endpoint's from now on.
+    pub(super) fn belongs_to(&self, endpoint: &Arc<Endpoint>) {
+        self.endpoint.get_or_init(|| Arc::downgrade(endpoint));
     }
 
     pub(super) fn state(&self) -> Arc<SubchannelState> {
@@ -105,11 +112,11 @@ impl Shared {
 
     /// Whose connections they are; `None` when it is gone.
     pub(super) fn endpoint(&self) -> Option<Arc<Endpoint>> {
-        self.endpoint.upgrade()
+        self.endpoint.get()?.upgrade()
     }
 
     pub(super) fn weak_endpoint(&self) -> Weak<Endpoint> {
-        Weak::clone(&self.endpoint)
+        self.endpoint.get().cloned().unwrap_or_default()
     }
 
     fn make(&self, standing: Standing) -> bool {

@@ -67,7 +67,7 @@ pub(crate) fn measure(group: &mut BenchmarkGroup<'_, WallTime>, size: u32) {
     group.bench_function(BenchmarkId::new("bare sequence", size), |bench| {
         bench.iter(|| drop(black_box(near.pick())));
     });
-    // Our endpoints' latency is measured from here.
+    // What a pick would cost if it read the clock that its call has read.
     group.bench_function(
         BenchmarkId::new("bare sequence and a clock", size),
         |bench| {

@@ -136,7 +136,7 @@ impl EndpointExplanation {
             held: remark.is_some_and(|remark| remark.held),
             in_flight: endpoint.in_flight(),
             picks: endpoint.picks(),
-            share: endpoint.load().recent_picks() as f64 / of.picks.max(1) as f64,
+            share: endpoint.recent_picks() as f64 / of.picks.max(1) as f64,
             latency_ms: endpoint.latency().map(millis),
             peak_latency_ms: endpoint.peak_latency().map(millis),
             remark: in_words(&state, &connections, remark)
@@ -175,7 +175,7 @@ fn in_words<'a>(
 /// That others are chosen: by zone, by the canary's split, by hash, by chance.
 fn passed_over(endpoint: &Endpoint, of: Recent) -> Option<String> {
     let Recent { picks, endpoints } = of;
-    (picks / endpoints.max(1) >= MANY && endpoint.load().recent_picks() == 0)
+    (picks / endpoints.max(1) >= MANY && endpoint.recent_picks() == 0)
         .then(|| format!("ready: the policy has chosen others for the last {picks} calls"))
 }
 

@@ -80,7 +80,7 @@ fn report(endpoint: &Arc<Endpoint>, rps: f64) {
         ..LoadReport::default()
     };
     endpoint
-        .load()
+        .record()
         .reported()
         .update(&report, 1.0, Instant::now());
 }

@@ -3,7 +3,7 @@
 //! Hash function and construction are A42's, so that a client of any other gRPC with the same settings sends a key to the
 //! same endpoint.
 
-use std::ops::RangeInclusive;
+use std::{cmp::Ordering, ops::RangeInclusive};
 
 use super::hash;
 
@@ -20,13 +20,24 @@ impl RingSize {
     pub(in crate::policy) const RANGE: RangeInclusive<u32> = 1..=8_388_608;
 }
 
-/// A sorted ring, with an index of where each stretch of hashes begins.
+/// A ring, laid out such that a key's entry is found with one look at memory, however large the ring.
+///
+/// Hashes are evenly distributed, so an entry's place is known but for a few: where its hash is on the circle, if others
+/// before it leave that free, or after them. What is free before an entry is filled with it.
 #[derive(Debug)]
 pub(in crate::policy) struct Ring {
-    entries: Box<[Entry]>,
-    /// For each value of a hash's upper bits, the first entry whose hash is not below it.
-    starts: Box<[u32]>,
-    shift: u32,
+    slots: Box<[Slot]>,
+    /// The lower halves of the slots' hashes, which nearly no look needs.
+    lower: Box<[u32]>,
+    /// What the circle is divided into, of which the last may be passed, or not be reached.
+    size: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// The upper half of the hash.
+    upper: u32,
+    owner: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,60 +46,63 @@ struct Entry {
     owner: u32,
 }
 
+/// Slots for each entry: with half of them free, hardly an entry is far from its place.
+const ROOM: usize = 2;
+
 impl Ring {
     /// The ring of at least one endpoint: what each is hashed by, and its weight, a positive number.
     pub(in crate::policy) fn new(endpoints: &[(&str, f64)], size: RingSize) -> Self {
         let mut entries = entries(endpoints, size);
         entries.sort_unstable_by_key(|entry| (entry.hash, entry.owner));
-        Self::indexed(entries.into())
+        Self::spread(&entries)
     }
 
-    fn indexed(entries: Box<[Entry]>) -> Self {
-        let bits = entries.len().next_power_of_two().trailing_zeros().max(1);
-        let shift = u64::BITS - bits;
-        let mut starts = vec![0; 1 << bits].into_boxed_slice();
-        let mut next = 0;
-        for (bucket, start) in (0_u64..).zip(&mut starts) {
-            while entries
-                .get(next as usize)
-                .is_some_and(|entry| entry.hash >> shift < bucket)
-            {
-                next += 1;
-            }
-            *start = next;
+    fn spread(entries: &[Entry]) -> Self {
+        let size = entries.len() * ROOM;
+        let (mut slots, mut lower) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        for entry in entries {
+            let (upper, low) = halves(entry.hash);
+            let end = place(entry.hash, size).max(slots.len()) + 1;
+            let owner = entry.owner;
+            slots.resize(end, Slot { upper, owner });
+            lower.resize(end, low);
         }
         Self {
-            entries,
-            starts,
-            shift,
+            slots: slots.into(),
+            lower: lower.into(),
+            size,
         }
     }
 
-    /// The owners along the whole ring, once around, from a key's hash on. An owner comes as often as it has entries.
+    /// The owners along the whole ring, once around, from a key's hash on. An owner comes as often as it has slots.
     pub(in crate::policy) fn walk(&self, hash: u64) -> impl Iterator<Item = usize> {
         let first = self.first(hash);
-        let around = self.entries[first..].iter().chain(&self.entries[..first]);
-        around.map(|entry| entry.owner as usize)
+        let around = self.slots[first..].iter().chain(&self.slots[..first]);
+        around.map(|slot| slot.owner as usize)
     }
 
-    /// The first entry at `hash` or after it.
+    /// The first slot of the first entry at `hash` or after it, or one that is filled with it.
     fn first(&self, hash: u64) -> usize {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "as many bits as the index has"
-        )]
-        let start = self.starts[(hash >> self.shift) as usize] as usize;
-        // An entry or two share a bucket: a search would cost more than a look at each.
-        let passed = self.entries[start..]
-            .iter()
-            .take_while(|entry| entry.hash < hash)
-            .count();
-        if start + passed == self.entries.len() {
-            0
-        } else {
-            start + passed
-        }
+        let (upper, low) = halves(hash);
+        let is_reached = |place: &usize| match self.slots[*place].upper.cmp(&upper) {
+            Ordering::Less => false,
+            Ordering::Equal => self.lower[*place] >= low,
+            Ordering::Greater => true,
+        };
+        let mut places = place(hash, self.size)..self.slots.len();
+        places.find(is_reached).unwrap_or(0)
     }
+}
+
+/// Where a hash is on a circle that is divided into `size`.
+#[expect(clippy::cast_possible_truncation, reason = "below the size")]
+fn place(hash: u64, size: usize) -> usize {
+    ((u128::from(hash) * size as u128) >> u64::BITS) as usize
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a hash")]
+fn halves(hash: u64) -> (u32, u32) {
+    ((hash >> u32::BITS) as u32, hash as u32)
 }
 
 /// Each endpoint's entries: so many in all that the lightest has a whole number, and at least `min`, but no more than
@@ -159,7 +173,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Numbered, Ring, RingSize};
+    use super::{Numbered, Ring, RingSize, Slot};
 
     fn keys(count: usize) -> Vec<String> {
         (0..count)
@@ -174,6 +188,18 @@ mod tests {
             .zip(weights.iter().copied())
             .collect();
         Ring::new(&endpoints, size)
+    }
+
+    /// Each entry's hash and owner, in the order of the circle.
+    fn entries_of(ring: &Ring) -> Vec<(u64, u32)> {
+        let slots = ring.slots.iter().zip(&ring.lower);
+        let entry = |(slot, lower): (&Slot, &u32)| {
+            let hash = u64::from(slot.upper) << u32::BITS | u64::from(*lower);
+            (hash, slot.owner)
+        };
+        let mut entries: Vec<_> = slots.map(entry).collect();
+        entries.dedup();
+        entries
     }
 
     fn owner<'a>(ring: &Ring, keys: &'a [String], hash: u64) -> &'a str {
@@ -194,9 +220,9 @@ mod tests {
         let sized = |weights: &[f64], min, max| {
             let ring = ring(&keys(weights.len()), weights, RingSize { min, max });
             let mut counts = vec![0; weights.len()];
-            ring.entries
-                .iter()
-                .for_each(|entry| counts[entry.owner as usize] += 1);
+            for (_, owner) in entries_of(&ring) {
+                counts[owner as usize] += 1;
+            }
             counts
         };
         assert_eq!(sized(&[3.0, 3.0, 4.0], 10, 20), [3, 3, 4]);
@@ -213,12 +239,19 @@ mod tests {
         ) {
             let keys = keys(count);
             let ring = ring(&keys, &vec![1.0; count], RingSize { min, max: 500 });
-            let ends = ring.entries.iter().flat_map(|entry| [entry.hash - 1, entry.hash, entry.hash + 1]);
+            let entries = entries_of(&ring);
+            prop_assert!(entries.is_sorted());
+            let ends = entries.iter().flat_map(|(hash, _)| [hash - 1, *hash, hash + 1]);
             for hash in hashes.into_iter().chain(ends).chain([0, u64::MAX]) {
-                let searched = ring.entries.partition_point(|entry| entry.hash < hash) % ring.entries.len();
-                prop_assert_eq!(ring.first(hash), searched);
+                let searched = entries.partition_point(|(entry, _)| *entry < hash) % entries.len();
+                let around = entries[searched..].iter().chain(&entries[..searched]).chain(&entries[searched..][..1]);
+                let mut owners: Vec<_> = around.map(|(_, owner)| *owner as usize).collect();
+                // The last are the first entry's, if others are before the slot at which it was found.
+                let mut walked: Vec<_> = ring.walk(hash).chain([owners[0]]).collect();
+                owners.dedup();
+                walked.dedup();
+                prop_assert_eq!(walked, owners);
             }
-            prop_assert_eq!(ring.walk(u64::MAX / 3).count(), ring.entries.len());
         }
 
         /// With weights that are alike, only what the one who came or went has, moves.

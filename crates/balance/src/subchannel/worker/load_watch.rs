@@ -36,7 +36,7 @@ impl LoadWatch {
             && let Some(endpoint) = self.endpoint.upgrade()
         {
             // gRFC A58: what comes to be READY is new, also where its reports come with responses.
-            endpoint.load().reported().reconnected();
+            endpoint.record().reported().reconnected();
         }
         self.connected = connection.is_some();
         let endpoint = &self.endpoint;
@@ -46,7 +46,7 @@ impl LoadWatch {
                 async move {
                     let read = |report| {
                         if let Some(endpoint) = endpoint.upgrade() {
-                            let reported = endpoint.load().reported();
+                            let reported = endpoint.record().reported();
                             reported.update(&report, reports.error_penalty, Instant::now());
                         }
                     };
