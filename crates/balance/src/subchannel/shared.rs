@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
+use registry::Backoff;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -19,6 +20,8 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     /// To end a backoff.
     pub(super) retry: Notify,
+    /// What a worker remembers for the next, if there is anything.
+    backoff: Mutex<Option<Box<Backoff>>>,
     /// Counts the workers, so that one that was ended while it ran changes nothing any more.
     turn: Mutex<u64>,
 }
@@ -68,6 +71,7 @@ impl Default for Shared {
             }),
             pool: Pool::default(),
             retry: Notify::new(),
+            backoff: Mutex::default(),
             turn: Mutex::default(),
         }
     }
@@ -117,6 +121,20 @@ impl Shared {
 
     pub(super) fn weak_endpoint(&self) -> Weak<Endpoint> {
         self.endpoint.get().cloned().unwrap_or_default()
+    }
+
+    /// What the last worker remembered.
+    pub(super) fn take_backoff(&self) -> Option<Backoff> {
+        self.backoff().take().map(|backoff| *backoff)
+    }
+
+    /// For the next worker.
+    pub(super) fn keep_backoff(&self, backoff: Option<Backoff>) {
+        *self.backoff() = backoff.map(Box::new);
+    }
+
+    fn backoff(&self) -> MutexGuard<'_, Option<Box<Backoff>>> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make(&self, standing: Standing) -> bool {

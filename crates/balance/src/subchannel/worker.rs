@@ -8,7 +8,7 @@ mod load_watch;
 use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::future::select_all;
-use registry::Instance;
+use registry::{Backoff, Instance};
 use tokio::{
     select,
     sync::watch,
@@ -54,6 +54,8 @@ pub(super) struct Worker {
 /// A connection, and what it was when it was looked at last.
 struct Kept {
     member: Member,
+    /// When it was begun.
+    since: Instant,
     seen: Availability,
 }
 
@@ -66,7 +68,11 @@ impl Worker {
         turn: u64,
     ) -> Self {
         Self {
-            attempts: Attempts::new(Arc::clone(&instance), options, context.backoff),
+            attempts: {
+                let backoff = shared.take_backoff();
+                let backoff = backoff.unwrap_or_else(|| Backoff::new(context.backoff));
+                Attempts::new(Arc::clone(&instance), options, backoff)
+            },
             upkeep: context.upkeep.subscribe(),
             members: Vec::new(),
             unpublished: false,
@@ -86,7 +92,8 @@ impl Worker {
         loop {
             self.look_at_connections();
             if self.members.is_empty() && self.attempts.are_resting() {
-                return self.publish(Standing::new(ConnectivityState::Idle));
+                self.publish(Standing::new(ConnectivityState::Idle));
+                return self.shared.keep_backoff(self.attempts.backoff());
             }
             if self.is_short_of_streams() {
                 self.attempts.begin();
@@ -98,6 +105,7 @@ impl Worker {
     }
 
     fn look_at_connections(&mut self) {
+        let mut waits = false;
         self.members.retain_mut(|kept| {
             let now = kept.member.availability();
             self.unpublished |= now != kept.seen;
@@ -105,9 +113,16 @@ impl Worker {
             let goes_on = now != Availability::Closed;
             if !goes_on {
                 kept.tell_end(&self.instance, &self.context);
+                let served = kept.member.connection.has_answered();
+                waits |= self.attempts.lost(kept.since, served);
             }
             goes_on
         });
+        if waits {
+            let address = self.instance.address();
+            let why = format!("{address}: connections end as soon as they are made");
+            self.failure = Some(why.into());
+        }
     }
 
     /// gRFC A105: a call waits, no connection has a stream for it, and there may be another. One that is silent is none.
@@ -180,7 +195,7 @@ impl Worker {
 
     fn tried(&mut self, ended: Ended) {
         match ended {
-            Ended::Connected(connection) => self.join(connection),
+            Ended::Connected { connection, since } => self.join(connection, since),
             Ended::Failed(why) => {
                 let zone = self.instance.zone.as_ref();
                 self.context.telemetry.not_connected(zone);
@@ -191,7 +206,7 @@ impl Worker {
         }
     }
 
-    fn join(&mut self, connection: Connection) {
+    fn join(&mut self, connection: Connection, since: Instant) {
         let zone = self.instance.zone.as_ref();
         self.context.telemetry.connected(zone);
         self.failure = None;
@@ -200,6 +215,7 @@ impl Worker {
         }
         self.members.push(Kept {
             member: Member::new(connection),
+            since,
             seen: Availability::Open,
         });
         self.unpublished = true;

@@ -11,7 +11,10 @@ mod vitals;
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -43,6 +46,7 @@ pub(crate) struct Connection {
     line: Arc<Line>,
     /// The most bytes of metadata that a response may have.
     metadata_limit: u32,
+    has_answered: AtomicBool,
     /// The task's own, by which it sees a GOAWAY. Kept here, because h2 closes when the last of them is gone.
     _sentinel: Arc<Mutex<SendRequest<Bytes>>>,
 }
@@ -61,6 +65,19 @@ impl Connection {
     /// Whether new streams can be had, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
         self.availability() != Availability::Closed
+    }
+
+    /// Whether a call on it ever got a status.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// A call on it gets a status.
+    pub(super) fn answers(&self) {
+        // Read first: it is written once, and read by all who call.
+        if !self.has_answered() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Why it ended, in gRFC A94's words; `None` while it has not, and where it was let go.

@@ -96,6 +96,7 @@ impl Held {
     ///
     /// Servers keep to the deadline as well: a failure that one tells after it is the deadline's, whosever word came first.
     pub(crate) fn answered(&mut self, code: Code, trailers: &HeaderMap) -> Option<Status> {
+        self.stream.connection().answers();
         self.in_flight.reported(trailers);
         if code == Code::Ok {
             self.throttle.as_deref().inspect(|t| t.succeeded());

@@ -40,6 +40,29 @@ async fn a_server_that_hangs_after_accepting_is_never_ready() {
 }
 
 #[tokio::test]
+async fn a_server_that_greets_and_hangs_up_is_not_connected_without_a_pause() {
+    let connected = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connected);
+    let peer = Peer::start(move |_, socket, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            // Long enough to be READY.
+            let mut connection = handshake(socket).await;
+            let _ = tokio::time::timeout(Duration::from_millis(20), connection.accept()).await;
+        }
+    })
+    .await;
+    let channel = to(&[&peer.address]);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // One, the one after it that is forgiven, and then a wait of about 1.6 seconds.
+    assert_eq!(connected.load(Ordering::Relaxed), 2);
+    let status = call(&channel, "hello").await.expect_err("nobody is there");
+    assert_eq!(status.code(), Code::Unavailable);
+    let why = "connections end as soon as they are made";
+    assert!(status.message().contains(why), "{status}");
+}
+
+#[tokio::test]
 async fn a_server_that_speaks_no_http2_fails_calls_with_its_address() {
     let peer = Peer::start(|_, mut socket, _| async move {
         let _ = socket

@@ -1,8 +1,12 @@
 //! Attempts to connect an endpoint: one at a time, all under one backoff (gRFC A105).
+//!
+//! A connection that has served no call and ends before a failure's wait would have is a failure as well, or a server that
+//! greets and hangs up would be connected without a pause. The first such end is forgiven: a server may have just been told
+//! to go.
 
 use std::{future::pending, pin::Pin, sync::Arc};
 
-use registry::{Backoff, BackoffPolicy, Instance};
+use registry::{Backoff, Instance};
 use tokio::{
     select,
     sync::Notify,
@@ -31,7 +35,10 @@ enum Now {
 
 /// What came of an attempt, or of the wait after it.
 pub(super) enum Ended {
-    Connected(Connection),
+    Connected {
+        connection: Connection,
+        since: Instant,
+    },
     /// And why; the wait begins.
     Failed(Arc<str>),
     /// There may be another attempt.
@@ -42,12 +49,12 @@ impl Attempts {
     pub(super) fn new(
         instance: Arc<Instance>,
         options: Arc<ConnectOptions>,
-        backoff: BackoffPolicy,
+        backoff: Backoff,
     ) -> Self {
         Self {
             instance,
             options,
-            backoff: Backoff::new(backoff),
+            backoff,
             now: Now::Resting,
         }
     }
@@ -89,12 +96,29 @@ impl Attempts {
         }
     }
 
+    /// A connection has ended that was begun at `since`, and that has served calls or none. Whether there is a wait for it.
+    pub(super) fn lost(&mut self, since: Instant, served: bool) -> bool {
+        let is_first = self.backoff.failures() == 0;
+        let until = since + self.backoff.next_delay();
+        if served || until <= Instant::now() {
+            self.backoff.reset();
+        } else if !is_first && self.are_resting() {
+            self.now = Now::Waiting { until };
+            return true;
+        }
+        false
+    }
+
+    /// What is to be remembered for later attempts.
+    pub(super) fn backoff(&self) -> Option<Backoff> {
+        Some(self.backoff.clone()).filter(|backoff| backoff.failures() > 0)
+    }
+
     fn tried(&mut self, since: Instant, tried: Result<Connection, ConnectFailed>) -> Ended {
         match tried {
             Ok(connection) => {
-                self.backoff.reset();
                 self.now = Now::Resting;
-                Ended::Connected(connection)
+                Ended::Connected { connection, since }
             }
             Err(failed) => {
                 let cause = registry::one_line(&failed);

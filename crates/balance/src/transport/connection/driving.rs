@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicBool},
     task::{Context, Poll},
 };
 
@@ -100,6 +100,7 @@ impl Driving {
             vitals,
             line,
             metadata_limit: options.metadata_limit,
+            has_answered: AtomicBool::new(false),
             _sentinel: sentinel,
         };
         let task = spawn(driver, Arc::clone(&connection.peer));
