@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{CallInfo, Candidate, Endpoint, Endpoints, Pick, Picker, Plan, Policy};
-use crate::subchannel::ConnectivityState;
+use crate::{status::Status, subchannel::ConnectivityState};
 
 /// A61's Connection Attempt Delay.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -34,6 +34,8 @@ pub(super) struct PickFirst {
     wanted: bool,
     /// When the last one was asked to connect.
     attempted: Option<Instant>,
+    /// Why nobody could be reached, until somebody is ready (gRFC A62).
+    failing: Option<Status>,
 }
 
 impl PickFirst {
@@ -44,6 +46,7 @@ impl PickFirst {
             selected: None,
             wanted: true,
             attempted: None,
+            failing: None,
         }
     }
 
@@ -65,6 +68,27 @@ impl PickFirst {
 
 impl Policy for PickFirst {
     fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan {
+        let plan = self.next(endpoints);
+        match plan.state {
+            ConnectivityState::Ready => self.failing = None,
+            ConnectivityState::TransientFailure => self.failing = Some(endpoints.failure()),
+            _ => {}
+        }
+        match &self.failing {
+            // Who has come meanwhile is connected, and changes the state only by being ready.
+            Some(failure) => Plan {
+                connect: plan.connect,
+                rest: plan.rest,
+                again: plan.again,
+                ..Plan::failing(failure.clone())
+            },
+            None => plan,
+        }
+    }
+}
+
+impl PickFirst {
+    fn next(&mut self, endpoints: &Endpoints<'_>) -> Plan {
         let ordered = self.ordered(endpoints);
         let ready: Vec<&Arc<Endpoint>> = ordered
             .iter()
@@ -90,7 +114,7 @@ impl Policy for PickFirst {
             .iter()
             .any(|c| c.state == ConnectivityState::Connecting);
         let untried = ordered.iter().find(|c| c.state == ConnectivityState::Idle);
-        self.wanted |= is_connecting;
+        self.wanted |= is_connecting || self.failing.is_some();
         match untried.map(|candidate| &candidate.endpoint) {
             None if is_connecting => Plan::connecting(),
             None => Plan::failing(endpoints.failure()),
@@ -101,9 +125,7 @@ impl Policy for PickFirst {
             ),
         }
     }
-}
 
-impl PickFirst {
     /// Connects the next one, unless others are connecting and have not had their time yet (gRFC A61).
     fn attempt(&mut self, next: &Arc<Endpoint>, others: bool) -> Plan {
         let now = Instant::now();

@@ -118,6 +118,34 @@ fn pick_first_tries_the_next_only_when_those_before_it_have_failed() {
     );
 }
 
+#[test]
+fn pick_first_that_fails_goes_on_failing_until_somebody_is_ready() {
+    let mut policy = in_order();
+    let mut candidates = candidates(&[TransientFailure, Idle]);
+    let both = candidates.split_off(1);
+    let failing = plan(&mut *policy, &candidates);
+    assert_eq!(failing.state, TransientFailure);
+    candidates.extend(both);
+    let comes = plan(&mut *policy, &candidates);
+    assert_eq!(
+        (comes.state, ports(&comes.connect)),
+        (TransientFailure, vec![2])
+    );
+    candidates[1].state = Connecting;
+    assert_eq!(plan(&mut *policy, &candidates).state, TransientFailure);
+    candidates[1].state = ConnectivityState::Ready;
+    assert_eq!(
+        plan(&mut *policy, &candidates).state,
+        ConnectivityState::Ready
+    );
+    candidates[1].state = Idle;
+    assert_eq!(
+        plan(&mut *policy, &candidates).state,
+        Idle,
+        "and begins anew"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn pick_first_does_not_wait_for_one_that_is_slow_to_connect() {
     let mut policy = in_order();
