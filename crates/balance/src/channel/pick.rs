@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{select, task::consume_budget};
+use tokio::{select, sync::watch, task::consume_budget};
 
 use super::{Published, Shared};
 use crate::{
@@ -124,9 +124,8 @@ impl Shared {
             match choice {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Wait(endpoint) => {
-                    // Boxed, because few calls wait, and every call would have to have room for it.
-                    if let Some(stream) = Box::pin(endpoint.subchannel().stream()).await {
-                        return Ok(Picked { endpoint, stream });
+                    if let Some(picked) = self.wait(endpoint, call, &mut generation).await? {
+                        return Ok(picked);
                     }
                     continue;
                 }
@@ -151,6 +150,33 @@ impl Shared {
             }
             if generation.changed().await.is_err() {
                 return Err(Status::unavailable("the channel was shut down"));
+            }
+        }
+    }
+
+    /// Waits for a stream of an endpoint, and keeps its place there while it looks whether there is one elsewhere by now;
+    /// `None` when the endpoint has none to wait for.
+    async fn wait(
+        &self,
+        endpoint: Arc<Endpoint>,
+        call: &CallInfo<'_>,
+        generation: &mut watch::Receiver<()>,
+    ) -> Result<Option<Picked>, Status> {
+        // Boxed, because few calls wait, and every call would have to have room for it.
+        let mut stream = Box::pin(endpoint.subchannel().stream());
+        loop {
+            select! {
+                biased;
+                stream = &mut stream => {
+                    let endpoint = Arc::clone(&endpoint);
+                    return Ok(stream.map(|stream| Picked { endpoint, stream }));
+                }
+                changed = generation.changed() => {
+                    changed.map_err(|_| Status::unavailable("the channel was shut down"))?;
+                    if let Some(picked) = self.published.load().pick_now(call) {
+                        return Ok(Some(picked));
+                    }
+                }
             }
         }
     }

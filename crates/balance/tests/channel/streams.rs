@@ -21,6 +21,8 @@ use crate::{
     frames::frame,
     hello,
     peer::{Peer, greet, hang},
+    register, registry,
+    server::Server,
     until, until_ready,
 };
 
@@ -266,4 +268,47 @@ async fn answers_that_come_too_late_take_no_other_call_down() {
     }
     let answer = survivor.await.expect("runs").expect("infallible");
     assert_eq!(answer.headers()["grpc-status"], "0", "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_stream_goes_to_an_instance_that_comes_meanwhile() {
+    let narrow = Peer::start(|_, socket, _| async move {
+        let mut connection = narrow(socket).await;
+        let mut held = Vec::new();
+        while let Some(Ok(call)) = connection.accept().await {
+            held.push(call);
+        }
+    })
+    .await;
+    let registry = registry();
+    let _narrow = register(&registry, &narrow.address).await;
+    let channel = Channel::builder("greeter")
+        .registry(&registry)
+        .service_config(r#"{"connectionScaling":{"maxConnectionsPerSubchannel":1},"loadBalancingConfig":[{"round_robin":{}}]}"#)
+        .build()
+        .expect("a channel");
+    until_ready(&channel, 1).await;
+    let calls: [_; 2] = std::array::from_fn(|_| {
+        let channel = channel.clone();
+        tokio::spawn(async move { call(&channel, "x").await })
+    });
+    until("one has the stream, and one waits", || {
+        let explained = channel.explain();
+        (explained.endpoints[0].in_flight, explained.calls_queued) == (1, 1)
+    })
+    .await;
+    let server = Server::start().await;
+    let _server = register(&registry, &server.address).await;
+    until("the one that waited is answered", || {
+        calls.iter().any(tokio::task::JoinHandle::is_finished)
+    })
+    .await;
+    for call in calls {
+        if call.is_finished() {
+            let answer = call.await.expect("no panic");
+            assert_eq!(answer.expect("an answer"), server.address.as_str());
+        } else {
+            call.abort();
+        }
+    }
 }
