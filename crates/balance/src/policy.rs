@@ -32,7 +32,7 @@ pub(crate) use endpoints::Census;
 pub use endpoints::{Candidate, Endpoints};
 pub use pick::{CallInfo, Pick, Picker};
 pub use plan::Plan;
-pub(crate) use plan::Queueing;
+pub(crate) use plan::{Barrier, Queueing};
 pub(crate) use table::{Policies, PolicyConfig};
 
 /// What a policy wants to know of the loads that servers report (ORCA, gRFC A51), and for how long a report counts.

@@ -30,7 +30,7 @@ pub(crate) fn build(balancing: &Balancing, zone: Option<&Zone>) -> Box<dyn Polic
     let zoned = || -> Box<dyn Policy> {
         match (&balancing.zone_preference, zone) {
             (Some(settings), Some(zone)) => Box::new(Split::new(
-                ZoneRoute::new(zone.clone(), settings),
+                ZoneRoute::new(zone.clone(), settings, balancing.policy.request_hash()),
                 chosen(),
                 chosen(),
             )),

@@ -26,13 +26,13 @@ pub(super) fn seeded_hash(bytes: &[u8], seed: u64) -> u64 {
 
 /// What of a call is hashed (gRFC A76, `requestHashHeader`): a header's values. The call's own hash key wins over it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct RequestHash {
+pub(crate) struct RequestHash {
     header: Option<HeaderName>,
 }
 
 impl RequestHash {
     /// The hash of a call; `None` where there is nothing to hash, and a random one is to be taken.
-    pub(super) fn of(&self, call: &CallInfo<'_>) -> Option<u64> {
+    pub(crate) fn of(&self, call: &CallInfo<'_>) -> Option<u64> {
         if let Some(key) = call.hash_key() {
             return Some(key.0);
         }

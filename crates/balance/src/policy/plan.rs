@@ -18,7 +18,12 @@ pub struct Plan {
     pub rest: Vec<Arc<Endpoint>>,
     /// When to plan again though nothing has changed.
     pub again: Option<Duration>,
+    /// Who keeps calls from some of the endpoints.
+    pub(crate) barriers: Vec<Barrier>,
 }
+
+/// Tells why calls are kept from an endpoint by what goes around a policy, where they are.
+pub(crate) type Barrier = Arc<dyn Fn(&Endpoint) -> Option<String> + Send + Sync>;
 
 impl Plan {
     /// The channel is in `state`, and `picker` chooses.
@@ -29,6 +34,7 @@ impl Plan {
             connect: Vec::new(),
             rest: Vec::new(),
             again: None,
+            barriers: Vec::new(),
         }
     }
 
@@ -61,6 +67,16 @@ impl Plan {
             again: Some(period),
             ..self
         }
+    }
+
+    /// The same, and `barrier` tells of whom calls are kept from.
+    #[must_use]
+    pub(crate) fn behind(
+        mut self,
+        barrier: impl Fn(&Endpoint) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.barriers.push(Arc::new(barrier));
+        self
     }
 
     /// The same, and `endpoints` need no connection any more.

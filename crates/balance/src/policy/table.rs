@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Policy, least_request, maglev, peak_ewma, pick_first, random, ring_hash, round_robin,
-    weighted_round_robin,
+    Policy, hashing::RequestHash, least_request, maglev, peak_ewma, pick_first, random, ring_hash,
+    round_robin, weighted_round_robin,
 };
 
 /// Makes policies with settings that have been read.
@@ -39,6 +39,13 @@ impl PolicyConfig {
 
     pub(crate) fn build(&self) -> Box<dyn Policy> {
         (self.make)()
+    }
+
+    /// What of a call it hashes, if it does: by the setting that those have for it which hash a header.
+    pub(crate) fn request_hash(&self) -> RequestHash {
+        let setting = self.settings.get("requestHashHeader").cloned();
+        let read = setting.and_then(|setting| serde_json::from_value(setting).ok());
+        read.unwrap_or_default()
     }
 }
 

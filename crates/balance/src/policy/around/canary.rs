@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName};
 
 use super::{
-    slow_start::is_within,
+    slow_start::{draw, is_within},
     split::{Route, Router},
 };
 use crate::{
@@ -37,16 +37,40 @@ impl Route for CanaryRoute {
         self.selector.selects(&endpoint.instance())
     }
 
+    fn why_none(&self, all_to_part: bool) -> String {
+        let asked = match &self.rule.header {
+            Some(header) => format!(" but for those whose {header} says otherwise"),
+            None => String::new(),
+        };
+        let whose = if all_to_part {
+            "no canary: all calls go to the canaries"
+        } else {
+            "a canary: all calls go to the others"
+        };
+        format!("{whose}{asked}")
+    }
+
     fn router(&self, _part: &Endpoints<'_>, _rest: &Endpoints<'_>) -> CanaryRule {
         self.rule.clone()
     }
 }
 
 impl Router for CanaryRule {
+    fn takes_all(&self) -> Option<bool> {
+        match self.share {
+            ..=0.0 => Some(false),
+            1.0.. => Some(true),
+            _ => None,
+        }
+    }
+
     fn takes(&self, call: &CallInfo<'_>) -> bool {
         self.takes(call.headers(), || fastrand::u64(..))
     }
 }
+
+/// What keys are drawn for here.
+const CANARIES: u64 = u64::from_be_bytes(*b"canaries");
 
 /// Sends a share of the calls to the canaries, decided by the value of a header: calls with equal values go the same way.
 ///
@@ -65,7 +89,7 @@ impl CanaryRule {
         let draw = match value.map(http::HeaderValue::as_bytes) {
             Some(b"always") => return true,
             Some(b"never") => return false,
-            Some(value) => hash(value),
+            Some(value) => draw(hash(value), CANARIES),
             None => random(),
         };
         self.share >= 1.0 || is_within(self.share, draw)

@@ -46,10 +46,11 @@ pub(super) fn is_within(share: f64, draw: u64) -> bool {
     (draw as f64) < share * 2_f64.powi(64)
 }
 
-/// The draw of a key at an endpoint: always the same, so that a key that has moved to a warming endpoint stays there.
-fn draw(key: u64, endpoint: u64) -> u64 {
+/// The draw of a key for one purpose, such as an endpoint: always the same, so that a key that has moved to a warming
+/// endpoint stays there, and another than the key itself, by which a policy goes that hashes.
+pub(super) fn draw(key: u64, purpose: u64) -> u64 {
     // SplitMix64's finalizer (Steele, Lea, Flood, 2014): each bit of what goes in changes half of those that come out.
-    let mixed = key ^ endpoint.rotate_left(32);
+    let mixed = key ^ purpose.rotate_left(32);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)

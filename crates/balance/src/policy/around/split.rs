@@ -1,6 +1,6 @@
 //! Two parts of the endpoints, each with a policy of its own, and a route for each call.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::policy::{
     CallInfo, Candidate, ConnectivityState, Endpoint, Endpoints, LoadReports, Pick, Picker, Plan,
@@ -15,6 +15,9 @@ pub(super) trait Route: Send {
     /// Whether the endpoint belongs to that part.
     fn owns(&self, endpoint: &Endpoint) -> bool;
 
+    /// What is told of an endpoint that gets no calls because all go to the other part, the one that is told apart or not.
+    fn why_none(&self, all_to_part: bool) -> String;
+
     /// How calls go as the two parts are now.
     fn router(&self, part: &Endpoints<'_>, rest: &Endpoints<'_>) -> Self::Router;
 }
@@ -23,6 +26,9 @@ pub(super) trait Route: Send {
 pub(super) trait Router: Send + Sync {
     /// Whether the call goes to the part that is told apart.
     fn takes(&self, call: &CallInfo<'_>) -> bool;
+
+    /// Where all calls go that do not ask for anything else: whether to the part that is told apart.
+    fn takes_all(&self) -> Option<bool>;
 }
 
 pub(super) struct Split<R> {
@@ -50,7 +56,17 @@ impl<R: Route> Policy for Split<R> {
             return self.part.plan(&part);
         }
         let router = self.route.router(&part, &rest);
-        together(self.part.plan(&part), self.rest.plan(&rest), router)
+        let left_out = router.takes_all().map(|all_to_part| {
+            let left_out = if all_to_part { &rest } else { &part };
+            let serials: HashSet<u64> = left_out.iter().map(|c| c.endpoint.serial()).collect();
+            (serials, self.route.why_none(all_to_part))
+        });
+        let plan = together(self.part.plan(&part), self.rest.plan(&rest), router);
+        match left_out {
+            Some((serials, why)) => plan
+                .behind(move |endpoint| serials.contains(&endpoint.serial()).then(|| why.clone())),
+            None => plan,
+        }
     }
 
     fn load_reports(&self) -> Option<LoadReports> {
@@ -79,6 +95,7 @@ fn together(mut part: Plan, mut rest: Plan, router: impl Router + 'static) -> Pl
     };
     part.connect.append(&mut rest.connect);
     part.rest.append(&mut rest.rest);
+    part.barriers.append(&mut rest.barriers);
     Plan {
         state,
         picker,

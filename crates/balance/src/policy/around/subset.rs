@@ -1,7 +1,7 @@
 //! Random subsetting (gRFC A68): each channel uses some of the endpoints, chosen by rendezvous hashing, so that few
 //! connections change when endpoints come and go, and channels together use all endpoints alike.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc};
 
 use crate::policy::{
     Candidate, ConnectivityState, Endpoints, LoadReports, Plan, Policy, hashing::seeded_hash,
@@ -44,7 +44,12 @@ impl Policy for Subset {
                 plan.rest.push(Arc::clone(&candidate.endpoint));
             }
         }
-        plan
+        let serials: HashSet<u64> = chosen.iter().map(|c| c.endpoint.serial()).collect();
+        let size = self.size;
+        plan.behind(move |endpoint| {
+            let why = format!("not one of the {size} at random that this channel calls");
+            (!serials.contains(&endpoint.serial())).then_some(why)
+        })
     }
 
     fn load_reports(&self) -> Option<LoadReports> {

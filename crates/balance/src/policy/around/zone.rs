@@ -4,11 +4,11 @@
 use registry::Zone;
 
 use super::{
-    slow_start::is_within,
+    slow_start::{draw, is_within},
     split::{Route, Router},
 };
 use crate::{
-    policy::{CallInfo, ConnectivityState, Endpoint, Endpoints},
+    policy::{CallInfo, ConnectivityState, Endpoint, Endpoints, hashing::RequestHash},
     service_config::ZonePreference,
 };
 
@@ -70,12 +70,15 @@ impl Supply {
 pub(super) struct ZoneRoute {
     zone: Zone,
     rule: ZoneRule,
+    request_hash: RequestHash,
 }
 
 impl ZoneRoute {
-    pub(super) fn new(zone: Zone, settings: &ZonePreference) -> Self {
+    /// The zone of a caller whose policy sends calls by `request_hash`.
+    pub(super) fn new(zone: Zone, settings: &ZonePreference, request_hash: RequestHash) -> Self {
         Self {
             zone,
+            request_hash,
             rule: ZoneRule {
                 overprovisioning: settings.overprovisioning,
                 least_local: settings.min_endpoints.get() as usize,
@@ -91,26 +94,56 @@ impl Route for ZoneRoute {
         endpoint.zone().as_ref() == Some(&self.zone)
     }
 
+    fn why_none(&self, all_to_part: bool) -> String {
+        let zone = &self.zone;
+        if all_to_part {
+            format!("in another zone: the channel's own, {zone}, can carry all calls")
+        } else {
+            format!("in the channel's own zone, {zone}, which can carry no calls")
+        }
+    }
+
     fn router(&self, part: &Endpoints<'_>, rest: &Endpoints<'_>) -> LocalShare {
-        LocalShare(self.rule.local_share(Supply::of(part), Supply::of(rest)))
+        LocalShare {
+            share: self.rule.local_share(Supply::of(part), Supply::of(rest)),
+            request_hash: self.request_hash.clone(),
+        }
     }
 }
 
 /// The share of the calls that stays in the own zone.
-pub(super) struct LocalShare(f64);
+pub(super) struct LocalShare {
+    /// From 0 to 1.
+    share: f64,
+    request_hash: RequestHash,
+}
+
+/// What keys are drawn for here.
+const ZONE: u64 = u64::from_be_bytes(*b"the zone");
 
 impl Router for LocalShare {
+    fn takes_all(&self) -> Option<bool> {
+        match self.share {
+            ..=0.0 => Some(false),
+            1.0.. => Some(true),
+            _ => None,
+        }
+    }
+
     fn takes(&self, call: &CallInfo<'_>) -> bool {
         // The zone may have nobody else to offer.
         if call.is_repeated() {
             return fastrand::bool();
         }
+        if self.share >= 1.0 {
+            return true;
+        }
         // A call with a key goes the same way each time, or its key would have two endpoints.
-        let draw = || {
-            call.hash_key()
-                .map_or_else(|| fastrand::u64(..), |key| key.0)
+        let drawn = match self.request_hash.of(call) {
+            Some(key) => draw(key, ZONE),
+            None => fastrand::u64(..),
         };
-        self.0 >= 1.0 || is_within(self.0, draw())
+        is_within(self.share, drawn)
     }
 }
 

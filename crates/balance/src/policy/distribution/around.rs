@@ -1,6 +1,6 @@
 //! What goes around a policy.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use registry::Zone;
@@ -75,6 +75,38 @@ fn calls_stay_in_the_zone_until_it_is_short() {
     assert!((local_with(5) - 0.7).abs() < 0.02);
     assert!((local_with(9) - 0.14).abs() < 0.02);
     assert!(local_with(10) < 1e-9);
+}
+
+#[test]
+fn a_key_stays_with_one_endpoint_while_calls_spill_over_and_keys_are_spread_over_the_whole_zone() {
+    const KEYS: usize = 10_000;
+    let all: Vec<_> = (0..20).map(|number| in_zone(number, number < 10)).collect();
+    let mut policy = built(
+        r#"{"zone_preference":{"childPolicy":[{"ring_hash":{"requestHashHeader":"x-user"}}]}}"#,
+    );
+    let state = |number| if number < 5 { TransientFailure } else { Ready };
+    let candidates: Vec<_> = (0..)
+        .zip(&all)
+        .map(|(n, e)| candidate(e, state(n)))
+        .collect();
+    let plan = plan(&mut *policy, &candidates);
+    let mut keys: BTreeMap<u64, usize> = BTreeMap::new();
+    for user in 0..KEYS {
+        let headers =
+            HeaderMap::from_iter([(HeaderName::from_static("x-user"), HeaderValue::from(user))]);
+        let call = CallInfo::new("/a.B/C", &headers);
+        let serial = pick(&plan, &call).serial();
+        assert!(
+            (0..8).all(|_| pick(&plan, &call).serial() == serial),
+            "user {user}"
+        );
+        *keys.entry(serial).or_default() += 1;
+    }
+    // Seven tenths go to the five that are left in the zone: 1,400 keys each, as evenly as a ring of 1,024 places is.
+    for endpoint in &all[5..10] {
+        let share = keys.get(&endpoint.serial()).copied().unwrap_or_default();
+        assert!((700..2_400).contains(&share), "{share} keys of 1,400");
+    }
 }
 
 #[test]
