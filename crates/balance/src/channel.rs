@@ -59,7 +59,7 @@ use stats::Stats;
 
 use crate::{
     endpoint::Endpoint,
-    policy::Picker,
+    policy::{Barrier, Picker},
     retry::Throttle,
     service_config::{MethodConfig, ServiceConfig},
     subchannel::ConnectivityState,
@@ -181,6 +181,8 @@ struct Published {
     in_force: Arc<InForce>,
     picker: Arc<dyn Picker>,
     endpoints: Arc<[Arc<Endpoint>]>,
+    /// Who keeps calls from some of the endpoints.
+    barriers: Vec<Barrier>,
     /// What is special about some endpoints, by serial.
     remarks: HashMap<u64, Remark>,
     freshness: Freshness,

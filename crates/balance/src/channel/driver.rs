@@ -227,11 +227,18 @@ impl Driver {
         }
     }
 
-    fn publish(&mut self, Plan { state, picker, .. }: Plan) {
+    fn publish(&mut self, plan: Plan) {
+        let Plan {
+            state,
+            picker,
+            barriers,
+            ..
+        } = plan;
         self.shared.published.store(Arc::new(Published {
             in_force: Arc::clone(&self.in_force),
             picker,
             endpoints: self.entries.endpoints(),
+            barriers,
             remarks: self.entries.remarks(),
             freshness: self.freshness.clone(),
             listed: self.entries.list(),

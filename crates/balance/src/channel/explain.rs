@@ -104,7 +104,11 @@ impl Shared {
             let remark = published.remarks.get(&endpoint.serial());
             let listed = published.listed.as_ref();
             let listed = listed.and_then(|all| all.get(&endpoint.instance().id));
-            EndpointExplanation::new(endpoint, listed, remark, recent)
+            let barrier = published
+                .barriers
+                .iter()
+                .find_map(|barrier| barrier(endpoint));
+            EndpointExplanation::new(endpoint, listed, remark, barrier, recent)
         });
         let configs = self.provenance.load();
         let (service_config_key, service_config_revision) = place(configs.origin.as_ref());

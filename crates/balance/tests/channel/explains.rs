@@ -323,3 +323,77 @@ async fn the_json_has_the_keys_that_the_documentation_lists() {
         }
     }
 }
+
+/// What is said of the second of two instances, of which this service config and this channel's zone leave the first.
+async fn said_of_the_second(config: &str) -> Option<String> {
+    let (first, second, registry) = (Server::start().await, Server::start().await, registry());
+    let zone = |name| Zone::new(name).expect("a zone");
+    let here = at(&first.address).with_zone(zone("here"));
+    let there = at(&second.address).with_zone(zone("there"));
+    let _first = put(&registry, here.with_version("v1")).await;
+    let _second = put(&registry, there.with_version("v2")).await;
+    let channel = Channel::builder("greeter")
+        .registry(&registry)
+        .service_config(format!(r#"{{"loadBalancingConfig":[{config}]}}"#))
+        .zone(zone("here"))
+        .build()
+        .expect("a channel");
+    let ready = || {
+        channel
+            .explain()
+            .endpoints
+            .iter()
+            .filter(|e| e.state == "READY")
+            .count()
+    };
+    until("both are connected", || ready() == 2).await;
+    let said = || of(&channel.explain(), &second.address).remark.clone();
+    until("it is said", || said().is_some()).await;
+    said()
+}
+
+#[tokio::test]
+async fn one_in_another_zone_says_that_the_own_one_carries_all_calls() {
+    let said =
+        said_of_the_second(r#"{"zone_preference":{"childPolicy":[{"round_robin":{}}]}}"#).await;
+    let why = "in another zone: the channel's own, here, can carry all calls";
+    assert_eq!(said.as_deref(), Some(why));
+}
+
+#[tokio::test]
+async fn a_canary_without_a_share_says_who_goes_there() {
+    let config = r#"{"canary":{"version":"v2","header":"x-canary","sharePercent":0,"childPolicy":[{"round_robin":{}}]}}"#;
+    let said = said_of_the_second(config).await;
+    let why = "a canary: all calls go to the others but for those whose x-canary says otherwise";
+    assert_eq!(said.as_deref(), Some(why));
+}
+
+#[tokio::test]
+async fn one_outside_the_random_subset_says_so() {
+    let (servers, registry) = ([Server::start().await, Server::start().await], registry());
+    let _registrations = [
+        put(&registry, at(&servers[0].address)).await,
+        put(&registry, at(&servers[1].address)).await,
+    ];
+    let config = r#"{"loadBalancingConfig":[{"random_subsetting":{"subsetSize":1,"childPolicy":[{"round_robin":{}}]}}]}"#;
+    let channel = Channel::builder("greeter")
+        .registry(&registry)
+        .service_config(config)
+        .build()
+        .expect("a channel");
+    let remarks = || {
+        let mut remarks: Vec<_> = channel
+            .explain()
+            .endpoints
+            .into_iter()
+            .map(|e| e.remark)
+            .collect();
+        remarks.sort();
+        remarks
+    };
+    let outside = "not one of the 1 at random that this channel calls";
+    until("one is called, and the other is not", || {
+        remarks() == [None, Some(outside.to_owned())]
+    })
+    .await;
+}

@@ -78,6 +78,7 @@ impl Builder {
                 in_force: Arc::new(InForce::after(&InForce::default(), config.clone())),
                 picker: Arc::new(Queueing),
                 endpoints: Arc::default(),
+                barriers: Vec::new(),
                 remarks: HashMap::new(),
                 freshness: Freshness::Starting,
                 listed: None,

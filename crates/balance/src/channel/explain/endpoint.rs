@@ -100,12 +100,13 @@ pub struct ConnectionExplanation {
 }
 
 impl EndpointExplanation {
-    /// `listed` is what the registry says now, which may be word for word what it said before, at another revision; `of`
-    /// is what the whole channel has done.
+    /// `listed` is what the registry says now, which may be word for word what it said before, at another revision; `barrier`
+    /// is why what goes around the policy keeps calls from it; `of` is what the whole channel has done.
     pub(super) fn new(
         endpoint: &Endpoint,
         listed: Option<&Arc<Instance>>,
         remark: Option<&Remark>,
+        barrier: Option<String>,
         of: Recent,
     ) -> Self {
         let instance = endpoint.instance();
@@ -140,7 +141,9 @@ impl EndpointExplanation {
             latency_ms: endpoint.latency().map(millis),
             peak_latency_ms: endpoint.peak_latency().map(millis),
             remark: in_words(&state, &connections, remark)
+                .filter(|_| barrier.is_none() || state.connectivity != ConnectivityState::Idle)
                 .map(ToOwned::to_owned)
+                .or(barrier)
                 .or_else(|| passed_over(endpoint, of)),
             connections: connections
                 .iter()
