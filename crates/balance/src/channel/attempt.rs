@@ -103,6 +103,8 @@ impl Shared {
         B::Error: Into<Cause>,
     {
         let hedged = call.is_hedged();
+        // gRFC A66: picking is a part of the attempt.
+        let mut since = Instant::now();
         loop {
             let request = match mem::take(&mut first) {
                 First::Sent(endpoint, sent) => Err((endpoint, sent)),
@@ -123,7 +125,7 @@ impl Shared {
                     }
                     let now = Instant::now();
                     call.tell(&mut request, now, previous);
-                    let sent = match call.start(request, progress, to, body, now) {
+                    let sent = match call.start(request, progress, to, body, since, now) {
                         Ok(attempt) => attempt.settled(body).await,
                         Err(sent) => *sent,
                     };
@@ -136,6 +138,7 @@ impl Shared {
                 Sent::Ended(failed) => Some(failed),
                 Sent::Unprocessed(_) if body.is_replayable() && progress.transparently() => {
                     progress.measured.retried_transparently();
+                    since = Instant::now();
                     None
                 }
                 Sent::Unprocessed(status) => Some(Outcome::Failed(status.into(), None)),
@@ -166,13 +169,15 @@ impl Shared {
 }
 
 impl Call {
-    /// Sends a request to that endpoint, as far as it is there; an error is what came of it at once.
+    /// Sends a request to that endpoint, as far as it is there, in an attempt that was begun at `since`; an error is what came
+    /// of it at once.
     pub(super) fn start<B>(
         &self,
         request: http::Request<()>,
         progress: &Progress,
         Picked { endpoint, stream }: Picked,
         body: &RequestBody<B>,
+        since: Instant,
         now: Instant,
     ) -> Result<Attempt, Box<Sent>>
     where
@@ -196,7 +201,7 @@ impl Call {
                 return Err(Box::new(Sent::Ended(failed)));
             }
         };
-        let measured = progress.measured.attempt(&endpoint);
+        let measured = progress.measured.attempt(&endpoint, since);
         let counted = measured.sending();
         let throttle = self.throttle.clone();
         let mut attempt = Attempt {

@@ -83,7 +83,7 @@ where
             return Self::running(pending, admitted, deadline, First::Request(request));
         };
         let endpoint = to.endpoint.serial();
-        match call.start(request, progress, to, body, began) {
+        match call.start(request, progress, to, body, began, began) {
             Ok(attempt) => {
                 let exchange = Exchange::sent(attempt, pending, admitted, deadline);
                 Self(Stage::Sent(Some(exchange)))

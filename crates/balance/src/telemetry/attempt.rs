@@ -41,12 +41,13 @@ impl MeasuredAttempt {
         method: &Arc<Method>,
         until: Option<Instant>,
         endpoint: &Endpoint,
+        since: Instant,
     ) -> Self {
         recorder.instruments.started.add(1, method.named());
         Self(Some(Box::new(Attempt {
             recorder: Arc::clone(recorder),
             method: Arc::clone(method),
-            started: Instant::now(),
+            started: since,
             ending: Ending::new(until),
             locality: recorder.labels.locality(|| endpoint.zone()),
             call: MeasuredCall::default(),

@@ -54,13 +54,13 @@ impl MeasuredCall {
         }
     }
 
-    /// One more attempt begins, at that endpoint.
-    pub(crate) fn attempt(&self, endpoint: &Endpoint) -> MeasuredAttempt {
+    /// One more attempt was begun at `since`, and goes to that endpoint.
+    pub(crate) fn attempt(&self, endpoint: &Endpoint, since: Instant) -> MeasuredAttempt {
         let Some(call) = &self.0 else {
             return MeasuredAttempt::default();
         };
         let (method, until) = (&call.method, call.ending.until);
-        MeasuredAttempt::begin(&call.recorder, method, until, endpoint)
+        MeasuredAttempt::begin(&call.recorder, method, until, endpoint, since)
     }
 
     /// What its caller is told. Later words change nothing.

@@ -70,7 +70,7 @@ fn status(code: Code) -> String {
 async fn a_call_is_measured_by_method_target_and_status() {
     let page = Page::new();
     let call = page.telemetry.call("/helloworld.Greeter/SayHello");
-    let mut attempt = call.attempt(&endpoint());
+    let mut attempt = call.attempt(&endpoint(), Instant::now());
     let started = "grpc_client_attempt_started_total";
     let target = "grpc_target=\"greeter\"";
     assert_eq!(page.figure(started, &[SAY_HELLO, target]), Some(1.0));
@@ -106,7 +106,7 @@ async fn who_is_dropped_untold_was_given_up_or_was_too_late() {
     let measured = || {
         let mut call = page.telemetry.call("/helloworld.Greeter/SayHello");
         call.until(Some(until));
-        (call.attempt(&endpoint()), call)
+        (call.attempt(&endpoint(), Instant::now()), call)
     };
     drop(measured());
     let late = measured();
@@ -139,7 +139,7 @@ async fn a_call_ends_as_the_attempt_does_that_answers_it() {
     let page = Page::new();
     let calls = ["before", "after"].map(|told| {
         let call = page.telemetry.call("/helloworld.Greeter/SayHello");
-        let mut attempt = call.attempt(&endpoint());
+        let mut attempt = call.attempt(&endpoint(), Instant::now());
         if told == "before" {
             attempt.ended(Code::NotFound);
         }
@@ -197,6 +197,11 @@ fn outliers_are_counted_by_what_found_them_and_what_spared_them() {
 #[test]
 fn without_a_meter_nothing_is_held() {
     let call = Telemetry::default().call("/helloworld.Greeter/SayHello");
-    assert!(call.0.is_none() && call.attempt(&endpoint()).0.is_none());
-    assert!(call.attempt(&endpoint()).sending().0.is_none());
+    assert!(call.0.is_none() && call.attempt(&endpoint(), Instant::now()).0.is_none());
+    assert!(
+        call.attempt(&endpoint(), Instant::now())
+            .sending()
+            .0
+            .is_none()
+    );
 }

@@ -4,7 +4,7 @@ mod endpoints;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use balance::{Channel, HashKey};
+use balance::{Channel, HashKey, WaitForReady};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::TextEncoder;
@@ -268,4 +268,26 @@ async fn a_call_that_waits_is_counted_as_queued() {
     waiting.await.expect("runs").expect("an answer");
     assert_eq!(queued(), Some(0.0));
     assert_eq!(meters.figure("balance_calls_in_flight", &[]), Some(0.0));
+}
+
+#[tokio::test]
+async fn an_attempt_lasts_from_before_its_endpoint_is_picked() {
+    const WAIT: std::time::Duration = std::time::Duration::from_millis(200);
+    let (registry, meters) = (registry(), Meters::new());
+    let channel = meters.channel("greeter").registry(&registry);
+    let channel = channel.build().expect("a channel");
+    let mut request = hello("a");
+    request.extensions_mut().insert(WaitForReady(true));
+    let mut client = client(&channel);
+    let answer = tokio::spawn(async move { client.say_hello(request).await });
+    until("it waits", || channel.explain().calls_queued == 1).await;
+    tokio::time::sleep(WAIT).await;
+    let server = Server::start().await;
+    let _registration = register(&registry, &server.address).await;
+    answer.await.expect("no panic").expect("an answer");
+    let took = meters.figure("grpc_client_attempt_duration_seconds_sum", &[SAY_HELLO]);
+    assert!(
+        took.is_some_and(|took| took >= WAIT.as_secs_f64()),
+        "{took:?}"
+    );
 }
