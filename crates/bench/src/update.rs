@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use balance::Channel;
+use balance::{Channel, HashKey, policy::CallInfo};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime,
@@ -40,8 +41,16 @@ pub(crate) struct Args {
     seconds: u32,
 }
 
-/// Policies that connect to every endpoint.
-const POLICIES: [&str; 3] = ["round_robin", "weighted_random", "least_request"];
+/// All but `pick_first`, which connects to one endpoint, and `random`, which is `round_robin` for what is measured.
+const POLICIES: [&str; 7] = [
+    "round_robin",
+    "weighted_round_robin",
+    "weighted_random",
+    "least_request",
+    "peak_ewma",
+    "ring_hash",
+    "maglev",
+];
 
 /// What follows the registry.
 #[derive(Debug, clap::Args)]
@@ -170,7 +179,7 @@ async fn count(mut changes: watch::Receiver<()>, seconds: u32) -> u32 {
     count
 }
 
-/// A channel with a connection to each of so many endpoints.
+/// A channel with a connection to each of so many endpoints, but for a few that hardly a key falls on.
 async fn connected(fleet: &Fleet, policy: &str, endpoints: u32) -> Result<Channel> {
     let channel = Channel::builder(Fleet::SERVICE)
         .registry(&fleet.registry)
@@ -181,8 +190,16 @@ async fn connected(fleet: &Fleet, policy: &str, endpoints: u32) -> Result<Channe
         let states = explanation.endpoints.iter();
         states.filter(|endpoint| endpoint.state == "READY").count()
     };
+    let wanted = endpoints as usize - endpoints as usize / 100;
+    let headers = HeaderMap::new();
+    let mut keys = (0_u64..).map(|number| HashKey::of(number.to_le_bytes()));
     let all = async {
-        while ready() < endpoints as usize {
+        while ready() < wanted {
+            // Some policies connect those that a call is for, and no others.
+            for key in keys.by_ref().take(endpoints as usize) {
+                let call = CallInfo::new("/", &headers).with_hash_key(key);
+                drop(channel.pick(&call, Instant::now()));
+            }
             sleep(Duration::from_millis(100)).await;
         }
     };

@@ -23,6 +23,7 @@ use super::{
     ejection::Ejection,
     entries::Entries,
     idleness::Idleness,
+    pace,
 };
 use crate::{
     load::RECENT,
@@ -34,8 +35,6 @@ use crate::{
     target::{Selector, Target},
 };
 
-/// Pickers are rebuilt at most this often, however many endpoints change.
-const REBUILD_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest wait between two tries to connect an instance that its registry says lives.
 const REGISTERED_BACKOFF: Duration = Duration::from_secs(2);
 
@@ -119,9 +118,10 @@ impl Driver {
         let resolved = self.resolution.now();
         self.resolved(resolved);
         loop {
+            let started = Instant::now();
             self.rebuild();
             select! {
-                () = sleep(REBUILD_INTERVAL) => {}
+                () = sleep(pace::pause(started.elapsed())) => {}
                 () = &mut closed => break,
             }
             select! {

@@ -4,7 +4,7 @@
 mod entry;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -39,6 +39,10 @@ pub(super) struct Entries {
     /// What the registry said last.
     listed: Option<Snapshot>,
     all: BTreeMap<InstanceId, Entry>,
+    /// Those that have changed since they were last shown: what a change costs depends on them, and not on all others.
+    changed: Vec<InstanceId>,
+    /// Those of whom there is something to remark: unhealthy, or dropped by the registry.
+    special: BTreeSet<InstanceId>,
     /// All endpoints in order; made anew when one comes, goes or changes.
     endpoints: Option<Arc<[Arc<Endpoint>]>>,
     /// Who is in which state; made anew when that changes.
@@ -61,6 +65,8 @@ impl Entries {
             leniency,
             listed: None,
             all: BTreeMap::new(),
+            changed: Vec::new(),
+            special: BTreeSet::new(),
             endpoints: None,
             census: None,
             panicking: false,
@@ -101,7 +107,7 @@ impl Entries {
         let nobody_is_left = !snapshot.instances().any(|i| self.takes_calls(i));
         self.listed = Some(snapshot);
         let held = self.held(&changes, nobody_is_left);
-        if held.is_some() && self.all.values().any(|e| !e.is_dropped()) {
+        if held.is_some() && self.dropped().count() < self.all.len() {
             self.stats.lost_many();
         }
         let mut new = Vec::new();
@@ -125,7 +131,7 @@ impl Entries {
     /// A list that went empty, or lost most of its instances at once, is more often a fault than the end of a service, and
     /// a call that fails is worse than one that is served by a leaver.
     fn held(&self, changes: &[Update], nobody_is_left: bool) -> Option<Dropped> {
-        let before = self.all.values().filter(|e| !e.is_dropped()).count();
+        let before = self.all.len() - self.dropped().count();
         let lost = changes.iter().filter(|change| match change {
             Update::Remove(id) => self.all.get(id).is_some_and(|e| !e.is_dropped()),
             Update::Upsert(_) | Update::Reset(_) => false,
@@ -155,22 +161,46 @@ impl Entries {
 
     /// Tells the endpoint what its instance says of itself now; gives the instance back when it is another.
     fn update(&mut self, instance: Arc<Instance>) -> Option<Arc<Instance>> {
-        let entry = self.all.get_mut(&instance.id);
-        match entry.filter(|entry| entry.endpoint().is_still(&instance)) {
-            Some(entry) => {
-                entry.now_says(instance);
-                None
-            }
-            None => Some(instance),
+        let entry = self.all.get(&instance.id);
+        if entry.is_none_or(|entry| !entry.endpoint().is_still(&instance)) {
+            return Some(instance);
         }
+        let id = instance.id.clone();
+        self.change(id, |entry| entry.now_says(instance));
+        None
     }
 
     fn insert(&mut self, endpoint: Arc<Endpoint>) {
         (self.endpoints, self.census) = (None, None);
         let id = endpoint.instance().id.clone();
-        if let Some(before) = self.all.insert(id, Entry::new(endpoint)) {
+        if let Some(before) = self.all.insert(id.clone(), Entry::new(endpoint)) {
             before.endpoint().subchannel().shut_down();
         }
+        self.change(id, |_| ());
+    }
+
+    /// Changes an entry, if it is there: the one way to do so.
+    fn change(&mut self, id: InstanceId, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.all.get_mut(&id) else {
+            return;
+        };
+        change(entry);
+        if entry.is_dropped() || !entry.is_healthy() {
+            self.special.insert(id.clone());
+        } else {
+            self.special.remove(&id);
+        }
+        self.changed.push(id);
+    }
+
+    /// Those of whom there is something to remark.
+    fn special(&self) -> impl Iterator<Item = &Entry> {
+        self.special.iter().filter_map(|id| self.all.get(id))
+    }
+
+    /// Those of them that the registry has dropped.
+    fn dropped(&self) -> impl Iterator<Item = &Entry> {
+        self.special().filter(|entry| entry.is_dropped())
     }
 
     /// An instance takes no calls any more.
@@ -178,14 +208,13 @@ impl Entries {
         let Some(dropped) = held else {
             return self.remove(id);
         };
-        if let Some(entry) = self.all.get_mut(id) {
-            entry.drop_leniently(dropped);
-        }
+        self.change(id.clone(), |entry| entry.drop_leniently(dropped));
     }
 
     fn remove(&mut self, id: &InstanceId) {
         if let Some(entry) = self.all.remove(id) {
             (self.endpoints, self.census) = (None, None);
+            self.special.remove(id);
             entry.endpoint().subchannel().shut_down();
         }
     }
@@ -193,19 +222,19 @@ impl Entries {
     /// Looks at the states of the subchannels that have changed, and lets go whoever is held on to without need.
     pub(super) fn refresh(&mut self) {
         for id in self.context.changes.take() {
-            if let Some(entry) = self.all.get_mut(&id) {
-                entry.refresh();
-            }
+            self.change(id, Entry::refresh);
         }
         self.let_go();
     }
 
     /// Decides whether all are to be used, and makes the candidates as the policy is to see them.
     pub(super) fn show(&mut self) {
-        let healthy = self.all.values().filter(|e| e.is_healthy()).count();
+        let unhealthy = self.special().filter(|e| !e.is_healthy()).count();
+        let healthy = self.all.len() - unhealthy;
         let panicking = healthy * 100 < self.all.len() * self.leniency.panic_percent as usize;
         if panicking != self.panicking {
             self.panicking = panicking;
+            self.changed = self.all.keys().cloned().collect();
             let all = self.all.len();
             if panicking {
                 self.stats.panicked();
@@ -214,12 +243,11 @@ impl Entries {
                 tracing::info!(healthy, all, "enough endpoints are healthy again");
             }
         }
-        let mut changed = false;
-        for entry in self.all.values_mut() {
-            changed |= entry.show(panicking);
-        }
-        if changed {
-            self.census = None;
+        for id in std::mem::take(&mut self.changed) {
+            let entry = self.all.get_mut(&id);
+            if entry.is_some_and(|entry| entry.show(panicking)) {
+                self.census = None;
+            }
         }
     }
 
@@ -234,16 +262,15 @@ impl Entries {
     }
 
     fn let_go(&mut self) {
-        if !self.all.values().any(Entry::is_dropped) {
+        if self.dropped().next().is_none() {
             return;
         }
         let listed = self.all.values().filter(|e| !e.is_dropped());
         let (serving, now) = (listed.filter(|e| e.is_ready()).count(), Instant::now());
         let needless: Vec<_> = self
-            .all
-            .iter()
-            .filter(|(_, entry)| entry.is_held_needlessly(serving, now))
-            .map(|(id, _)| id.clone())
+            .dropped()
+            .filter(|entry| entry.is_held_needlessly(serving, now))
+            .map(|entry| entry.endpoint().instance().id.clone())
             .collect();
         for id in needless {
             self.remove(&id);
@@ -252,14 +279,16 @@ impl Entries {
 
     /// The endpoints whose calls have failed so often in a row that the outlier detection is to be asked.
     pub(super) fn suspicious(&self) -> Vec<u64> {
-        let endpoints = self.all.values().map(Entry::endpoint);
+        // They have told the driver, and so are among those that have changed.
+        let changed = self.changed.iter().filter_map(|id| self.all.get(id));
+        let endpoints = changed.map(Entry::endpoint);
         let suspicious = endpoints.filter(|e| e.record().take_suspicion());
         suspicious.map(|e| e.serial()).collect()
     }
 
     /// When somebody who is held on to has to go, at the latest.
     pub(super) fn next_release(&self) -> Option<Instant> {
-        self.all.values().filter_map(Entry::held_until).min()
+        self.dropped().filter_map(Entry::held_until).min()
     }
 
     /// All endpoints, in the order of their ids.
@@ -272,14 +301,14 @@ impl Entries {
     /// What is special about some endpoints, by serial.
     pub(super) fn remarks(&self) -> HashMap<u64, Remark> {
         let remark = |e: &Entry| Some((e.endpoint().serial(), e.remark(self.panicking)?));
-        self.all.values().filter_map(remark).collect()
+        self.special().filter_map(remark).collect()
     }
 
     /// Marks the endpoint of that serial as ejected, or as not ejected any more.
     pub(super) fn eject(&mut self, serial: u64, ejected: Option<Ejected>) {
-        let mut entries = self.all.values_mut();
-        if let Some(entry) = entries.find(|e| e.endpoint().serial() == serial) {
-            entry.eject(ejected);
+        let mut entries = self.all.iter();
+        if let Some((id, _)) = entries.find(|(_, e)| e.endpoint().serial() == serial) {
+            self.change(id.clone(), |entry| entry.eject(ejected));
         }
     }
 
@@ -287,6 +316,7 @@ impl Entries {
         for entry in std::mem::take(&mut self.all).into_values() {
             entry.endpoint().subchannel().shut_down();
         }
+        self.special.clear();
         (self.endpoints, self.census) = (None, None);
     }
 }

@@ -6,7 +6,7 @@ use registry::InstanceId;
 use tokio::sync::Notify;
 
 /// Tells one driver, who then looks at those that changed and not at all ten thousand. It is bounded because the driver
-/// looks after at most ten milliseconds, and an endpoint changes a few times in that.
+/// looks after at most a quarter of a second, and an endpoint changes a few times in that.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     told: Notify,
