@@ -109,16 +109,13 @@ impl<B: Send + 'static> Exchange<B> {
             let mut state = self.state();
             let total = self.timeout.map(|timeout| timeout.total());
             let total = total.unwrap_or_default();
-            let message = match (&state.awaited, &state.held) {
-                (Awaited::Response(_), _) => {
-                    format!("the response did not come within {total:?}")
-                }
-                (Awaited::Rest(_), Some(held)) => {
-                    let peer = held.peer();
-                    format!("{peer}: the response did not end within {total:?}")
-                }
-                _ => return,
+            let missing = match &state.awaited {
+                Awaited::Response(_) => "come",
+                Awaited::Rest(_) => "end",
+                Awaited::Nothing | Awaited::TooLate(_) => return,
             };
+            let peer = state.held.as_ref().map_or("", Held::peer);
+            let message = format!("{peer}: the response did not {missing} within {total:?}");
             let too_late = Status::new(Code::DeadlineExceeded, message);
             let caller = state.caller.take();
             let left = State {
@@ -127,11 +124,10 @@ impl<B: Send + 'static> Exchange<B> {
             };
             (mem::replace(&mut *state, left), caller)
         };
+        // After all that the call held is given back, and also when that panics.
+        let _told = Told(caller);
         // Without our lock: a request may be dropped here that is its caller's.
         drop(gone);
-        if let Some(caller) = caller {
-            caller.wake();
-        }
     }
 }
 
@@ -258,6 +254,17 @@ impl<B> State<B> {
             deadline: left.deadline,
             unsettled,
             held,
+        }
+    }
+}
+
+/// Wakes a caller when it is dropped.
+struct Told(Option<Waker>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(caller) = self.0.take() {
+            caller.wake();
         }
     }
 }

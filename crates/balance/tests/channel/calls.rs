@@ -109,6 +109,10 @@ async fn a_deadline_ends_a_call_and_tells_the_server() {
     assert_eq!(status.code(), Code::DeadlineExceeded);
     // Who tells it first, the channel or the server that was told, is chance.
     assert!(status.message().contains("100ms"), "{status}");
+    assert!(
+        status.message().starts_with(server.address.as_str()),
+        "{status}"
+    );
     until("the handler has ended", || {
         server.seen.running.load(Ordering::SeqCst) == 0
     })
