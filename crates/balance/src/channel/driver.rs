@@ -23,7 +23,7 @@ use super::{
     ejection::Ejection,
     entries::Entries,
     idleness::Idleness,
-    pace,
+    pace::Pace,
 };
 use crate::{
     load::RECENT,
@@ -57,6 +57,7 @@ pub(super) struct Driver {
     again: Option<Duration>,
     /// When the picks so far cease to be recent.
     turn: Instant,
+    pace: Pace,
 }
 
 impl Driver {
@@ -105,6 +106,7 @@ impl Driver {
             freshness: Freshness::Starting,
             again: None,
             turn: Instant::now() + RECENT,
+            pace: Pace::default(),
         }
     }
 
@@ -121,7 +123,7 @@ impl Driver {
             let started = Instant::now();
             self.rebuild();
             select! {
-                () = sleep(pace::pause(started.elapsed())) => {}
+                () = sleep(self.pace.pause(started.elapsed())) => {}
                 () = &mut closed => break,
             }
             select! {

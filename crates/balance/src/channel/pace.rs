@@ -12,22 +12,42 @@ const MOST: Duration = Duration::from_millis(250);
 /// [`LEAST`].
 const PARTS: u32 = 33;
 
-/// How long to wait after a rebuild that took so long.
-pub(super) fn pause(took: Duration) -> Duration {
-    took.saturating_mul(PARTS - 1).clamp(LEAST, MOST)
+/// Counts what rebuilds cost.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    last: Duration,
+}
+
+impl Pace {
+    /// How long to wait after a rebuild that took so long. One that was slow once is not waited for: the first of a channel,
+    /// or one that had to share its core.
+    pub(super) fn pause(&mut self, took: Duration) -> Duration {
+        let cost = took.min(std::mem::replace(&mut self.last, took));
+        cost.saturating_mul(PARTS - 1).clamp(LEAST, MOST)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, pause};
+    use super::{Duration, Pace};
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
 
     #[test]
-    fn a_rebuild_takes_a_33rd_of_the_time_at_most_unless_pickers_would_be_too_old() {
-        let millis = |took: f64| pause(Duration::from_secs_f64(took / 1e3)).as_secs_f64() * 1e3;
-        assert!((millis(0.0) - 10.0).abs() < 1e-9);
-        assert!((millis(0.3) - 10.0).abs() < 1e-9);
-        assert!((millis(5.0) - 160.0).abs() < 1e-9, "5 of 165");
-        assert!((millis(100.0) - 250.0).abs() < 1e-9);
-        assert!((pause(Duration::MAX).as_secs_f64() - 0.25).abs() < 1e-9);
+    fn rebuilds_take_a_33rd_of_the_time_at_most_unless_pickers_would_be_too_old() {
+        for (took, pause) in [(0, 10), (1, 32), (5, 160), (100, 250), (u64::MAX, 250)] {
+            let mut pace = Pace::default();
+            pace.pause(millis(took));
+            assert_eq!(pace.pause(millis(took)), millis(pause), "{took} ms");
+        }
+    }
+
+    #[test]
+    fn what_was_slow_once_is_not_waited_for() {
+        let mut pace = Pace::default();
+        let pauses = [100, 0, 100, 1].map(|took| pace.pause(millis(took)));
+        assert_eq!(pauses, [10, 10, 10, 32].map(millis));
     }
 }
