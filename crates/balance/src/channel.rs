@@ -17,6 +17,7 @@ mod explain;
 mod head;
 mod idleness;
 mod observed;
+mod outcome;
 mod pace;
 mod pick;
 mod response_future;

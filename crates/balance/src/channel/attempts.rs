@@ -13,8 +13,9 @@ use tokio::{
 
 use super::{
     Shared,
-    attempt::{Answer, First, Outcome},
+    attempt::First,
     call::{Call, Progress},
+    outcome::{Answer, Outcome},
 };
 use crate::{
     retry::{Hedges, Tries},
@@ -41,7 +42,7 @@ impl Shared {
                 self.attempt(call, progress, body, tries.previous(), mem::take(&mut next));
             let (failure, answer) = match attempt.await? {
                 Outcome::Answered(answer) => {
-                    body.commit(answer.sending());
+                    body.commit(answer.sending);
                     return Ok(answer);
                 }
                 Outcome::Failed(failure, answer) => (failure, answer),
@@ -50,7 +51,7 @@ impl Shared {
             let wait = tries.after(&failure, policy, call.throttle.as_deref());
             let Some(wait) = wait.filter(|_| body.is_replayable()) else {
                 return answer
-                    .inspect(|a| _ = body.commit(a.sending()))
+                    .inspect(|a| _ = body.commit(a.sending))
                     .ok_or(failure.status);
             };
             drop(answer);
@@ -95,7 +96,7 @@ impl Shared {
             };
             let (failure, answer) = match ended {
                 // A stream that outgrew its buffer is committed to the attempt that had read furthest.
-                Ok(Outcome::Answered(answer)) if !body.commit(answer.sending()) => {
+                Ok(Outcome::Answered(answer)) if !body.commit(answer.sending) => {
                     hedges.lost();
                     continue;
                 }
@@ -106,7 +107,7 @@ impl Shared {
             hedges.failed(&failure, Instant::now(), throttle);
             if hedges.is_over() {
                 return answer
-                    .inspect(|a| _ = body.commit(a.sending()))
+                    .inspect(|a| _ = body.commit(a.sending))
                     .ok_or(failure.status);
             }
         }

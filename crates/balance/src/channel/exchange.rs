@@ -15,8 +15,9 @@ use registry::Cause;
 
 use super::{
     admission::Admitted,
-    attempt::{Answer, Attempt, Responded, Unsettled, settle},
+    attempt::Attempt,
     call::Pending,
+    outcome::{Answer, Responded, Unsettled, settle},
 };
 use crate::{
     status::{Code, Status},
