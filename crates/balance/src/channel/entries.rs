@@ -32,6 +32,13 @@ pub(super) struct Leniency {
     pub(super) hold_for: Duration,
 }
 
+impl Leniency {
+    /// Whether those may ever be used that are said to be unhealthy.
+    fn uses_unhealthy(self) -> bool {
+        self.panic_percent > 0
+    }
+}
+
 pub(super) struct Entries {
     context: Arc<SubchannelContext>,
     selector: Selector,
@@ -88,8 +95,14 @@ impl Entries {
         self.panicking
     }
 
+    /// Looks at all instances again where others may take calls from now on.
     pub(super) fn set_leniency(&mut self, leniency: Leniency) {
-        self.leniency = leniency;
+        let before = std::mem::replace(&mut self.leniency, leniency);
+        if before.uses_unhealthy() != leniency.uses_unhealthy()
+            && let Some(listed) = self.listed.take()
+        {
+            self.follow(listed);
+        }
     }
 
     /// As the policy is to see them, in the order of their ids.
@@ -153,7 +166,7 @@ impl Entries {
         let status = match instance.status {
             Status::Serving => true,
             // It is no candidate but when all are used.
-            Status::NotServing => self.leniency.panic_percent > 0,
+            Status::NotServing => self.leniency.uses_unhealthy(),
             Status::Draining => false,
         };
         status && self.selector.selects(instance)

@@ -397,3 +397,20 @@ async fn one_outside_the_random_subset_says_so() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_panic_threshold_that_comes_later_makes_those_candidates_that_are_not_serving() {
+    const PANIC: &str =
+        r#"{"loadBalancingConfig": [{"panic_threshold": {"childPolicy": [{"round_robin": {}}]}}]}"#;
+    let (server, registry) = (Server::start().await, registry());
+    let instance = at(&server.address).with_status(Status::NotServing);
+    let _registration = put(&registry, instance).await;
+    let channel = to_greeter(&registry);
+    let left_out = || channel.explain().left_out.len();
+    until("it is no endpoint", || left_out() == 1).await;
+    let document = registry::Document::new(PANIC).expect("a document");
+    let set = registry.set_document(&greeter(), document).await;
+    set.expect("it is kept");
+    until("it is one", || left_out() == 0).await;
+    call(&channel, "a").await.expect("an answer");
+}
