@@ -7,15 +7,18 @@
 //! has no lease.
 
 mod document;
+mod group;
 mod hold;
 mod keys;
 mod lease;
 mod list;
 mod members;
 mod place;
+mod places;
 mod reader;
 mod url;
 mod watch;
+mod watchers;
 mod watching;
 
 use std::{
@@ -29,7 +32,8 @@ use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream
 pub use self::url::{EtcdOptions, InvalidEtcdUrl};
 use self::{
     document::DocumentKey,
-    hold::EtcdHold,
+    group::Groups,
+    hold::{EtcdHold, Holds},
     keys::Keys,
     list::{BOUND, What, for_each},
     members::{Connection, Failure, Members},
@@ -56,6 +60,7 @@ pub struct EtcdStore {
     url: String,
     members: Arc<Members>,
     keys: Keys,
+    holds: Arc<Holds>,
     quiet: Duration,
     undecodable: Undecodable,
     nested: Arc<Once>,
@@ -64,10 +69,19 @@ pub struct EtcdStore {
 impl EtcdStore {
     /// The store that `options` lead to. Does no I/O: the first use connects.
     pub fn new(options: EtcdOptions) -> Self {
+        let url = options.to_string();
+        let keys = Keys::new(options.namespace.as_ref());
+        let members = Arc::new(Members::new(options.endpoints));
+        let holds = Arc::new(Holds {
+            members: Arc::clone(&members),
+            keys: keys.clone(),
+            groups: Groups::new(Arc::clone(&members), options.quiet),
+        });
         Self {
-            url: options.to_string(),
-            keys: Keys::new(options.namespace.as_ref()),
-            members: Arc::new(Members::new(options.endpoints)),
+            url,
+            members,
+            keys,
+            holds,
             quiet: options.quiet,
             undecodable: Undecodable::default(),
             nested: Arc::new(Once::new()),
@@ -95,11 +109,7 @@ impl Store for EtcdStore {
 
     fn hold(&self, request: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
         Box::pin(async {
-            let members = Arc::clone(&self.members);
-            let key = self
-                .keys
-                .instance(&request.instance.service, &request.instance.id);
-            let hold = EtcdHold::new(members, key, request, self.quiet).await?;
+            let hold = EtcdHold::new(Arc::clone(&self.holds), request).await?;
             Ok(Box::new(hold) as Box<dyn Hold>)
         })
     }

@@ -2,6 +2,7 @@
 
 mod documents;
 mod format;
+mod groups;
 mod holds;
 mod recovery;
 mod returns;

@@ -1,17 +1,14 @@
-//! An instance's key under a lease of its own.
+//! An instance's keys under a lease that it shares with others.
 
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use futures_util::future::BoxFuture;
-use tokio::{
-    select,
-    sync::{Notify, watch},
-};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::watch;
 
 use super::{
-    lease::Lease,
+    group::{Groups, NoLease, Seat},
+    keys::Keys,
     members::{Connection, Failure, Members},
     place::{Holder, Place, read},
     reader::revision,
@@ -23,26 +20,35 @@ use crate::{
 /// How often a claim that somebody crosses is made anew.
 const CLAIMS: usize = 3;
 
+/// What all holds of a store have in common.
+#[derive(Debug)]
+pub(super) struct Holds {
+    pub(super) members: Arc<Members>,
+    pub(super) keys: Keys,
+    pub(super) groups: Groups,
+}
+
 /// A key that has our lease.
 #[derive(Debug)]
 pub(super) struct EtcdHold {
-    members: Arc<Members>,
-    key: String,
+    holds: Arc<Holds>,
+    key: Arc<str>,
     instance: Instance,
-    lease: Lease,
+    lease: i64,
+    seat: Seat,
     /// The revision of our newest put.
     written: i64,
     told: watch::Receiver<Option<Loss>>,
-    /// Makes whoever watches over the key look at it.
-    doubt: Arc<Notify>,
-    guard: AbortOnDropHandle<()>,
-    released: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error(transparent)]
     Etcd(#[from] Failure),
+    #[error(transparent)]
+    NoLease(#[from] NoLease),
+    #[error("too many others are being registered at the same time")]
+    Busy,
     #[error("its key changes hands too fast")]
     Crossed,
     #[error("its key is not held by this process any more")]
@@ -56,128 +62,96 @@ impl Problem {
     fn wrote_nothing(&self) -> bool {
         match self {
             Self::Etcd(failure) => failure.wrote_nothing(),
-            Self::Crossed | Self::NotOurs | Self::Superseded(_) => true,
+            Self::NoLease(_) | Self::Busy | Self::Crossed | Self::NotOurs | Self::Superseded(_) => {
+                true
+            }
         }
     }
 }
 
 impl EtcdHold {
-    /// Puts the instance at `key` and keeps it there; after a silence of `quiet` the key is looked at.
-    pub(super) async fn new(
-        members: Arc<Members>,
-        key: String,
-        request: HoldRequest,
-        quiet: Duration,
-    ) -> Result<Self, StoreError> {
+    /// Puts the instance at its key and keeps it there.
+    pub(super) async fn new(holds: Arc<Holds>, request: HoldRequest) -> Result<Self, StoreError> {
+        let (service, id) = (
+            request.instance.service.clone(),
+            request.instance.id.clone(),
+        );
+        let held = Self::claimed(holds, request).await;
+        held.map_err(|problem| match problem {
+            Problem::Superseded(holder) => StoreError::Superseded {
+                service,
+                id,
+                holder,
+            },
+            problem => StoreError::HoldFailed {
+                service,
+                id,
+                source: problem.into(),
+            },
+        })
+    }
+
+    async fn claimed(holds: Arc<Holds>, request: HoldRequest) -> Result<Self, Problem> {
         let HoldRequest {
             instance,
             ttl,
             claim,
         } = request;
-        // When the put fails its lease is left to expire: the key may be there, and the next try keeps it there.
-        let failed = |problem: Problem| match problem {
-            Problem::Superseded(holder) => StoreError::Superseded {
-                service: instance.service.clone(),
-                id: instance.id.clone(),
-                holder,
-            },
-            problem => StoreError::HoldFailed {
-                service: instance.service.clone(),
-                id: instance.id.clone(),
-                source: problem.into(),
-            },
-        };
-        let granted = Lease::grant(&members, ttl).await;
-        let lease = granted.map_err(|failure| failed(failure.into()))?;
+        let key: Arc<str> = holds.keys.instance(&instance.service, &instance.id).into();
+        let mut seat = holds.groups.seat(ttl, vec![Arc::clone(&key)]);
+        let lease = seat.lease().await?;
         let put = Put {
-            members: &members,
+            members: &holds.members,
             key: &key,
             instance: &instance,
-            lease: lease.id(),
+            lease,
         };
-        match put.claim(claim).await {
-            Ok(known) => Ok(Self::guarded(members, key, instance, lease, known, quiet)),
-            Err(problem) => {
-                // What may have been written after all is left to expire: see `Drop`.
-                if problem.wrote_nothing() {
-                    lease.revoke_in_background();
-                }
-                Err(failed(problem))
+        let turn = holds.groups.turn().await.ok_or(Problem::Busy)?;
+        // Given up halfway, or after an answer that was lost, the key may be there: the next try keeps it there.
+        seat.leaves(Some(ttl));
+        let claimed = put.claim(claim).await;
+        drop(turn);
+        let written = claimed.inspect_err(|problem| {
+            if problem.wrote_nothing() {
+                seat.leaves(None);
             }
-        }
-    }
-
-    /// The hold of a key that was put at revision `known`.
-    fn guarded(
-        members: Arc<Members>,
-        key: String,
-        instance: Instance,
-        lease: Lease,
-        known: i64,
-        quiet: Duration,
-    ) -> Self {
-        let (tell, told) = watch::channel(None);
-        let doubt = Arc::new(Notify::new());
-        let keeper = lease.keeper();
+        })?;
         let place = Place {
-            members: Arc::clone(&members),
-            key: key.clone(),
             service: instance.service.clone(),
             id: instance.id.clone(),
-            lease: lease.id(),
+            lease,
             holder: instance.incarnation,
-            known,
-            written: known,
-            quiet,
-            doubt: Arc::clone(&doubt),
+            known: written,
+            written,
+            tell: watch::Sender::new(None),
         };
-        let guard = tokio::spawn(async move {
-            let loss = select! {
-                loss = keeper.keep() => loss,
-                loss = place.lost() => loss,
-            };
-            tell.send_replace(Some(loss));
-        });
-        Self {
-            members,
+        let told = seat.watch_over(&place);
+        seat.leaves(Some(Duration::ZERO));
+        Ok(Self {
+            holds,
             key,
             instance,
             lease,
-            written: known,
+            seat,
+            written,
             told,
-            doubt,
-            guard: AbortOnDropHandle::new(guard),
-            released: false,
-        }
+        })
     }
 
     async fn write(&self, instance: &Instance) -> Result<i64, Problem> {
         let put = Put {
-            members: &self.members,
+            members: &self.holds.members,
             key: &self.key,
             instance,
-            lease: self.lease.id(),
+            lease: self.lease,
         };
-        let written = put.when(vec![self.ours()]).await?;
+        let _turn = self.holds.groups.turn().await.ok_or(Problem::Busy)?;
+        let ours = Compare::lease(&*self.key, CompareOp::Equal, self.lease);
+        let written = put.when(vec![ours]).await?;
         written.ok_or_else(|| {
-            self.doubt.notify_one();
+            self.seat.doubt();
             Problem::NotOurs
         })
-    }
-
-    async fn delete(&self) -> Result<(), Failure> {
-        let delete = Txn::new()
-            .when([self.ours()])
-            .and_then([TxnOp::delete(self.key.as_str(), None)]);
-        // Not ours any more is as good as deleted.
-        self.members
-            .call(|connection| transact(connection, delete.clone()))
-            .await
-            .map(|_| ())
-    }
-
-    fn ours(&self) -> Compare {
-        Compare::lease(self.key.as_str(), CompareOp::Equal, self.lease.id())
     }
 }
 
@@ -209,30 +183,24 @@ impl Hold for EtcdHold {
 
     fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         Box::pin(async move {
-            self.released = true;
-            self.guard.abort();
-            self.delete()
-                .await
-                .map_err(|failure| StoreError::ReleaseFailed {
-                    service: self.instance.service.clone(),
-                    id: self.instance.id.clone(),
-                    source: failure.into(),
-                })?;
-            // The key is gone; what is left of the lease expires by itself.
-            if let Err(failure) = self.lease.revoke().await {
-                tracing::debug!(%failure, "a lease without keys is left to expire");
-            }
+            self.seat.leaves(Some(Duration::ZERO));
+            let deleted = self.seat.delete().await;
+            deleted.map_err(|failure| StoreError::ReleaseFailed {
+                service: self.instance.service.clone(),
+                id: self.instance.id.clone(),
+                source: failure.into(),
+            })?;
+            self.seat.leaves(None);
             Ok(())
         })
     }
 }
 
 impl Drop for EtcdHold {
-    /// A hold that was lost may have its key there still, and the next hold puts that under another lease: the lost one
-    /// is left to expire, so that the instance does not vanish in between.
+    /// A key that was lost is not ours to delete.
     fn drop(&mut self) {
-        if !self.released && self.told.borrow().is_none() {
-            self.lease.revoke_in_background();
+        if self.told.borrow().is_some() {
+            self.seat.leaves(None);
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::members::{Connection, Failure, Members, REQUEST};
-use crate::{Backoff, BackoffPolicy, Loss, one_line};
+use crate::{Backoff, BackoffPolicy, one_line};
 
 /// Below this etcd grants more than is asked for, with its default election timeout.
 const SHORTEST: i64 = 2;
@@ -25,12 +25,12 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) async fn grant(members: &Arc<Members>, ttl: Duration) -> Result<Self, Failure> {
+    /// A new lease of `ttl` seconds.
+    pub(super) async fn grant(members: &Arc<Members>, ttl: i64) -> Result<Self, Failure> {
         let granted = Instant::now();
-        let wanted = whole_seconds(ttl).max(SHORTEST);
         let answer = members.call(|connection: Connection| async move {
             let mut client = connection.client.clone();
-            connection.ask(client.lease_grant(wanted, None)).await
+            connection.ask(client.lease_grant(ttl, None)).await
         });
         let answer = answer.await?;
         Ok(Self {
@@ -55,23 +55,19 @@ impl Lease {
             members: Arc::clone(&self.members),
         }
     }
+}
 
-    /// Ends the lease, and with it whatever keys it holds.
-    pub(super) async fn revoke(&self) -> Result<(), Failure> {
-        revoke(&self.members, self.id).await
-    }
-
-    /// Ends the lease by a task of its own, as well as that can be done: it ends within the bounds of its requests.
-    pub(super) fn revoke_in_background(&self) {
-        let (members, id) = (Arc::clone(&self.members), self.id);
-        // Outside a runtime nothing can be sent; the lease expires.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(failure) = revoke(&members, id).await {
-                    tracing::debug!(lease = id, %failure, "a lease is left to expire");
-                }
-            });
-        }
+/// Ends a lease, and whatever keys it holds, by a task of its own, as well as that can be done: it ends within the bounds
+/// of its requests.
+pub(super) fn revoke_in_background(members: &Arc<Members>, id: i64) {
+    let members = Arc::clone(members);
+    // Outside a runtime nothing can be sent; the lease expires.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            if let Err(failure) = revoke(&members, id).await {
+                tracing::debug!(lease = id, %failure, "a lease is left to expire");
+            }
+        });
     }
 }
 
@@ -99,8 +95,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Ends when the lease is lost.
-    pub(super) async fn keep(mut self) -> Loss {
+    /// Ends when the lease is lost, and says how.
+    pub(super) async fn keep(mut self) -> String {
         let mut backoff = Backoff::new(BackoffPolicy {
             initial: Duration::from_millis(20),
             max: (self.ttl / 10).min(Duration::from_secs(1)),
@@ -112,12 +108,12 @@ impl Keeper {
             let before = self.deadline;
             let failure = self.follow().await;
             if failure.is_lease_not_found() {
-                return Loss::Gone("the lease has expired or was revoked".into());
+                return "the lease has expired or was revoked".into();
             }
             if Instant::now() >= self.deadline {
                 let ttl = self.ttl.as_secs();
                 let cause = one_line(&failure);
-                return Loss::Gone(format!("no keep-alive was answered for {ttl} s: {cause}"));
+                return format!("no keep-alive was answered for {ttl} s: {cause}");
             }
             tracing::debug!(lease = self.id, %failure, "a keep-alive stream broke; opening another");
             if self.deadline > before {
@@ -169,9 +165,11 @@ impl Keeper {
     }
 }
 
-fn whole_seconds(ttl: Duration) -> i64 {
+/// The TTL in the unit and within the bounds that etcd has.
+pub(super) fn whole_seconds(ttl: Duration) -> i64 {
     let up = u64::from(ttl.subsec_nanos() > 0);
-    i64::try_from(ttl.as_secs().saturating_add(up)).unwrap_or(i64::MAX)
+    let seconds = i64::try_from(ttl.as_secs().saturating_add(up));
+    seconds.unwrap_or(i64::MAX).max(SHORTEST)
 }
 
 fn seconds(ttl: i64) -> Duration {

@@ -53,7 +53,7 @@ impl Watching {
 }
 
 /// Refuses the ways in which a message says that the watch is over.
-fn check(
+pub(super) fn check(
     connection: &Connection,
     message: Option<WatchResponse>,
 ) -> Result<WatchResponse, Failure> {

@@ -1,0 +1,326 @@
+//! The keys of a group, watched by their owner on one stream: a watcher for each key.
+//!
+//! A watch that breaks may have missed anything, and one that is stuck is as silent as one with nothing to say: after each
+//! break, after a while of silence and when there is doubt the keys are read.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse};
+use tokio::{
+    select,
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    members::{Connection, Failure, Members},
+    place::Place,
+    watchers::Watchers,
+};
+use crate::{Backoff, BackoffPolicy, Loss};
+
+/// How many keys one request reads; etcd refuses a transaction of more than 128 operations.
+const READ_AT_ONCE: usize = 100;
+
+/// The places of a group's keys.
+#[derive(Debug)]
+pub(super) struct Places {
+    members: Arc<Members>,
+    quiet: Duration,
+    known: Mutex<Known>,
+    /// Told of each key that came or went.
+    changed: Notify,
+    /// Told by whoever has reason to think that something was missed.
+    doubt: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    places: HashMap<Arc<str>, Place>,
+    /// The keys that have come or gone since these were last taken.
+    news: Vec<Arc<str>>,
+    /// How all were lost.
+    lost: Option<Loss>,
+}
+
+impl Places {
+    /// No places. What is there later is looked at after a silence of `quiet`.
+    pub(super) fn new(members: Arc<Members>, quiet: Duration) -> Self {
+        Self {
+            members,
+            quiet,
+            known: Mutex::default(),
+            changed: Notify::new(),
+            doubt: Notify::new(),
+        }
+    }
+
+    /// Watches over keys that have been put; what is returned is told when one of them is lost.
+    pub(super) fn add(&self, keys: &[Arc<str>], place: &Place) -> watch::Receiver<Option<Loss>> {
+        let told = place.tell.subscribe();
+        let mut known = self.known();
+        if let Some(loss) = &known.lost {
+            place.lose(loss);
+            return told;
+        }
+        for key in keys {
+            known.places.insert(Arc::clone(key), place.clone());
+            known.news.push(Arc::clone(key));
+        }
+        drop(known);
+        self.changed.notify_one();
+        told
+    }
+
+    /// Forgets keys.
+    pub(super) fn remove(&self, keys: &[Arc<str>]) {
+        let mut known = self.known();
+        for key in keys {
+            if known.places.remove(key).is_some() {
+                known.news.push(Arc::clone(key));
+            }
+        }
+        drop(known);
+        self.changed.notify_one();
+    }
+
+    /// Has all keys read, sooner than after a silence.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Tells everybody that the lease is lost, and whoever comes later.
+    pub(super) fn lose_all(&self, loss: &Loss) {
+        let mut known = self.known();
+        known.places.values().for_each(|place| place.lose(loss));
+        known.lost = Some(loss.clone());
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches over the keys. For as long as etcd cannot be reached it goes on trying: when that is too long is the lease's
+    /// business.
+    pub(super) async fn watch_over(&self) -> Infallible {
+        let mut backoff = Backoff::new(BackoffPolicy {
+            initial: Duration::from_millis(20),
+            max: Duration::from_secs(1),
+            multiplier: 1.6,
+            jitter: 0.2,
+        });
+        loop {
+            self.there_are_keys().await;
+            let Err(failure) = Box::pin(self.follow()).await;
+            tracing::debug!(%failure, "the watch of held keys broke");
+            sleep(backoff.next_delay()).await;
+            if let Err(failure) = self.look().await {
+                tracing::debug!(%failure, "held keys cannot be read");
+            }
+        }
+    }
+
+    async fn there_are_keys(&self) {
+        while self.known().places.is_empty() {
+            self.changed.notified().await;
+        }
+    }
+
+    async fn follow(&self) -> Result<Infallible, Failure> {
+        let connection = self.members.connection().await?;
+        let Err(failure) = self.follow_on(&connection).await;
+        self.members.leave(&connection);
+        Err(failure)
+    }
+
+    async fn follow_on(&self, connection: &Connection) -> Result<Infallible, Failure> {
+        let mut watchers = Watchers::default();
+        self.all_are_new();
+        let mut next_look = Instant::now() + self.quiet;
+        loop {
+            for (key, known) in self.news() {
+                match known {
+                    Some(known) => watchers.add(connection, key, known).await?,
+                    None => watchers.cancel(connection, &key).await?,
+                }
+            }
+            select! {
+                message = watchers.next(connection) => {
+                    for kv in message?.events().iter().filter_map(|event| event.kv()) {
+                        self.hear(kv);
+                    }
+                }
+                () = self.changed.notified() => {}
+                () = self.doubt.notified() => self.look().await?,
+                () = sleep_until(next_look) => {
+                    self.look().await?;
+                    next_look = Instant::now() + self.quiet;
+                }
+            }
+        }
+    }
+
+    fn all_are_new(&self) {
+        let mut known = self.known();
+        known.news = known.places.keys().cloned().collect();
+    }
+
+    /// The keys that have come, and from which revision on they are to be watched, and those that have gone.
+    fn news(&self) -> Vec<(Arc<str>, Option<i64>)> {
+        let mut known = self.known();
+        let news = mem::take(&mut known.news);
+        let known = |key: Arc<str>| {
+            let revision = known.places.get(&key).map(|place| place.known);
+            (key, revision)
+        };
+        news.into_iter().map(known).collect()
+    }
+
+    /// Takes note of an event.
+    fn hear(&self, kv: &KeyValue) {
+        let mut known = self.known();
+        let key = str::from_utf8(kv.key()).ok();
+        let place = key.and_then(|key| known.places.get_mut(key));
+        // What is older than what is known happened before the key was put, or put again.
+        if let Some(place) = place.filter(|place| place.known < kv.mod_revision()) {
+            // A deletion has no version, and no value.
+            place.see(kv.mod_revision(), (kv.version() > 0).then_some(kv));
+        }
+    }
+
+    /// Reads all keys as they are now.
+    async fn look(&self) -> Result<(), Failure> {
+        let all: Vec<_> = {
+            let known = self.known();
+            let places = known.places.iter();
+            places
+                .map(|(key, place)| (Arc::clone(key), place.known))
+                .collect()
+        };
+        for some in all.chunks(READ_AT_ONCE) {
+            let read = self.members.call(|connection| read_all(connection, some));
+            let (revision, found) = Box::pin(read).await?;
+            let mut known = self.known();
+            for ((key, before), found) in some.iter().zip(found) {
+                let place = known.places.get_mut(key);
+                // Who was put anew, or heard of, meanwhile is known better than by this read.
+                if let Some(place) = place.filter(|place| place.known == *before) {
+                    place.see(revision, found.as_ref());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The key-values as they are now, read linearizably, and at which revision that is.
+async fn read_all(
+    connection: Connection,
+    keys: &[(Arc<str>, i64)],
+) -> Result<(i64, Vec<Option<KeyValue>>), Failure> {
+    let gets = keys.iter().map(|(key, _)| TxnOp::get(&**key, None));
+    let all = Txn::new().and_then(gets.collect::<Vec<_>>());
+    let mut client = connection.client.clone();
+    let answer = connection.ask(client.txn(all)).await?;
+    let revision = connection.revision(answer.header())?;
+    let found = answer.op_responses().into_iter().map(|one| match one {
+        TxnOpResponse::Get(mut got) => got.take_kvs().pop(),
+        _ => None,
+    });
+    let found: Vec<_> = found.collect();
+    if found.len() != keys.len() {
+        return Err(connection.complaint("it did not answer each of the reads of a transaction"));
+    }
+    Ok((revision, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::etcd::Cluster;
+    use tokio::time::timeout;
+
+    use super::{Arc, Duration, Loss, Members, Place, Places, watch};
+    use crate::{Address, InstanceId, ServiceName};
+
+    const BOUND: Duration = Duration::from_secs(20);
+
+    fn places(cluster: &Cluster, quiet: Duration) -> Arc<Places> {
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        let members = Arc::new(Members::new(vec![endpoint]));
+        Arc::new(Places::new(members, quiet))
+    }
+
+    /// The place of a lease that was lost before the watch of its key began, which has nothing to say of it.
+    fn place() -> Place {
+        Place {
+            service: ServiceName::new("greeter").expect("a name"),
+            id: InstanceId::new("a").expect("an id"),
+            lease: 7,
+            holder: None,
+            known: 2,
+            written: 1,
+            tell: watch::Sender::new(None),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_whose_watch_is_silent_looks_for_itself_after_a_while_and_when_in_doubt() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let taken = cluster.etcdctl(&["put", "greeter/a", "x"]).await;
+        taken.expect("it is put, at revision 2");
+        let key: Arc<str> = "greeter/a".into();
+        let patient = places(&cluster, Duration::from_hours(1));
+        let impatient = places(&cluster, Duration::from_millis(100));
+        let hears = |places: &Arc<Places>| {
+            let told = places.add(&[Arc::clone(&key)], &place());
+            let places = Arc::clone(places);
+            let task = tokio::spawn(async move { places.watch_over().await });
+            (told, tokio_util::task::AbortOnDropHandle::new(task))
+        };
+        let (mut patient_told, _patient) = hears(&patient);
+        let (mut impatient_told, _impatient) = hears(&impatient);
+        let lost = timeout(BOUND, impatient_told.wait_for(Option::is_some)).await;
+        lost.expect("it looks").expect("it lives");
+        let superseded = Loss::Superseded("a value that is no instance".into());
+        assert_eq!(*impatient_told.borrow(), Some(superseded.clone()));
+        assert_eq!(*patient_told.borrow(), None, "nobody has told it to look");
+        patient.doubt();
+        let lost = timeout(BOUND, patient_told.wait_for(Option::is_some)).await;
+        lost.expect("it looks").expect("it lives");
+        assert_eq!(*patient_told.borrow(), Some(superseded));
+    }
+
+    #[tokio::test]
+    async fn hundreds_of_keys_are_watched_on_one_stream_and_each_owner_hears_of_its_own() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let places = places(&cluster, Duration::from_hours(1));
+        let watching = Arc::clone(&places);
+        let task = tokio::spawn(async move { watching.watch_over().await });
+        let _task = tokio_util::task::AbortOnDropHandle::new(task);
+        let known = cluster.etcdctl(&["put", "other", "x"]).await;
+        let known = known.expect("it is put")["header"]["revision"].as_i64();
+        let known = known.expect("a revision");
+        let told: Vec<_> = (0..300)
+            .map(|n| {
+                let place = Place { known, ..place() };
+                places.add(&[format!("greeter/{n}").into()], &place)
+            })
+            .collect();
+        places.remove(&["greeter/8".into()]);
+        for key in ["greeter/8", "greeter/7"] {
+            let taken = cluster.etcdctl(&["put", key, "x"]).await;
+            taken.expect("it is put");
+        }
+        let mut seventh = told[7].clone();
+        let lost = timeout(BOUND, seventh.wait_for(Option::is_some)).await;
+        lost.expect("it hears").expect("it lives");
+        let lost = told.iter().filter(|told| told.borrow().is_some()).count();
+        assert_eq!(lost, 1, "nobody else has lost anything");
+    }
+}
