@@ -1,10 +1,11 @@
 //! Real etcd clusters on loopback: started, broken and mended at will. etcd 3.4 and 3.5 both work.
 
 mod http;
+mod keys;
 mod member;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     env, fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+pub use self::keys::Key;
 use crate::{Signal, etcd::member::Member, free_port, process::on_path, until};
 
 /// A cluster that has not answered in this time will not; it takes one to three seconds.
@@ -208,6 +210,18 @@ impl Cluster {
     /// safe.
     pub async fn ended(&self, member: usize) -> anyhow::Error {
         self.members[member].ended().await
+    }
+
+    /// All keys that begin with `prefix`, by a linearizable read at whichever member answers.
+    pub async fn keys(&self, prefix: &str) -> Result<BTreeMap<String, Key>> {
+        let mut last = None;
+        for member in &self.members {
+            match member.keys(prefix).await {
+                Ok(keys) => return Ok(keys),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("a cluster has members"))
     }
 
     /// Runs `etcdctl` against all members and returns what it prints, parsed: `--write-out=json` is given to it.

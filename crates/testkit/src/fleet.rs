@@ -40,6 +40,7 @@ const STARTS: usize = 5;
 #[derive(Debug)]
 pub struct Fleet {
     registry: String,
+    environment: Vec<(String, String)>,
     server: PathBuf,
     client: PathBuf,
     servers: Vec<Server>,
@@ -62,6 +63,11 @@ impl Server {
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
+
+    /// Its process, to read what it prints.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
 }
 
 impl Fleet {
@@ -69,10 +75,22 @@ impl Fleet {
     pub fn new(registry: impl Into<String>) -> Result<Self> {
         Ok(Self {
             registry: registry.into(),
+            environment: Vec::new(),
             server: binary("greeter-server")?,
             client: binary("greeter-client")?,
             servers: Vec::new(),
         })
+    }
+
+    /// Gives what is started from now on one more variable of the environment, or another value for it.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Finds the registry there from now on: what was started before stays where it is.
+    pub fn set_registry(&mut self, registry: &str) {
+        registry.clone_into(&mut self.registry);
     }
 
     /// The running greeters, the oldest first.
@@ -114,8 +132,13 @@ impl Fleet {
     }
 
     async fn start(&mut self, address: &str) -> Result<()> {
+        self.add_behind(address, address).await
+    }
+
+    /// Starts a greeter that listens at one address and tells callers another, by which it is known here too.
+    pub async fn add_behind(&mut self, listen: &str, address: &str) -> Result<()> {
         let mut command = self.command(&self.server);
-        command.args(["--listen", address]);
+        command.args(["--listen", listen, "--advertise", address]);
         let process = Process::spawn(format!("greeter {address}"), command)?;
         // Its first line says where it listens; one that says that it cannot begins otherwise.
         let listens = |line: &str| line.contains(address) && !line.starts_with("error");
@@ -159,6 +182,7 @@ impl Fleet {
         let mut command = Command::new(binary);
         command.args(["--registry", &self.registry]);
         command.env("DISCOVERY__LOG__FORMAT", "text");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

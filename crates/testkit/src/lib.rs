@@ -17,9 +17,11 @@
 pub mod etcd;
 mod eventually;
 pub mod fleet;
+pub mod link;
 mod output;
 mod ports;
 pub mod process;
+pub mod sight;
 
 pub use eventually::{eventually, until};
 pub use nix::sys::signal::Signal;

@@ -1,6 +1,7 @@
 //! One member of a cluster, running or not.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
-use super::{http, program};
+use super::{Key, http, keys, program};
 use crate::{Signal, process::Process, until};
 
 #[derive(Debug)]
@@ -127,6 +128,12 @@ impl Member {
         let status = http::post(self.client_port, "/v3/maintenance/status", "{}").await?;
         let leader = &status["leader"];
         Ok(leader.is_string() && *leader == status["header"]["member_id"])
+    }
+
+    /// All keys that begin with `prefix`, and what is known of each.
+    pub(super) async fn keys(&self, prefix: &str) -> Result<BTreeMap<String, Key>> {
+        let request = keys::request(prefix);
+        keys::read(&http::post(self.client_port, "/v3/kv/range", &request).await?)
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {

@@ -2,7 +2,6 @@
 //! calls while they come and go. Exits with 0 when not one call failed.
 
 mod narrator;
-mod sight;
 mod stage;
 mod story;
 mod viewer;

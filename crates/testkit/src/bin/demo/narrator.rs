@@ -5,9 +5,8 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
 };
 
+use testkit::sight::Sight;
 use tokio::time::Instant;
-
-use crate::sight::Sight;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";

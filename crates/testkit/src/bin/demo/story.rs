@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use testkit::{
     etcd::Cluster,
     fleet::{Client, Fleet},
+    sight::Sight,
 };
 
 use crate::{
     narrator::{Narrator, detail, print},
-    sight::Sight,
     stage::Stage,
     viewer::Viewer,
 };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use testkit::process::Lines;
+use testkit::{process::Lines, sight::Sight};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
-use crate::{narrator::Narrator, sight::Sight};
+use crate::narrator::Narrator;
 
 /// What the client sees from second to second.
 #[derive(Debug)]

@@ -1,26 +1,28 @@
-//! What a line of the client's log says.
+//! What a line of the log of a `greeter-client` says.
 
 /// One second, as the client saw it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Sight {
+pub struct Sight {
     /// Calls in a second, as the client wrote them.
-    pub(crate) rate: String,
+    pub rate: String,
     /// Failed calls so far, as the client wrote them.
-    pub(crate) failed: String,
+    pub failed: String,
     /// Who answered in this second.
-    pub(crate) instances: Vec<Seen>,
+    pub instances: Vec<Seen>,
 }
 
 /// One instance in one second.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Seen {
-    pub(crate) address: String,
+pub struct Seen {
+    /// Where it answers.
+    pub address: String,
     /// Its share of the calls, from 0 to 1.
-    pub(crate) share: f64,
+    pub share: f64,
 }
 
 impl Seen {
-    pub(crate) fn port(&self) -> &str {
+    /// Its port, by which people tell instances of one machine apart.
+    pub fn port(&self) -> &str {
         self.address
             .rsplit_once(':')
             .map_or(&self.address, |(_, port)| port)
@@ -30,7 +32,7 @@ impl Seen {
 impl Sight {
     /// Reads `3s: 12,345 calls, 4,321/s, 0 failed, 2 instances: 127.0.0.1:4001 2,160/s, 127.0.0.1:4002 2,161/s`;
     /// `None` for a line that says something else.
-    pub(crate) fn parse(line: &str) -> Option<Self> {
+    pub fn parse(line: &str) -> Option<Self> {
         let (_, figures) = line.split_once("s: ")?;
         let (summary, instances) = figures.split_once(": ").unwrap_or((figures, ""));
         let mut parts = summary.split(", ");
@@ -54,7 +56,7 @@ impl Sight {
     }
 
     /// Whether that instance answered.
-    pub(crate) fn has(&self, address: &str) -> bool {
+    pub fn has(&self, address: &str) -> bool {
         self.instances.iter().any(|seen| seen.address == address)
     }
 }
