@@ -86,7 +86,7 @@ impl fmt::Display for Status {
 pub struct Weight(u32);
 
 impl Weight {
-    const MAX: u32 = 1_000_000;
+    pub(crate) const MAX: u32 = 1_000_000;
 
     /// A weight of `weight`, or the reason why there is none.
     pub fn new(weight: u32) -> Result<Self, InvalidInstance> {
@@ -133,6 +133,11 @@ impl Incarnation {
         let digits = text.len() <= 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let number = digits.then(|| u64::from_str_radix(text, 16).ok())??;
         NonZeroU64::new(number).map(Self)
+    }
+
+    /// The number, never 0.
+    pub(crate) fn number(self) -> u64 {
+        self.0.get()
     }
 }
 
@@ -225,6 +230,14 @@ impl Instance {
     pub fn with_id(mut self, id: InstanceId) -> Self {
         self.id = id;
         self
+    }
+
+    /// The same instance under the id that other software gave it, if it can be one here; else it keeps its own.
+    pub(crate) fn with_foreign_id(self, id: &str) -> Self {
+        match InstanceId::new(id) {
+            Ok(id) => self.with_id(id),
+            Err(_) => self,
+        }
     }
 
     /// The same instance with further addresses to try when the first does not answer.

@@ -30,7 +30,7 @@
 pub mod backend;
 mod backoff;
 mod connect;
-mod dialect;
+pub mod dialect;
 mod document;
 mod error;
 mod follow;

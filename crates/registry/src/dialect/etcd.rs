@@ -12,22 +12,37 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{
-    Address, Instance, InstanceId, InvalidInstance, ServiceName,
-    record::{InvalidRecord, Record},
+use super::{
+    DecodeError, Slot,
+    codec::{Codec, one_segment},
 };
+use crate::{Address, Instance, InstanceId, InvalidInstance, ServiceName, record::Record};
 
-/// Why a value is not an instance.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Undecodable {
-    #[error("its value is no JSON object of etcd's naming package: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("its value has no \"Addr\"")]
-    NoAddr,
-    #[error("its \"Addr\" cannot be called: {0}")]
-    Addr(#[from] InvalidInstance),
-    #[error("its \"Metadata\" does not describe an instance: {0}")]
-    Record(#[from] InvalidRecord),
+pub(super) struct Etcd;
+
+impl Codec for Etcd {
+    fn has_status(&self) -> bool {
+        true
+    }
+
+    fn encode(&self, instance: &Instance, _: Slot) -> (String, Vec<u8>) {
+        (instance.id.to_string(), encode(instance))
+    }
+
+    fn decode(
+        &self,
+        service: &ServiceName,
+        suffix: &str,
+        value: &[u8],
+    ) -> Result<Instance, DecodeError> {
+        let id = InstanceId::new(one_segment(suffix)?)
+            .map_err(|_| DecodeError::invalid_key(suffix.as_bytes()))?;
+        decode(service, id, value)
+    }
+
+    fn service_of(&self, key: &str) -> Option<ServiceName> {
+        service_of(key.as_bytes())
+    }
 }
 
 /// What the keys of all instances of a service begin with; those of services whose names go on begin with it too.
@@ -111,9 +126,9 @@ pub(crate) fn decode(
     service: &ServiceName,
     id: InstanceId,
     value: &[u8],
-) -> Result<Instance, Undecodable> {
-    let read: Read = serde_json::from_slice(value)?;
-    let address = Address::new(&read.addr.ok_or(Undecodable::NoAddr)?)?;
+) -> Result<Instance, DecodeError> {
+    let read: Read = serde_json::from_slice(value).map_err(DecodeError::invalid_value)?;
+    let address = Address::new(&read.addr.ok_or(DecodeError::NoAddress)?)?;
     let metadata = read.metadata.filter(|raw| raw.get() != "null");
     let text: Option<String> = metadata.map(|raw| {
         // What is not a string is kept as it is written.
@@ -122,7 +137,9 @@ pub(crate) fn decode(
     let instance = match text {
         None => Instance::new(service.clone(), address),
         Some(text) => match Record::parse(text.as_bytes()) {
-            Some(record) => record.into_instance(service.clone(), Some(address))?,
+            Some(record) => record
+                .into_instance(service.clone(), Some(address))
+                .map_err(DecodeError::invalid_value)?,
             None => Instance {
                 foreign_metadata: Some(text.into()),
                 ..Instance::new(service.clone(), address)

@@ -109,8 +109,8 @@ fn what_is_no_instance_is_refused_with_its_reason() {
         ("", "EOF"),
         ("10.0.0.7:50051", "an object"),
         ("[]", "an object"),
-        ("{}", "\"Addr\""),
-        (r#"{"Addr":null}"#, "\"Addr\""),
+        ("{}", "no address"),
+        (r#"{"Addr":null}"#, "no address"),
         (r#"{"Addr":7}"#, "string"),
         (r#"{"Addr":"unix:run/a"}"#, "unix:run/a"),
         (
@@ -121,7 +121,7 @@ fn what_is_no_instance_is_refused_with_its_reason() {
             r#"{"Addr":"a:1","Metadata":"{\"v\":1,\"status\":\"x\"}"}"#,
             "status",
         ),
-        (&unclosed, "JSON"),
+        (&unclosed, "an object"),
         (&huge, "1000002 bytes"),
     ] {
         let error = read(value).expect_err(reason);

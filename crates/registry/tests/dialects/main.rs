@@ -1,0 +1,6 @@
+//! Each dialect's exact bytes, what comes back of them, and what others write.
+
+mod foreign;
+mod golden;
+mod round_trip;
+mod support;
