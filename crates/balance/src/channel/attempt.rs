@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Shared,
     call::{Call, Progress},
-    outcome::{Answer, Outcome, Sent, settle},
+    outcome::{Answer, Failed, Outcome, Sent, settle},
     pick::Picked,
 };
 use crate::{
@@ -95,7 +95,7 @@ impl Shared {
                     since = Instant::now();
                     None
                 }
-                Sent::Unprocessed(status) => Some(Outcome::Failed(status.into(), None)),
+                Sent::Unprocessed(failed) => Some(Outcome::Failed(failed)),
             };
             if !hedged {
                 progress.goes_to(endpoint);
@@ -141,7 +141,7 @@ impl Call {
         if self.head.has_metadata()
             && let Some(refused) = stream.refuse(&request)
         {
-            let failed = Outcome::Failed(refused.into(), None);
+            let failed = Outcome::Failed(Failed::unsent(refused));
             return Err(Box::new(Sent::Ended(failed)));
         }
         let (response, send) = match stream.open(request) {
@@ -151,7 +151,7 @@ impl Call {
             }
             Err(NotOpened::BadRequest(error)) => {
                 let status = Status::from_h2(stream.connection().peer(), &error);
-                let failed = Outcome::Failed(status.into(), None);
+                let failed = Outcome::Failed(Failed::unsent(status));
                 return Err(Box::new(Sent::Ended(failed)));
             }
         };

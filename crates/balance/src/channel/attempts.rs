@@ -15,7 +15,7 @@ use super::{
     Shared,
     attempt::First,
     call::{Call, Progress},
-    outcome::{Answer, Outcome},
+    outcome::{Answer, Failed, Outcome},
 };
 use crate::{
     retry::{Hedges, Tries},
@@ -40,21 +40,19 @@ impl Shared {
         loop {
             let attempt =
                 self.attempt(call, progress, body, tries.previous(), mem::take(&mut next));
-            let (failure, answer) = match attempt.await? {
+            let failed = match attempt.await? {
                 Outcome::Answered(answer) => {
                     body.commit(answer.sending);
                     return Ok(answer);
                 }
-                Outcome::Failed(failure, answer) => (failure, answer),
+                Outcome::Failed(failed) => failed,
             };
             let policy = call.method.as_ref().and_then(|m| m.retry.as_ref());
-            let wait = tries.after(&failure, policy, call.throttle.as_deref());
+            let wait = tries.after(&failed.failure, policy, call.throttle.as_deref());
             let Some(wait) = wait.filter(|_| body.is_replayable()) else {
-                return answer
-                    .inspect(|a| _ = body.commit(a.sending))
-                    .ok_or(failure.status);
+                return failed.conclude(body);
             };
-            drop(answer);
+            drop(failed);
             progress.measured.retried(wait);
             sleep(wait).await;
         }
@@ -94,21 +92,18 @@ impl Shared {
                     continue;
                 }
             };
-            let (failure, answer) = match ended {
-                // A stream that outgrew its buffer is committed to the attempt that had read furthest.
-                Ok(Outcome::Answered(answer)) if !body.commit(answer.sending) => {
-                    hedges.lost();
-                    continue;
+            // A stream that outgrew its buffer is committed to the attempt that had read furthest. What comes of that one is
+            // what comes of the call, and how the others end says nothing.
+            let winner = body.winner();
+            match ended.unwrap_or_else(|status| Outcome::Failed(Failed::unsent(status))) {
+                Outcome::Answered(answer) if body.commit(answer.sending) => return Ok(answer),
+                Outcome::Failed(failed) if winner.is_none_or(|winner| winner == failed.sending) => {
+                    hedges.failed(&failed.failure, Instant::now(), throttle);
+                    if hedges.is_over() || winner.is_some() {
+                        return failed.conclude(body);
+                    }
                 }
-                Ok(Outcome::Answered(answer)) => return Ok(answer),
-                Ok(Outcome::Failed(failure, answer)) => (failure, answer),
-                Err(status) => (status.into(), None),
-            };
-            hedges.failed(&failure, Instant::now(), throttle);
-            if hedges.is_over() {
-                return answer
-                    .inspect(|a| _ = body.commit(a.sending))
-                    .ok_or(failure.status);
+                Outcome::Answered(_) | Outcome::Failed(_) => hedges.lost(),
             }
         }
     }

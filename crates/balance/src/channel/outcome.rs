@@ -1,34 +1,41 @@
 //! What comes of an attempt: what a response is to its call, or the end of a stream that had none.
 
+use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http_body::Body;
+use registry::Cause;
 
 use crate::{
     outlier::Ended,
     retry::Failure,
     status::{Code, GRPC_STATUS, Status},
-    transport::{Held, metadata, rpc},
+    transport::{Held, RequestBody, metadata, rpc},
 };
 
 /// What came of an attempt.
 pub(super) enum Outcome {
     /// The server answers, and the call is committed to it; or the answer is final.
     Answered(Answer),
-    /// The attempt failed before it was committed to. The answer, when there was one, is what the caller gets unless
-    /// there is another attempt.
-    Failed(Failure, Option<Answer>),
+    /// The attempt failed before it was committed to.
+    Failed(Failed),
+}
+
+/// An attempt that ended without an answer that a call is to be committed to.
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// What the caller gets, when there was one, unless there is another attempt.
+    answer: Option<Answer>,
+    /// Which sending of the request it was; 0 when the request was not sent.
+    pub(super) sending: u32,
 }
 
 /// What came of sending the request once.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for an instant, and nearly always it is the large one"
-)]
 pub(super) enum Sent {
     /// It never left: it goes elsewhere, as often as need be.
     NeverLeft,
     /// The server says that no application has seen it: it goes elsewhere, once.
-    Unprocessed(Status),
+    Unprocessed(Failed),
     Ended(Outcome),
 }
 
@@ -88,8 +95,9 @@ enum Verdict {
 }
 
 impl Unsettled {
-    /// The same, of the request's sending of that number, with what its attempt holds.
-    pub(super) fn by(self, held: Held, sending: u32) -> Sent {
+    /// The same, of the request's sending of that number, with what its attempt holds. It sends no more.
+    pub(super) fn by(self, mut held: Held, sending: u32) -> Sent {
+        held.stop_upload();
         match self {
             Self::Failed(failure, responded) => {
                 let answer = responded.map(|responded| Answer {
@@ -97,10 +105,38 @@ impl Unsettled {
                     held,
                     sending,
                 });
-                Sent::Ended(Outcome::Failed(failure, answer))
+                Sent::Ended(Outcome::Failed(Failed {
+                    failure,
+                    answer,
+                    sending,
+                }))
             }
-            Self::Unprocessed(status) => Sent::Unprocessed(status),
+            Self::Unprocessed(status) => Sent::Unprocessed(Failed {
+                sending,
+                ..Failed::unsent(status)
+            }),
         }
+    }
+}
+
+impl Failed {
+    /// The request was not sent.
+    pub(super) fn unsent(status: Status) -> Self {
+        Self {
+            failure: status.into(),
+            answer: None,
+            sending: 0,
+        }
+    }
+
+    /// There is no other attempt.
+    pub(super) fn conclude<B>(self, body: &RequestBody<B>) -> Result<Answer, Status>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        body.commit(self.sending);
+        self.answer.ok_or(self.failure.status)
     }
 }
 

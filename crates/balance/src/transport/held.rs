@@ -56,6 +56,11 @@ impl Held {
         self.upload = Some(upload);
     }
 
+    /// The request goes on no further: the call is not to be committed to this attempt.
+    pub(crate) fn stop_upload(&mut self) {
+        self.upload = None;
+    }
+
     /// Why there is no whole request, where that is so.
     pub(super) fn upload_failure(&self) -> Option<Status> {
         self.upload.as_ref()?.failure()

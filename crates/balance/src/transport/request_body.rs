@@ -108,8 +108,10 @@ where
                 Ok(Upload(None))
             }
             Self::Streaming(replay) => {
-                let reader = Replay::read(replay, attempt);
+                let held = Arc::new(());
+                let reader = Replay::read(replay, attempt, &held);
                 Ok(Upload(Some(Streaming {
+                    _held: held,
                     task: AbortOnDropHandle::new(tokio::spawn(upload(reader, stream, sending))),
                     body: Arc::clone(replay) as Arc<dyn Failing>,
                 })))
@@ -128,6 +130,14 @@ where
         }
     }
 
+    /// The attempt that the call is committed to.
+    pub(crate) fn winner(&self) -> Option<u32> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Streaming(replay) => replay.winner(),
+        }
+    }
+
     /// Why there is no whole request, where that is so; it is what the caller is to be told, whatever came of the attempts.
     pub(crate) fn failure(&self) -> Option<Status> {
         match self {
@@ -137,10 +147,12 @@ where
     }
 }
 
-/// One attempt's sending of a request; dropping it ends it.
+/// One attempt's sending of a request; dropping it ends it, and from then on the call is not committed to it by itself.
 pub(crate) struct Upload(Option<Streaming>);
 
 struct Streaming {
+    /// Lets the reader know that its attempt goes on.
+    _held: Arc<()>,
     #[cfg_attr(not(test), expect(dead_code, reason = "only its drop matters"))]
     task: AbortOnDropHandle<()>,
     body: Arc<dyn Failing>,

@@ -9,6 +9,7 @@ mod faults;
 mod frames;
 mod hangs;
 mod health;
+mod hedging;
 mod life;
 mod load_reports;
 mod mass_loss;
@@ -69,8 +70,14 @@ async fn register_as(registry: &Registry, instance: Instance) -> Registration {
 
 /// A channel to these addresses and no others.
 fn to(peers: &[&Address]) -> Channel {
+    to_with(peers, "{}")
+}
+
+/// The same with a service config.
+fn to_with(peers: &[&Address], config: &str) -> Channel {
     let list: Vec<_> = peers.iter().map(|address| address.as_str()).collect();
     Channel::builder(format!("static:///{}", list.join(",")))
+        .service_config(config)
         .build()
         .expect("a channel")
 }

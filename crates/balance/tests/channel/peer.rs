@@ -16,6 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
 
 pub(crate) struct Peer {
     pub(crate) address: Address,
@@ -100,6 +101,17 @@ pub(crate) fn greet_with(
     stream.send_data(framed(&reply), false).expect("open");
     trailers.insert("grpc-status", 0.into());
     stream.send_trailers(trailers).expect("open");
+}
+
+/// Answers with a status and nothing else.
+pub(crate) fn refuse(mut respond: SendResponse<Bytes>, code: Code, message: &str) {
+    let response = Response::builder()
+        .header("content-type", "application/grpc")
+        .header("grpc-status", i32::from(code))
+        .header("grpc-message", message)
+        .body(())
+        .expect("a response");
+    respond.send_response(response, true).expect("open");
 }
 
 /// A message as gRPC frames it.

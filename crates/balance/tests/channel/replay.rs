@@ -14,7 +14,7 @@ use tonic::Code;
 
 use crate::{
     client, hello,
-    peer::{Peer, greet, handshake, open},
+    peer::{Peer, greet, handshake, open, refuse},
     server::Server,
 };
 
@@ -34,7 +34,7 @@ async fn refuses_the_first(after: usize) -> Peer {
         let mut connection = handshake(socket).await;
         let mut calls = tokio::task::JoinSet::new();
         let mut first = true;
-        while let Some(Ok((request, mut respond))) = connection.accept().await {
+        while let Some(Ok((request, respond))) = connection.accept().await {
             let refuses = std::mem::replace(&mut first, false);
             let address = address.clone();
             calls.spawn(async move {
@@ -47,12 +47,7 @@ async fn refuses_the_first(after: usize) -> Peer {
                     come += data.len();
                 }
                 if refuses {
-                    let response = http::Response::builder()
-                        .header("content-type", "application/grpc")
-                        .header("grpc-status", "14")
-                        .header("grpc-message", "not%20yet");
-                    let response = response.body(()).expect("a response");
-                    respond.send_response(response, true).expect("open");
+                    refuse(respond, Code::Unavailable, "not%20yet");
                 } else {
                     greet(respond, &come.to_string(), &address);
                 }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::{Context, Poll, Waker},
 };
 
@@ -59,7 +59,9 @@ struct Reading {
     /// How many frames it has read.
     at: usize,
     waker: Option<Waker>,
-    left: bool,
+    /// Gone when the attempt is over, though its task may not have seen that yet. No lock is needed to give it up, so
+    /// that a body may end its own call.
+    held: Weak<()>,
 }
 
 /// What comes next of a request.
@@ -105,14 +107,14 @@ impl<B> Replay<B> {
         })
     }
 
-    /// Reads it from its beginning.
-    pub(super) fn read(this: &Arc<Self>, attempt: u32) -> Reader<B> {
+    /// Reads it from its beginning, for as long as the attempt is `held`.
+    pub(super) fn read(this: &Arc<Self>, attempt: u32, held: &Arc<()>) -> Reader<B> {
         let mut record = this.record();
         record.readers.push(Reading {
             attempt,
             at: 0,
             waker: None,
-            left: false,
+            held: Arc::downgrade(held),
         });
         record.commit_if_full(attempt);
         Reader {
@@ -128,6 +130,11 @@ impl<B> Replay<B> {
 
     pub(super) fn commit(&self, attempt: u32) -> bool {
         self.record().commit(attempt)
+    }
+
+    /// Final for an attempt that is over: it cannot become the winner by reading on.
+    pub(super) fn winner(&self) -> Option<u32> {
+        self.record().committed
     }
 
     fn poll_stopped(&self, place: usize, cx: &Context<'_>) -> Poll<()> {
@@ -156,7 +163,7 @@ impl<B> Replay<B> {
     fn leave(&self, place: usize) {
         let mut record = self.record();
         let reading = &mut record.readers[place];
-        reading.left = true;
+        reading.held = Weak::new();
         reading.waker = None;
         if record.committed == Some(record.readers[place].attempt) {
             record.free_all();
@@ -179,6 +186,10 @@ where
         let mut guard = self.record();
         let record = &mut *guard;
         loop {
+            if record.readers[place].is_over() {
+                // Its task is being aborted.
+                return Poll::Pending;
+            }
             if self.is_stopped(record, place) {
                 return Poll::Ready(Next::Stopped);
             }
@@ -269,7 +280,7 @@ impl<B> Record<B> {
         }
         self.committed = Some(attempt);
         let reading = self.readers.iter().rfind(|r| r.attempt == attempt);
-        match reading.map(|reading| (reading.left, reading.at)) {
+        match reading.map(|reading| (reading.is_over(), reading.at)) {
             Some((true, _)) => self.free_all(),
             Some((false, at)) => {
                 self.frames.drain(..at - self.freed);
@@ -303,6 +314,10 @@ impl<B> Record<B> {
 }
 
 impl Reading {
+    fn is_over(&self) -> bool {
+        self.held.strong_count() == 0
+    }
+
     fn wait(&mut self, cx: &Context<'_>) {
         match &mut self.waker {
             Some(waker) => waker.clone_from(cx.waker()),

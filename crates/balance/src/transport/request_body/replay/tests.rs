@@ -35,6 +35,7 @@ fn send(script: &Script, data: Bytes) {
 /// An attempt, and whether it was woken since it was last polled.
 struct Attempt {
     reader: Reader<Scripted>,
+    held: Arc<()>,
     woken: Arc<Woken>,
 }
 
@@ -49,8 +50,10 @@ impl Wake for Woken {
 
 impl Attempt {
     fn new(replay: &Arc<Replay<Scripted>>, number: u32) -> Self {
+        let held = Arc::new(());
         Self {
-            reader: Replay::read(replay, number),
+            reader: Replay::read(replay, number, &held),
+            held,
             woken: Arc::default(),
         }
     }
@@ -203,6 +206,21 @@ fn a_stream_that_outgrows_its_buffer_is_committed_to_who_has_read_furthest() {
     assert!(!replay.is_replayable());
     assert_eq!(first.poll(), Poll::Ready(Next::Stopped));
     assert!(!replay.commit(1), "what is lost cannot be sent again");
+}
+
+#[test]
+fn a_stream_is_not_committed_to_an_attempt_that_is_over_though_its_task_has_not_seen_it() {
+    let (script, replay) = stream(100 + Record::<Scripted>::REFERENCE);
+    let (mut first, second) = (Attempt::new(&replay, 1), Attempt::new(&replay, 2));
+    send(&script, data(1));
+    assert_eq!(first.poll(), yields(1));
+    first.held = Arc::default();
+    send(&script, data(2));
+    assert_eq!(first.poll(), Poll::Pending);
+    assert_eq!(replay.winner(), None);
+    assert_eq!(second.poll(), yields(1));
+    assert_eq!(second.poll(), yields(2));
+    assert_eq!(replay.winner(), Some(2));
 }
 
 #[test]

@@ -1,0 +1,216 @@
+//! Attempts beside one another (gRFC A6, "Hedging"), unary and streaming.
+
+use std::future::poll_fn;
+
+use balance::Channel;
+use bytes::Bytes;
+use h2::{Reason, RecvStream, server::SendResponse};
+use proto::helloworld::HelloRequest;
+use registry::Address;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tonic::{Code, Status};
+
+use crate::{
+    BOUND, client, hello,
+    peer::{Peer, greet, handshake, refuse},
+    to_with, until_ready,
+};
+
+/// Peers that do with each call as they are told.
+struct Fleet {
+    peers: Vec<Peer>,
+    calls: mpsc::UnboundedReceiver<Asked>,
+}
+
+/// One attempt, as its peer has it.
+struct Asked {
+    at: Address,
+    previous: Option<String>,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+}
+
+impl Fleet {
+    async fn start(size: usize) -> Self {
+        let (tell, calls) = mpsc::unbounded_channel();
+        let mut peers = Vec::new();
+        for _ in 0..size {
+            let tell = tell.clone();
+            let peer = Peer::start(move |_, socket, address| {
+                let tell = tell.clone();
+                async move {
+                    let mut connection = handshake(socket).await;
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        let previous = request.headers().get("grpc-previous-rpc-attempts");
+                        let asked = Asked {
+                            at: address.clone(),
+                            previous: previous.map(|n| n.to_str().expect("a number").to_owned()),
+                            body: request.into_body(),
+                            respond,
+                        };
+                        tell.send(asked).expect("the test goes on");
+                    }
+                }
+            });
+            peers.push(peer.await);
+        }
+        Self { peers, calls }
+    }
+
+    /// Up to three attempts, each so much after the last.
+    async fn channel(&self, delay: &str) -> Channel {
+        let addresses: Vec<_> = self.peers.iter().map(|peer| &peer.address).collect();
+        let config = format!(
+            r#"{{"loadBalancingConfig":[{{"round_robin":{{}}}}],"methodConfig":[{{"name":[{{}}],"hedgingPolicy":
+                {{"maxAttempts":3,"hedgingDelay":"{delay}","nonFatalStatusCodes":["UNAVAILABLE"]}}}}]}}"#
+        );
+        let channel = to_with(&addresses, &config);
+        until_ready(&channel, addresses.len()).await;
+        channel
+    }
+
+    async fn asked(&mut self) -> Asked {
+        let asked = timeout(BOUND, self.calls.recv()).await;
+        asked.expect("an attempt").expect("the peers live")
+    }
+}
+
+impl Asked {
+    /// Reads so many bytes of the request, or up to its end.
+    async fn read(&mut self, bytes: usize) {
+        let mut come = 0;
+        while come < bytes
+            && let Some(data) = self.body.data().await
+        {
+            let data = data.expect("the client goes on");
+            come += data.len();
+            let control = self.body.flow_control();
+            control.release_capacity(data.len()).expect("it came");
+        }
+    }
+
+    /// Waits until the client has cancelled it.
+    async fn cancelled(&mut self) {
+        let reset = timeout(BOUND, poll_fn(|cx| self.respond.poll_reset(cx)));
+        let reason = reset.await.expect("it is cancelled").expect("it is reset");
+        assert_eq!(reason, Reason::CANCEL);
+    }
+
+    fn answers(self) {
+        greet(self.respond, "hello", &self.at);
+    }
+
+    fn fails(self, code: Code) {
+        refuse(self.respond, code, "not%20yet");
+    }
+}
+
+type Answer = JoinHandle<Result<String, Status>>;
+
+fn unary(channel: &Channel) -> Answer {
+    let mut client = client(channel);
+    tokio::spawn(async move {
+        let answer = client.say_hello(hello("hello")).await?;
+        Ok(answer.into_inner().message)
+    })
+}
+
+/// A stream of 400 KiB, which is more than is kept of it.
+fn large_stream(channel: &Channel) -> Answer {
+    let mut client = client(channel);
+    let requests = (0..400).map(|_| HelloRequest {
+        name: "x".repeat(1 << 10),
+    });
+    tokio::spawn(async move {
+        let replies = client.say_hello_bidi_stream(tokio_stream::iter(requests));
+        let first = replies.await?.into_inner().message().await?;
+        Ok(first.expect("a reply").message)
+    })
+}
+
+async fn ended(answer: Answer) -> Result<String, Status> {
+    let ended = timeout(BOUND, answer).await.expect("the call ends");
+    ended.expect("runs")
+}
+
+const SOON: &str = "0.02s";
+/// Long enough to read a stream.
+const LATER: &str = "0.5s";
+const NEVER: &str = "3600s";
+
+#[tokio::test]
+async fn a_hedge_goes_to_another_endpoint_and_the_attempt_that_is_slower_is_cancelled() {
+    let mut fleet = Fleet::start(2).await;
+    let call = unary(&fleet.channel(SOON).await);
+    let mut first = fleet.asked().await;
+    let second = fleet.asked().await;
+    assert_ne!(first.at, second.at);
+    assert_eq!(
+        (&first.previous, second.previous.as_deref()),
+        (&None, Some("1"))
+    );
+    let expected = format!("Hello hello from {}", second.at);
+    second.answers();
+    assert_eq!(ended(call).await.expect("an answer"), expected);
+    first.cancelled().await;
+}
+
+#[tokio::test]
+async fn a_failure_that_is_not_fatal_has_the_next_sent_at_once_and_one_that_is_ends_the_call() {
+    let mut fleet = Fleet::start(2).await;
+    let call = unary(&fleet.channel(NEVER).await);
+    let first = fleet.asked().await;
+    first.fails(Code::Unavailable);
+    let second = fleet.asked().await;
+    second.fails(Code::InvalidArgument);
+    let status = ended(call).await.expect_err("it is fatal");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "not yet")
+    );
+}
+
+#[tokio::test]
+async fn the_failure_of_one_attempt_leaves_the_other_to_answer() {
+    let mut fleet = Fleet::start(3).await;
+    let call = unary(&fleet.channel(SOON).await);
+    let (first, second) = (fleet.asked().await, fleet.asked().await);
+    let third = fleet.asked().await;
+    third.fails(Code::Unavailable);
+    first.fails(Code::Unavailable);
+    let expected = format!("Hello hello from {}", second.at);
+    second.answers();
+    assert_eq!(ended(call).await.expect("an answer"), expected);
+}
+
+/// The first attempt of a large stream, which reads nothing and is cancelled, and the hedge that reads on alone.
+async fn outgrown() -> (Fleet, Answer, Asked) {
+    let mut fleet = Fleet::start(2).await;
+    let call = large_stream(&fleet.channel(LATER).await);
+    let mut first = fleet.asked().await;
+    let mut second = fleet.asked().await;
+    second.read(300 << 10).await;
+    first.cancelled().await;
+    (fleet, call, second)
+}
+
+#[tokio::test]
+async fn a_stream_that_outgrows_its_buffer_goes_on_at_the_attempt_that_read_furthest() {
+    let (_fleet, call, mut second) = outgrown().await;
+    second.read(usize::MAX).await;
+    let expected = format!("Hello hello from {}", second.at);
+    second.answers();
+    assert_eq!(ended(call).await.expect("an answer"), expected);
+}
+
+#[tokio::test]
+async fn the_failure_of_the_attempt_that_read_furthest_is_the_calls() {
+    let (mut fleet, call, second) = outgrown().await;
+    second.fails(Code::Unavailable);
+    let status = ended(call).await.expect_err("nobody else has the stream");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "not yet")
+    );
+    assert!(fleet.calls.try_recv().is_err(), "it cannot be sent again");
+}
