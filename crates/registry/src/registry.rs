@@ -138,6 +138,12 @@ impl Registry {
         self.store.undecodable()
     }
 
+    /// How often a file that the registry is secured by (a certificate, a key) had changed and could not be used; what was
+    /// in force before still is.
+    pub fn refused_files(&self) -> u64 {
+        self.store.refused_files()
+    }
+
     /// The names of all services that have an instance, in order.
     pub async fn services(&self) -> Result<Vec<ServiceName>, StoreError> {
         self.store.services().await

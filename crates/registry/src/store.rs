@@ -81,6 +81,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn undecodable(&self) -> u64 {
         0
     }
+
+    /// How often a file that this store is secured by (a certificate, a key) had changed and could not be used; each was
+    /// logged once, and what was in force before still is.
+    fn refused_files(&self) -> u64 {
+        0
+    }
 }
 
 fn no_documents(registry: &str) -> StoreError {

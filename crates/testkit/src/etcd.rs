@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 pub use self::keys::Key;
-use crate::{Signal, etcd::member::Member, free_port, process::on_path, until};
+use crate::{Signal, etcd::member::Member, free_port, process::on_path, tls::Identity, until};
 
 /// A cluster that has not answered in this time will not; it takes one to three seconds.
 const HEALTHY: Duration = Duration::from_mins(1);
@@ -37,6 +37,20 @@ pub struct ClusterOptions {
     /// Where the members keep their data. What is there is continued with; `None` is a directory that goes with the
     /// cluster.
     pub data: Option<PathBuf>,
+    /// How the members secure what clients send; `None` is not at all. A member that does takes another port, two above
+    /// its own, at which this testkit goes on without TLS.
+    pub tls: Option<ClusterTls>,
+    /// Further arguments of `etcd`.
+    pub arguments: Vec<String>,
+}
+
+/// TLS towards the clients of a cluster, by files that etcd reads again for each connection.
+#[derive(Debug, Clone)]
+pub struct ClusterTls {
+    /// The members' certificate and its key.
+    pub identity: Identity,
+    /// Who has to vouch for a client's certificate; `None` asks for none.
+    pub client_authority: Option<PathBuf>,
 }
 
 /// A running cluster. Dropped, its members are killed and their data is removed.
@@ -46,6 +60,9 @@ pub struct ClusterOptions {
 pub struct Cluster {
     members: Vec<Member>,
     data: Data,
+    has_tls: bool,
+    /// What `etcdctl` calls itself, once the cluster asks who it is.
+    user: Option<String>,
 }
 
 #[derive(Debug)]
@@ -66,11 +83,20 @@ impl Data {
 impl Cluster {
     /// A cluster of `members` on free ports, healthy when this returns.
     pub async fn start(members: usize) -> Result<Self> {
+        Self::start_like(members, ClusterOptions::default()).await
+    }
+
+    /// The same with options, whose ports do not count.
+    pub async fn start_like(members: usize, options: ClusterOptions) -> Result<Self> {
+        let width = member::ports_of(options.tls.is_some());
         let mut start = 1;
         loop {
-            let client_ports = (0..members).map(|_| free_pair()).collect::<Result<_>>()?;
-            let data = None;
-            match Self::start_with(ClusterOptions { client_ports, data }).await {
+            let client_ports = (0..members).map(|_| free_ports(width));
+            let options = ClusterOptions {
+                client_ports: client_ports.collect::<Result<_>>()?,
+                ..options.clone()
+            };
+            match Self::start_with(options).await {
                 Err(error) if start < STARTS && is_port_clash(&error) => start += 1,
                 started => return started,
             }
@@ -89,24 +115,29 @@ impl Cluster {
             !ports.is_empty(),
             "an etcd cluster needs at least one member"
         );
+        let width = member::ports_of(options.tls.is_some());
         let all: HashSet<_> = ports
             .iter()
-            .flat_map(|port| [*port, port.saturating_add(1)])
+            .flat_map(|port| (0..width).map(|above| port.saturating_add(above)))
             .collect();
         ensure!(
-            all.len() == 2 * ports.len(),
-            "the ports {ports:?} clash: each member takes its own and the one above it"
+            all.len() == usize::from(width) * ports.len(),
+            "the ports {ports:?} clash: each member takes {width}, its own and those above it"
         );
-        let data = match options.data {
+        let data = match &options.data {
             Some(path) => {
-                fs::create_dir_all(&path)
+                fs::create_dir_all(path)
                     .with_context(|| format!("cannot create {}", path.display()))?;
-                Data::Kept(path)
+                Data::Kept(path.clone())
             }
             None => Data::Temporary(tempfile::Builder::new().prefix("etcd-").tempdir()?),
         };
-        let members = Member::all(ports, data.path());
-        let mut cluster = Self { members, data };
+        let mut cluster = Self {
+            members: Member::all(&options, data.path()),
+            has_tls: options.tls.is_some(),
+            data,
+            user: None,
+        };
         cluster.start_all().await?;
         Ok(cluster)
     }
@@ -134,7 +165,9 @@ impl Cluster {
     /// The registry URL of this cluster with that namespace; none when it is empty.
     pub fn url(&self, namespace: &str) -> String {
         let slash = if namespace.is_empty() { "" } else { "/" };
-        format!("etcd://{}{slash}{namespace}", self.endpoints().join(","))
+        let scheme = if self.has_tls { "etcds" } else { "etcd" };
+        let endpoints = self.endpoints().join(",");
+        format!("{scheme}://{endpoints}{slash}{namespace}")
     }
 
     /// Kills a member (SIGKILL). Nothing to do when it is not running.
@@ -241,9 +274,12 @@ impl Cluster {
     /// Runs `etcdctl` against all members and returns what it prints, as it is.
     pub async fn etcdctl_text(&self, arguments: &[&str]) -> Result<String> {
         let command = format!("etcdctl {}", arguments.join(" "));
+        let endpoints: Vec<_> = self.members.iter().map(Member::own_endpoint).collect();
+        let user = self.user.iter().map(|user| format!("--user={user}"));
         let run = Command::new(program("etcdctl", "etcd-client")?)
             .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints={}", self.endpoints().join(",")))
+            .arg(format!("--endpoints={}", endpoints.join(",")))
+            .args(user)
             .args(arguments)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -279,15 +315,16 @@ fn program(name: &str, package: &str) -> Result<PathBuf> {
     })
 }
 
-/// A free port whose next one is free too.
-fn free_pair() -> Result<u16> {
+/// The first of so many free ports in a row.
+fn free_ports(width: u16) -> Result<u16> {
+    let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
     for _ in 0..100 {
         let port = free_port()?;
-        if std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        if (1..width).all(|above| is_free(port + above)) {
             return Ok(port);
         }
     }
-    bail!("no two free ports in a row on 127.0.0.1")
+    bail!("no {width} free ports in a row on 127.0.0.1")
 }
 
 fn is_port_clash(error: &anyhow::Error) -> bool {

@@ -22,6 +22,7 @@ mod output;
 mod ports;
 pub mod process;
 pub mod sight;
+pub mod tls;
 
 pub use eventually::{eventually, until};
 pub use nix::sys::signal::Signal;

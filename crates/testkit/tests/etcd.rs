@@ -63,7 +63,7 @@ async fn a_port_in_use_is_an_error_that_says_so() -> anyhow::Result<()> {
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let options = ClusterOptions {
         client_ports: vec![taken.local_addr()?.port()],
-        data: None,
+        ..ClusterOptions::default()
     };
     let error = Cluster::start_with(options).await.expect_err("it is taken");
     assert!(

@@ -13,6 +13,7 @@ mod keys;
 mod lease;
 mod list;
 mod members;
+mod options;
 mod place;
 mod places;
 mod reader;
@@ -29,7 +30,6 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 
-pub use self::url::{EtcdOptions, InvalidEtcdUrl};
 use self::{
     document::DocumentKey,
     group::Groups,
@@ -39,6 +39,11 @@ use self::{
     members::{Connection, Failure, Members},
     reader::Reader,
     watch::Watched,
+};
+pub use self::{
+    members::{EtcdError, OtherError, TlsFailure},
+    options::{EtcdOptions, EtcdTls},
+    url::InvalidEtcdUrl,
 };
 use crate::{
     Change, Document, FoundDocument, Hold, HoldRequest, ServiceName, Snapshot, Store, StoreError,
@@ -71,7 +76,7 @@ impl EtcdStore {
     pub fn new(options: EtcdOptions) -> Self {
         let url = options.to_string();
         let keys = Keys::new(options.namespace.as_ref());
-        let members = Arc::new(Members::new(options.endpoints));
+        let members = Arc::new(Members::new(options.endpoints).with_tls(options.tls));
         let holds = Arc::new(Holds {
             members: Arc::clone(&members),
             keys: keys.clone(),
@@ -199,6 +204,10 @@ impl Store for EtcdStore {
 
     fn undecodable(&self) -> u64 {
         self.undecodable.count()
+    }
+
+    fn refused_files(&self) -> u64 {
+        self.members.refused_files()
     }
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {

@@ -7,4 +7,5 @@ mod holds;
 mod recovery;
 mod returns;
 mod support;
+mod tls;
 mod watches;

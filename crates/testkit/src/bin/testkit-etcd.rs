@@ -47,6 +47,7 @@ async fn until_asked_to_end(arguments: Arguments) -> Result<()> {
     let options = ClusterOptions {
         client_ports: arguments.ports,
         data: arguments.data_dir,
+        ..ClusterOptions::default()
     };
     tokio::select! {
         ended = run(options) => ended,

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
-use super::{Key, http, keys, program};
+use super::{ClusterOptions, ClusterTls, Key, http, keys, program};
 use crate::{Signal, process::Process, until};
 
 #[derive(Debug)]
@@ -21,12 +21,20 @@ pub(super) struct Member {
     data: PathBuf,
     /// `name=peer-url` of every member, as etcd's `--initial-cluster` wants it.
     cluster: String,
+    tls: Option<ClusterTls>,
+    arguments: Vec<String>,
     process: Option<Process>,
 }
 
+/// How many ports in a row a member takes: for clients, for peers, and with TLS one without it.
+pub(super) fn ports_of(has_tls: bool) -> u16 {
+    if has_tls { 3 } else { 2 }
+}
+
 impl Member {
-    /// The members with these client ports, not running.
-    pub(super) fn all(client_ports: &[u16], data: &Path) -> Vec<Self> {
+    /// The members of a cluster, not running.
+    pub(super) fn all(options: &ClusterOptions, data: &Path) -> Vec<Self> {
+        let client_ports = &options.client_ports;
         let name = |number: usize| format!("etcd-{number}");
         let cluster: Vec<_> = client_ports
             .iter()
@@ -41,6 +49,8 @@ impl Member {
                 client_port: *port,
                 data: data.join(name(number)),
                 cluster: cluster.join(","),
+                tls: options.tls.clone(),
+                arguments: options.arguments.clone(),
                 process: None,
             })
             .collect()
@@ -48,6 +58,26 @@ impl Member {
 
     pub(super) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Where this testkit reaches it, without TLS.
+    pub(super) fn own_endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.own_port())
+    }
+
+    fn own_port(&self) -> u16 {
+        let above = if self.tls.is_some() { 2 } else { 0 };
+        self.client_port + above
+    }
+
+    /// What it listens on, and what it says that clients are to use.
+    fn client_urls(&self) -> (String, String) {
+        let own = format!("http://{}", self.own_endpoint());
+        if self.tls.is_none() {
+            return (own.clone(), own);
+        }
+        let secured = format!("https://{}", self.endpoint());
+        (format!("{secured},{own}"), secured)
     }
 
     /// Starts it unless it is running.
@@ -59,7 +89,7 @@ impl Member {
         {
             return Ok(());
         }
-        let client = format!("http://{}", self.endpoint());
+        let (listen, advertise) = self.client_urls();
         let peer = peer_url(self.client_port);
         let mut command = Command::new(program("etcd", "etcd-server")?);
         command
@@ -67,9 +97,9 @@ impl Member {
             .arg(&self.data)
             .args([
                 "--listen-client-urls",
-                &client,
+                &listen,
                 "--advertise-client-urls",
-                &client,
+                &advertise,
             ])
             .args([
                 "--listen-peer-urls",
@@ -83,7 +113,16 @@ impl Member {
                 "--initial-cluster-state",
                 "new",
             ])
-            .args(["--logger", "zap", "--log-level", "warn"]);
+            .args(["--logger", "zap", "--log-level", "warn"])
+            .args(&self.arguments);
+        if let Some(tls) = &self.tls {
+            command.arg("--cert-file").arg(&tls.identity.certificate);
+            command.arg("--key-file").arg(&tls.identity.key);
+            if let Some(authority) = &tls.client_authority {
+                command.args(["--client-cert-auth", "--trusted-ca-file"]);
+                command.arg(authority);
+            }
+        }
         // etcd reads its flags from the environment too, and refuses to start when both are given.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ETCD_") {
@@ -99,7 +138,7 @@ impl Member {
         let process = self.process()?;
         let what = format!("{} to be healthy", self.name);
         let healthy = until(bound, &what, async || {
-            let answer = http::get(self.client_port, "/health").await?;
+            let answer = http::get(self.own_port(), "/health").await?;
             ensure!(answer["health"] == "true", "{} says {answer}", self.name);
             Ok(())
         });
@@ -125,7 +164,7 @@ impl Member {
 
     /// Whether it says that it leads the cluster.
     pub(super) async fn is_leader(&self) -> Result<bool> {
-        let status = http::post(self.client_port, "/v3/maintenance/status", "{}").await?;
+        let status = http::post(self.own_port(), "/v3/maintenance/status", "{}").await?;
         let leader = &status["leader"];
         Ok(leader.is_string() && *leader == status["header"]["member_id"])
     }
@@ -133,7 +172,7 @@ impl Member {
     /// All keys that begin with `prefix`, and what is known of each.
     pub(super) async fn keys(&self, prefix: &str) -> Result<BTreeMap<String, Key>> {
         let request = keys::request(prefix);
-        keys::read(&http::post(self.client_port, "/v3/kv/range", &request).await?)
+        keys::read(&http::post(self.own_port(), "/v3/kv/range", &request).await?)
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {

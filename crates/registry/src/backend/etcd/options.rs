@@ -1,0 +1,121 @@
+//! Which cluster, and how it is spoken to.
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::InvalidEtcdUrl;
+use crate::{Address, ServiceName};
+
+/// Seldom enough that a thousand idle watchers cost etcd some thirty reads a second.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Which etcd cluster, and which part of its keys.
+///
+/// ```
+/// use registry::backend::etcd::{EtcdOptions, EtcdTls};
+/// let options: EtcdOptions = "etcd://10.0.0.1:2379,10.0.0.2:2379/shop".parse()?;
+/// assert_eq!(options.to_string(), "etcd://10.0.0.1:2379,10.0.0.2:2379/shop");
+///
+/// // `etcds://` trusts the system's certificate authorities; other files are named beside the URL.
+/// let options: EtcdOptions = "etcds://etcd.internal:2379/shop".parse()?;
+/// let options = options.with_tls(EtcdTls::new().with_authorities("/etc/etcd/ca.pem"));
+/// assert_eq!(options.to_string(), "etcds://etcd.internal:2379/shop");
+/// # Ok::<(), registry::backend::etcd::InvalidEtcdUrl>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdOptions {
+    pub(super) endpoints: Vec<Address>,
+    /// A namespace has the form of a service name.
+    pub(super) namespace: Option<ServiceName>,
+    pub(super) tls: Option<EtcdTls>,
+    pub(super) quiet: Duration,
+}
+
+impl EtcdOptions {
+    /// The cluster that has these members, spoken to without TLS; one is enough to begin with, more to go on when it
+    /// fails.
+    pub fn new(endpoints: impl IntoIterator<Item = Address>) -> Result<Self, InvalidEtcdUrl> {
+        let endpoints: Vec<_> = endpoints.into_iter().collect();
+        if endpoints.is_empty() {
+            return Err(InvalidEtcdUrl::NoMember);
+        }
+        if let Some(socket) = endpoints.iter().find(|member| member.port().is_none()) {
+            return Err(InvalidEtcdUrl::Socket(socket.clone()));
+        }
+        Ok(Self {
+            endpoints,
+            namespace: None,
+            tls: None,
+            quiet: QUIET,
+        })
+    }
+
+    /// The same with another time, by default 30 s, after which a watch that has heard nothing is checked by a
+    /// linearizable read. It is no part of the URL.
+    pub fn with_quiet(mut self, quiet: Duration) -> Self {
+        self.quiet = quiet;
+        self
+    }
+
+    /// The same with all keys below `namespace/`, which has the form of a service name. Without one, keys are as etcd's
+    /// own Go packages have them.
+    pub fn with_namespace(mut self, namespace: &str) -> Result<Self, InvalidEtcdUrl> {
+        let namespace = ServiceName::new(namespace).map_err(InvalidEtcdUrl::Namespace)?;
+        self.namespace = Some(namespace);
+        Ok(self)
+    }
+
+    /// The same by TLS. Of it, the URL has the scheme alone.
+    pub fn with_tls(mut self, tls: EtcdTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+}
+
+/// TLS towards the members of a cluster.
+///
+/// Files are read again for each connection, and looked at once a minute: new ones are in force from the next connection
+/// on, without a restart. What cannot be used leaves what was in force before; it is logged once, and counted
+/// ([`Registry::refused_files`](crate::Registry::refused_files)).
+///
+/// A member's certificate is verified for the host by which it is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EtcdTls {
+    pub(super) authorities: Option<PathBuf>,
+    /// The certificate's file, and its key's.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+    pub(super) server_name: Option<String>,
+}
+
+impl EtcdTls {
+    /// TLS that trusts the system's certificate authorities.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Trusts the certificate authorities in this file, in PEM, and no others.
+    pub fn with_authorities(mut self, file: impl Into<PathBuf>) -> Self {
+        self.authorities = Some(file.into());
+        self
+    }
+
+    /// Shows members that ask for it the certificate in one file (followed by those that vouch for it, if any), which the
+    /// key in the other belongs to; both in PEM.
+    pub fn with_identity(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Verifies members' certificates for `name`, whatever host they are reached by.
+    pub fn with_server_name(mut self, name: &str) -> Result<Self, InvalidEtcdUrl> {
+        let invalid = |_| InvalidEtcdUrl::ServerName(name.to_owned());
+        ServerName::try_from(name).map_err(invalid)?;
+        self.server_name = Some(name.to_owned());
+        Ok(self)
+    }
+}
