@@ -57,5 +57,5 @@ pub use reflector::{SnapshotWatch, View};
 pub use registration::{Registration, RegistrationState};
 pub use registry::Registry;
 pub use snapshot::{Change, Revision, Snapshot, Update};
-pub use store::{Claim, Hold, HoldRequest, Loss, Store};
+pub use store::{Claim, Hold, HoldRequest, Loss, Reconciled, Store};
 pub use undecodable::Undecodable;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    Document, DocumentWatch, Instance, Registration, ServiceName, Snapshot, SnapshotWatch, Store,
-    StoreError, document::DocumentReflector, reflector::Reflector,
+    Document, DocumentWatch, Instance, Reconciled, Registration, ServiceName, Snapshot,
+    SnapshotWatch, Store, StoreError, document::DocumentReflector, reflector::Reflector,
 };
 
 /// A registry, whatever keeps it. Cheap to clone; clones share one reflector for each service, and one for its document.
@@ -142,6 +142,11 @@ impl Registry {
     /// in force before still is.
     pub fn refused_files(&self) -> u64 {
         self.store.refused_files()
+    }
+
+    /// How often what running watches told was compared with what is there, and with which result.
+    pub fn reconciled(&self) -> Reconciled {
+        self.store.reconciled()
     }
 
     /// The names of all services that have an instance, in order.

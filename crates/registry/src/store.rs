@@ -87,6 +87,22 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn refused_files(&self) -> u64 {
         0
     }
+
+    /// How often what this store's watches told was compared with what is there, and with which result. A store whose
+    /// watches cannot miss anything compares nothing.
+    fn reconciled(&self) -> Reconciled {
+        Reconciled::default()
+    }
+}
+
+/// What came of comparing running watches with lists ([`Store::reconciled`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Reconciled {
+    /// How many comparisons there were.
+    pub lists: u64,
+    /// How many entries were otherwise than the watch had told. There should be none; each was put right.
+    pub differences: u64,
 }
 
 fn no_documents(registry: &str) -> StoreError {

@@ -223,15 +223,31 @@ impl Service {
     }
 
     fn observe_registry(&self) {
-        let (standing, registry) = (self.standing.clone(), self.registry.clone());
+        let standing = self.standing.clone();
         let meter = self.telemetry.meter("service-kit");
-        meter
-            .u64_observable_counter("discovery.undecodable")
-            .with_description(
-                "Values in the registry that were skipped because they are no instances",
-            )
-            .with_callback(move |counter| counter.observe(registry.undecodable(), &[]))
-            .build();
+        let counter = |name, description, count: fn(&Registry) -> u64| {
+            let registry = self.registry.clone();
+            meter
+                .u64_observable_counter(name)
+                .with_description(description)
+                .with_callback(move |counter| counter.observe(count(&registry), &[]))
+                .build();
+        };
+        counter(
+            "discovery.undecodable",
+            "Values in the registry that were skipped because they are no instances",
+            Registry::undecodable,
+        );
+        counter(
+            "discovery.reconciled",
+            "Comparisons of what running watches have told with what is there",
+            |registry| registry.reconciled().lists,
+        );
+        counter(
+            "discovery.reconcile.differences",
+            "Entries that were otherwise than a running watch had told; there should be none",
+            |registry| registry.reconciled().differences,
+        );
         meter
             .u64_observable_gauge("discovery.registered")
             .with_description("Whether the registry shows this instance as serving: 1 or 0")

@@ -7,9 +7,11 @@
 //! has no lease.
 
 mod document;
+mod events;
 mod group;
 mod hold;
 mod keys;
+mod known;
 mod lease;
 mod list;
 mod members;
@@ -17,6 +19,7 @@ mod options;
 mod place;
 mod places;
 mod reader;
+mod reconcile;
 mod url;
 mod watch;
 mod watchers;
@@ -25,7 +28,6 @@ mod watching;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Once},
-    time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
@@ -38,7 +40,8 @@ use self::{
     list::{BOUND, What, for_each},
     members::{Connection, Failure, Members},
     reader::Reader,
-    watch::Watched,
+    reconcile::Tally,
+    watch::{Terms, Watched},
 };
 pub use self::{
     members::{EtcdError, OtherError, TlsFailure},
@@ -46,8 +49,8 @@ pub use self::{
     url::InvalidEtcdUrl,
 };
 use crate::{
-    Change, Document, FoundDocument, Hold, HoldRequest, ServiceName, Snapshot, Store, StoreError,
-    Undecodable,
+    Change, Document, FoundDocument, Hold, HoldRequest, Reconciled, ServiceName, Snapshot, Store,
+    StoreError, Undecodable,
 };
 
 /// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
@@ -66,7 +69,7 @@ pub struct EtcdStore {
     members: Arc<Members>,
     keys: Keys,
     holds: Arc<Holds>,
-    quiet: Duration,
+    terms: Terms,
     undecodable: Undecodable,
     nested: Arc<Once>,
 }
@@ -82,12 +85,18 @@ impl EtcdStore {
             keys: keys.clone(),
             groups: Groups::new(Arc::clone(&members), options.quiet),
         });
+        let terms = Terms {
+            members: Arc::clone(&members),
+            quiet: options.quiet,
+            reconcile: options.reconcile,
+            tally: Tally::default(),
+        };
         Self {
             url,
             members,
             keys,
             holds,
-            quiet: options.quiet,
+            terms,
             undecodable: Undecodable::default(),
             nested: Arc::new(Once::new()),
         }
@@ -135,8 +144,7 @@ impl Store for EtcdStore {
     }
 
     fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
-        let members = Arc::clone(&self.members);
-        let changes = watch::watch(members, self.reader(service), self.quiet);
+        let changes = self.terms.follow(self.reader(service));
         let service = service.clone();
         let failed = move |failure: Failure| StoreError::WatchFailed {
             service: service.clone(),
@@ -165,8 +173,7 @@ impl Store for EtcdStore {
         &self,
         service: &ServiceName,
     ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
-        let members = Arc::clone(&self.members);
-        let found = watch::watch(members, self.document(service), self.quiet);
+        let found = self.terms.follow(self.document(service));
         let service = service.clone();
         let failed = move |failure: Failure| StoreError::WatchDocumentFailed {
             service: service.clone(),
@@ -210,6 +217,10 @@ impl Store for EtcdStore {
         self.members.refused_files()
     }
 
+    fn reconciled(&self) -> Reconciled {
+        self.terms.tally.read()
+    }
+
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
         Box::pin(async {
             let listed = self
@@ -224,7 +235,7 @@ impl Store for EtcdStore {
 }
 
 async fn list(connection: Connection, reader: &Reader) -> Result<Change, Failure> {
-    Ok(reader.list(&connection).await?.1)
+    Ok(reader.list(&connection, |_| ()).await?.1)
 }
 
 async fn services(connection: Connection, keys: &Keys) -> Result<Vec<ServiceName>, Failure> {

@@ -1,9 +1,11 @@
 //! What only etcd can show: its bytes, its leases, its members and what becomes of them.
 
 mod documents;
+mod faults;
 mod format;
 mod groups;
 mod holds;
+mod mute;
 mod recovery;
 mod returns;
 mod support;

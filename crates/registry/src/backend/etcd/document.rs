@@ -4,7 +4,7 @@ use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 
 use super::{
     hold::transact,
-    list::Read,
+    list::{Range, Read},
     members::{Connection, Failure, Members},
     place::read,
     reader::revision,
@@ -55,13 +55,18 @@ impl DocumentKey {
 impl Watched for DocumentKey {
     type Said = FoundDocument;
 
-    fn range(&self) -> (Vec<u8>, Vec<u8>) {
+    fn range(&self) -> Range {
         let key = self.0.as_bytes();
         (key.into(), [key, &[0]].concat())
     }
 
-    async fn list(&self, connection: &Connection) -> Result<(Read, FoundDocument), Failure> {
+    async fn list(
+        &self,
+        connection: &Connection,
+        found_key: impl FnMut(&KeyValue) + Send,
+    ) -> Result<(Read, FoundDocument), Failure> {
         let (revision, kv) = read(connection.clone(), self.0.clone()).await?;
+        kv.iter().for_each(found_key);
         let count = i64::from(kv.is_some());
         Ok((Read { revision, count }, found(kv.as_ref())))
     }

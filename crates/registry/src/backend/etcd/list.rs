@@ -24,27 +24,37 @@ pub(super) struct Read {
     pub(super) count: i64,
 }
 
+/// The first key of a range, and what comes after its last.
+pub(super) type Range = (Vec<u8>, Vec<u8>);
+
 /// What to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What<'a> {
     /// Every key that begins with this, and its value.
     Prefix(&'a str),
+    /// The keys of a range alone.
+    Keys(&'a Range),
     /// The keys alone, of all services. Much of what belongs to something else is left out.
     ServiceKeys(&'a Keys),
 }
 
 impl What<'_> {
-    fn prefix(&self) -> &str {
+    fn range(&self) -> Range {
         match self {
-            Self::Prefix(prefix) => prefix,
-            Self::ServiceKeys(keys) => keys.prefix(),
+            Self::Prefix(prefix) => range(prefix),
+            Self::Keys(range) => (*range).clone(),
+            Self::ServiceKeys(keys) => range(keys.prefix()),
         }
+    }
+
+    fn has_values(&self) -> bool {
+        matches!(self, Self::Prefix(_))
     }
 
     /// Where to read on after `key`.
     fn after(&self, key: &[u8]) -> Vec<u8> {
         match self {
-            Self::Prefix(_) => [key, &[0]].concat(),
+            Self::Prefix(_) | Self::Keys(_) => [key, &[0]].concat(),
             Self::ServiceKeys(keys) => keys.after(key),
         }
     }
@@ -59,7 +69,7 @@ pub(super) async fn for_each(
     mut each: impl FnMut(&KeyValue),
 ) -> Result<Read, Failure> {
     let deadline = Instant::now() + bound;
-    let (mut from, end) = range(what.prefix());
+    let (mut from, end) = what.range();
     let mut client = connection
         .client
         .kv_client()
@@ -68,7 +78,7 @@ pub(super) async fn for_each(
     let mut page = PAGE;
     loop {
         let mut options = GetOptions::new().with_range(end.clone()).with_limit(page);
-        if matches!(what, What::ServiceKeys(_)) {
+        if !what.has_values() {
             options = options.with_keys_only();
         }
         if let Some(Read { revision, .. }) = read {
@@ -91,12 +101,16 @@ pub(super) async fn for_each(
         };
         let read = *read.get_or_insert(first);
         answer.kvs().iter().for_each(&mut each);
-        match answer.kvs().last() {
-            Some(last) if answer.more() => from = what.after(last.key()),
-            _ => return Ok(read),
+        if !answer.more() {
+            return Ok(read);
         }
+        from = match answer.kvs().last() {
+            Some(last) if last.key() >= from.as_slice() => what.after(last.key()),
+            _ => return Err(connection.complaint("it says that there is more, and not where")),
+        };
         if Instant::now() >= deadline {
-            let prefix = what.prefix();
+            let first = what.range().0;
+            let prefix = String::from_utf8_lossy(&first);
             return Err(connection.complaint(format!(
                 "it has more keys that begin with {prefix:?} than can be read within {bound:?}"
             )));
@@ -107,12 +121,12 @@ pub(super) async fn for_each(
 /// The number of keys in a range, and whether any of them was written after `revision`.
 pub(super) async fn changed_after(
     connection: &Connection,
-    (from, end): (Vec<u8>, Vec<u8>),
+    (from, end): Range,
     revision: i64,
 ) -> Result<(Read, bool), Failure> {
     let options = GetOptions::new()
         .with_range(end)
-        .with_min_mod_revision(revision + 1)
+        .with_min_mod_revision(revision.saturating_add(1))
         .with_limit(1)
         .with_keys_only();
     let mut client = connection.client.clone();
@@ -125,7 +139,7 @@ pub(super) async fn changed_after(
 }
 
 /// The range of all keys that begin with `prefix`; every prefix but the empty one ends with a `/`.
-pub(super) fn range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn range(prefix: &str) -> Range {
     match prefix.as_bytes().split_last() {
         None => (vec![0], vec![0]),
         Some((last, head)) => (prefix.into(), [head, &[last + 1]].concat()),

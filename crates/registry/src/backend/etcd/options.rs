@@ -9,6 +9,8 @@ use crate::{Address, ServiceName};
 
 /// Seldom enough that a thousand idle watchers cost etcd some thirty reads a second.
 const QUIET: Duration = Duration::from_secs(30);
+/// How often to compare what a watch has told with what is there.
+const RECONCILE: Duration = Duration::from_mins(10);
 
 /// Which etcd cluster, and which part of its keys.
 ///
@@ -30,6 +32,7 @@ pub struct EtcdOptions {
     pub(super) namespace: Option<ServiceName>,
     pub(super) tls: Option<EtcdTls>,
     pub(super) quiet: Duration,
+    pub(super) reconcile: Duration,
 }
 
 impl EtcdOptions {
@@ -48,6 +51,7 @@ impl EtcdOptions {
             namespace: None,
             tls: None,
             quiet: QUIET,
+            reconcile: RECONCILE,
         })
     }
 
@@ -55,6 +59,13 @@ impl EtcdOptions {
     /// linearizable read. It is no part of the URL.
     pub fn with_quiet(mut self, quiet: Duration) -> Self {
         self.quiet = quiet;
+        self
+    }
+
+    /// The same with another time, by default 10 min, longer or shorter by a tenth at random, after which what a running
+    /// watch has told is compared with a list. It is no part of the URL.
+    pub fn with_reconcile(mut self, every: Duration) -> Self {
+        self.reconcile = every;
         self
     }
 

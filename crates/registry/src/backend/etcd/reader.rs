@@ -5,7 +5,7 @@ use std::sync::{Arc, Once};
 use etcd_client::KeyValue;
 
 use super::{
-    list::{BOUND, Read, What, for_each, range},
+    list::{BOUND, Range, Read, What, for_each, range},
     members::{Connection, Failure},
     watch::Watched,
 };
@@ -28,14 +28,19 @@ pub(super) struct Reader {
 impl Watched for Reader {
     type Said = Change;
 
-    fn range(&self) -> (Vec<u8>, Vec<u8>) {
+    fn range(&self) -> Range {
         range(&self.prefix)
     }
 
     /// All instances as they are now, as a reset.
-    async fn list(&self, connection: &Connection) -> Result<(Read, Change), Failure> {
+    async fn list(
+        &self,
+        connection: &Connection,
+        mut found: impl FnMut(&KeyValue) + Send,
+    ) -> Result<(Read, Change), Failure> {
         let mut instances = Vec::new();
         let read = for_each(connection, What::Prefix(&self.prefix), BOUND, |kv| {
+            found(kv);
             instances.extend(self.instance(kv));
         });
         let read = read.await?;
@@ -145,7 +150,8 @@ mod tests {
         let warned_after = async |key| {
             let put = cluster.etcdctl(&["put", key, "{}"]).await;
             put.expect("it is put");
-            reader.list(&connection).await.expect("a list");
+            let listed = reader.list(&connection, |_| ()).await;
+            listed.expect("a list");
             reader.nested.is_completed()
         };
         for key in ["eu/shop/1", "eu/shopping/1", "eu/shop/_own/1"] {

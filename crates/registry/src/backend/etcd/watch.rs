@@ -2,72 +2,88 @@
 //!
 //! Nothing is resumed on another connection: after a wipe, cluster and member ids are the same, and a watch from an old
 //! revision is accepted and delivers nothing. When anything fails the stream ends with the reason; whoever starts
-//! another lists again, at the next member.
-//!
-//! After a silence a linearizable read decides whether there was nothing to say. A progress answer would prove nothing:
-//! a watch that is stuck gives one too. HTTP/2 pings notice a dead member much sooner.
+//! another lists again, at the next member. Only what a watch is found to have missed, though it goes on, is told without
+//! an end: by starting anew in its place.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use etcd_client::{KeyValue, WatchOptions, WatchResponse};
+use etcd_client::{KeyValue, WatchResponse};
 use futures_util::{Stream, stream};
-use tokio::time::timeout;
+use tokio::select;
 
 use super::{
-    list::{Read, changed_after},
+    events::Events,
+    known::{Known, written},
+    list::{Range, Read},
     members::{Connection, Failure, Members},
     reader::revision,
-    watching::Watching,
+    reconcile::{Missed, Reconciler, Tally},
 };
 use crate::Revision;
-
-/// How long what a read has seen may still be on its way to the watch.
-const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 /// What can be followed: a range of keys, and what they say.
 pub(super) trait Watched: fmt::Debug + Send + Sync + 'static {
     type Said: Send;
 
     /// The first key, and what comes after the last.
-    fn range(&self) -> (Vec<u8>, Vec<u8>);
+    fn range(&self) -> Range;
 
-    /// What they say now, by a linearizable read.
+    /// What they say now, by a linearizable read, which hands every key-value that it finds to `found` as well.
     fn list(
         &self,
         connection: &Connection,
+        found: impl FnMut(&KeyValue) + Send,
     ) -> impl Future<Output = Result<(Read, Self::Said), Failure>> + Send;
 
     /// What key-values say that were written or deleted one after another, if anything.
     fn said(&self, written: &[&KeyValue], revision: Revision) -> Option<Self::Said>;
 }
 
-/// Follows `watched`.
-pub(super) fn watch<W: Watched>(
-    members: Arc<Members>,
-    watched: W,
-    quiet: Duration,
-) -> impl Stream<Item = Result<W::Said, Failure>> {
-    stream::try_unfold(State::Start(members, watched, quiet), State::next)
+/// How a store follows what it is asked to.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub(super) members: Arc<Members>,
+    /// After which silence to look whether something was missed.
+    pub(super) quiet: Duration,
+    /// How often to compare what was told with what is there.
+    pub(super) reconcile: Duration,
+    pub(super) tally: Tally,
+}
+
+impl Terms {
+    /// Follows `watched`.
+    pub(super) fn follow<W: Watched>(
+        &self,
+        watched: W,
+    ) -> impl Stream<Item = Result<W::Said, Failure>> + use<W> {
+        stream::try_unfold(State::Start(self.clone(), watched), State::next)
+    }
 }
 
 enum State<W> {
-    Start(Arc<Members>, W, Duration),
-    Following(Arc<Members>, Box<Following<W>>),
+    Start(Terms, W),
+    Following(Terms, Box<Following<W>>),
 }
 
 impl<W: Watched> State<W> {
-    async fn next(self) -> Result<Option<(W::Said, Self)>, Failure> {
-        match self {
-            Self::Start(members, watched, quiet) => {
-                let connection = members.connection().await?;
-                let started = Following::start(connection.clone(), watched, quiet).await;
-                let (said, following) = started.inspect_err(|_| members.leave(&connection))?;
-                Ok(Some((said, Self::Following(members, Box::new(following)))))
-            }
-            Self::Following(members, mut following) => {
-                let next = following.next().await;
-                let said = next.inspect_err(|_| members.leave(&following.connection))?;
-                Ok(Some((said, Self::Following(members, following))))
+    async fn next(mut self) -> Result<Option<(W::Said, Self)>, Failure> {
+        loop {
+            match self {
+                Self::Start(terms, watched) => {
+                    let connection = terms.members.connection().await?;
+                    let started = Following::start(&terms, connection.clone(), watched).await;
+                    let (said, following) =
+                        started.inspect_err(|_| terms.members.leave(&connection))?;
+                    return Ok(Some((said, Self::Following(terms, Box::new(following)))));
+                }
+                Self::Following(terms, mut following) => {
+                    let next = following.next().await;
+                    let next = next.inspect_err(|_| terms.members.leave(&following.connection));
+                    match next? {
+                        Ok(said) => return Ok(Some((said, Self::Following(terms, following)))),
+                        Err(Missed) => self = Self::Start(terms, following.watched),
+                    }
+                }
             }
         }
     }
@@ -76,90 +92,63 @@ impl<W: Watched> State<W> {
 struct Following<W> {
     connection: Connection,
     watched: W,
-    watching: Watching,
-    /// The newest revision that was delivered.
-    delivered: i64,
-    /// How many keys there are, by what was delivered.
-    count: i64,
-    /// After which silence to look whether something was missed.
-    quiet: Duration,
-    /// A read has seen what was not delivered.
-    suspicious: bool,
+    events: Events,
+    reconciler: Reconciler,
+    /// The newest revision that was told.
+    told: i64,
 }
 
 impl<W: Watched> Following<W> {
     async fn start(
+        terms: &Terms,
         connection: Connection,
         watched: W,
-        quiet: Duration,
     ) -> Result<(W::Said, Self), Failure> {
-        let (read, said) = watched.list(&connection).await?;
-        let (from, end) = watched.range();
-        let options = WatchOptions::new().with_range(end).with_fragment();
-        let watching = Watching::open(&connection, from, options, read.revision).await?;
+        let range = watched.range();
+        let mut known = Known::default();
+        let found = |kv: &KeyValue| {
+            known.take(kv.key(), written(kv));
+        };
+        let (read, said) = watched.list(&connection, found).await?;
+        let events = Events::open(connection.clone(), range.clone(), read, terms.quiet).await?;
+        let reconciler = Reconciler::new(
+            connection.clone(),
+            range,
+            known,
+            terms.reconcile,
+            terms.tally.clone(),
+        );
         let following = Self {
             connection,
             watched,
-            watching,
-            delivered: read.revision,
-            count: read.count,
-            quiet,
-            suspicious: false,
+            events,
+            reconciler,
+            told: read.revision,
         };
         Ok((said, following))
     }
 
-    async fn next(&mut self) -> Result<W::Said, Failure> {
+    async fn next(&mut self) -> Result<Result<W::Said, Missed>, Failure> {
         loop {
-            let patience = if self.suspicious {
-                ON_ITS_WAY
-            } else {
-                self.quiet
+            let next = select! {
+                message = self.events.next() => self.hear(&message?),
+                turned = self.reconciler.turn() => turned?.map(|()| None),
             };
-            match timeout(patience, self.watching.next(&self.connection)).await {
-                Ok(message) => {
-                    if let Some(said) = self.read(&message?) {
-                        return Ok(said);
-                    }
-                }
-                Err(_) => self.doubt().await?,
+            if let Some(next) = next.transpose() {
+                return Ok(next);
             }
         }
     }
 
     /// What a message says, if anything.
-    fn read(&mut self, message: &WatchResponse) -> Option<W::Said> {
+    fn hear(&mut self, message: &WatchResponse) -> Result<Option<W::Said>, Missed> {
         let events = message.events().iter();
-        let written: Vec<_> = events.filter_map(|event| event.kv()).collect();
-        for kv in &written {
-            self.delivered = self.delivered.max(kv.mod_revision());
-            self.suspicious = false;
-            self.count += match kv.version() {
-                0 => -1,
-                1 => 1,
-                _ => 0,
-            };
+        let told: Vec<_> = events.filter_map(|event| event.kv()).collect();
+        self.reconciler.hear(&told)?;
+        for kv in &told {
+            self.told = self.told.max(kv.mod_revision());
         }
-        // The header's revision may be ahead of events that come in a later message.
-        self.watched.said(&written, revision(self.delivered))
-    }
-
-    /// Compares what was delivered with what is there, after a silence.
-    async fn doubt(&mut self) -> Result<(), Failure> {
-        let (read, changed) =
-            changed_after(&self.connection, self.watched.range(), self.delivered).await?;
-        if read.revision < self.delivered {
-            return Err(self.connection.complaint(format!(
-                "it went back from revision {} to {}",
-                self.delivered, read.revision
-            )));
-        }
-        let missed = changed || read.count != self.count;
-        if missed && self.suspicious {
-            return Err(self.connection.complaint("the watch has missed changes"));
-        }
-        self.suspicious = missed;
-        Ok(())
+        Ok(self.watched.said(&told, revision(self.told)))
     }
 }
 
@@ -169,7 +158,7 @@ mod tests {
 
     use testkit::etcd::Cluster;
 
-    use super::{Arc, Connection, Duration, Following, Members, Watched};
+    use super::{Arc, Connection, Duration, Following, Members, Tally, Terms, Watched};
     use crate::{
         Address, ServiceName, Undecodable,
         backend::etcd::{document::DocumentKey, reader::Reader},
@@ -184,21 +173,26 @@ mod tests {
     }
 
     async fn following<W: Watched>(connection: &Connection, watched: W) -> Following<W> {
-        let quiet = Duration::from_millis(10);
-        let started = Following::start(connection.clone(), watched, quiet).await;
+        let terms = Terms {
+            members: Arc::new(Members::new(Vec::new())),
+            quiet: Duration::from_millis(10),
+            reconcile: Duration::from_hours(1),
+            tally: Tally::default(),
+        };
+        let started = Following::start(&terms, connection.clone(), watched).await;
         started.expect("a watch").1
     }
 
-    /// Has three watches miss something, as if they had not heard of a deletion, of a change, or of a wipe.
+    /// Has three terms miss something, as if they had not heard of a deletion, of a change, or of a wipe.
     async fn each_ends<W: Watched>(connection: &Connection, watched: impl Fn() -> W) {
         let (mut deletion, mut change, mut wipe) = (
             following(connection, watched()).await,
             following(connection, watched()).await,
             following(connection, watched()).await,
         );
-        deletion.count += 1;
-        change.delivered -= 1;
-        wipe.delivered += 1_000;
+        deletion.events.count += 1;
+        change.events.delivered -= 1;
+        wipe.events.delivered += 1_000;
         let ended = async { tokio::join!(deletion.next(), change.next(), wipe.next()) };
         let bound = Duration::from_secs(20);
         let ended = tokio::time::timeout(bound, ended).await.expect("each ends");

@@ -19,7 +19,7 @@ impl Watching {
         known: i64,
     ) -> Result<Self, Failure> {
         let options = options
-            .with_start_revision(known + 1)
+            .with_start_revision(known.saturating_add(1))
             .with_progress_notify();
         let mut client = connection
             .client

@@ -1,0 +1,158 @@
+//! A way to a member on which a watch is not told everything: what a faulty member, or something in between, might do.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::{RecvStream, SendStream, client, server};
+use http::{Request, Response};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What comes before a message of gRPC: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// Passes everything on to one member, but for what is to be hidden from watches. Ends when dropped.
+pub(crate) struct Mute {
+    address: String,
+    state: Arc<State>,
+    _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Default)]
+struct State {
+    watches: AtomicUsize,
+    /// Messages that contain this are hidden; empty for all of them.
+    hidden: Mutex<Option<&'static str>>,
+}
+
+impl Mute {
+    pub(crate) async fn start(member: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let state = Arc::new(State::default());
+        let (member, of_task) = (member.to_owned(), Arc::clone(&state));
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                connections.spawn(connection(socket, member.clone(), Arc::clone(&of_task)));
+            }
+        });
+        Self {
+            address,
+            state,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// Where it is reached.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// How many watches were begun here.
+    pub(crate) fn watches(&self) -> usize {
+        self.state.watches.load(Ordering::Relaxed)
+    }
+
+    /// Hides from all watches, from now on, what contains this text; nothing at all when there is none.
+    pub(crate) fn hide(&self, text: Option<&'static str>) {
+        *self.state.hidden.lock().expect("nobody panics") = text;
+    }
+}
+
+impl State {
+    fn is_hidden(&self, message: &[u8]) -> bool {
+        let hidden = *self.hidden.lock().expect("nobody panics");
+        let is_in = |text: &str| {
+            message
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        hidden.is_some_and(|text| text.is_empty() || is_in(text))
+    }
+}
+
+/// Passes on what comes on one connection, for as long as both sides want.
+async fn connection(socket: TcpStream, member: String, state: Arc<State>) -> Option<()> {
+    let mut here = server::handshake(socket).await.ok()?;
+    let socket = TcpStream::connect(member).await.ok()?;
+    let (there, driver) = client::handshake(socket).await.ok()?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { driver.await.ok() });
+    while let Some(Ok((request, respond))) = here.accept().await {
+        tasks.spawn(exchange(
+            there.clone(),
+            request,
+            respond,
+            Arc::clone(&state),
+        ));
+    }
+    Some(())
+}
+
+async fn exchange(
+    there: client::SendRequest<Bytes>,
+    request: Request<RecvStream>,
+    mut respond: server::SendResponse<Bytes>,
+    state: Arc<State>,
+) -> Option<()> {
+    let (head, body) = request.into_parts();
+    let is_watch = head.uri.path() == "/etcdserverpb.Watch/Watch";
+    if is_watch {
+        state.watches.fetch_add(1, Ordering::Relaxed);
+    }
+    let mut there = there.ready().await.ok()?;
+    let (response, up) = there
+        .send_request(Request::from_parts(head, ()), false)
+        .ok()?;
+    let down = async {
+        let (head, body) = response.await.ok()?.into_parts();
+        let down = respond
+            .send_response(Response::from_parts(head, ()), false)
+            .ok()?;
+        let is_hidden = |message: &[u8]| is_watch && state.is_hidden(message);
+        messages(body, down, is_hidden).await
+    };
+    tokio::try_join!(pass(messages(body, up, |_| false)), pass(down)).ok()?;
+    Some(())
+}
+
+/// So that whichever direction breaks first ends the other.
+async fn pass(direction: impl Future<Output = Option<()>>) -> Result<(), ()> {
+    direction.await.ok_or(())
+}
+
+/// Passes messages on, whole, but for those that are hidden.
+async fn messages(
+    mut from: RecvStream,
+    mut to: SendStream<Bytes>,
+    is_hidden: impl Fn(&[u8]) -> bool,
+) -> Option<()> {
+    let mut buffer = BytesMut::new();
+    while let Some(data) = from.data().await {
+        let data = data.ok()?;
+        from.flow_control().release_capacity(data.len()).ok()?;
+        buffer.extend_from_slice(&data);
+        while let Some(message) = whole(&mut buffer) {
+            if !is_hidden(&message) {
+                to.send_data(message, false).ok()?;
+            }
+        }
+    }
+    match from.trailers().await.ok()? {
+        Some(trailers) => to.send_trailers(trailers).ok(),
+        None => to.send_data(Bytes::new(), true).ok(),
+    }
+}
+
+fn whole(buffer: &mut BytesMut) -> Option<Bytes> {
+    let length = buffer.get(1..PREFIX)?.get_u32();
+    let length = PREFIX + usize::try_from(length).expect("it fits");
+    (buffer.len() >= length).then(|| buffer.split_to(length).freeze())
+}
