@@ -231,7 +231,9 @@ impl Subchannel {
 
     fn end(&self, state: ConnectivityState) {
         let mut worker = self.worker();
-        if self.shared.state().connectivity == ConnectivityState::Shutdown {
+        let before = self.shared.state().connectivity;
+        // Who is where it is to be tells nobody: the driver asks for it each time that it plans.
+        if before == state || before == ConnectivityState::Shutdown {
             return;
         }
         *worker = None;

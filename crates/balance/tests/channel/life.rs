@@ -241,6 +241,25 @@ async fn a_channel_that_nobody_calls_lets_its_connections_go_and_the_next_call_c
 }
 
 #[tokio::test]
+async fn a_channel_that_is_idle_sleeps() {
+    let (peer, _open) = counting().await;
+    let channel = Channel::builder(format!("static:///{}", peer.address))
+        .idle_timeout(Duration::from_millis(100))
+        .build()
+        .expect("a channel");
+    call(&channel, "x").await.expect("an answer");
+    let is_idle = || channel.explain().endpoints[0].state == "IDLE";
+    until("it is idle", is_idle).await;
+    let before = channel.explain().rebuilds;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    let rebuilds = channel.explain().rebuilds - before;
+    // What the end of the connection brings, and the turn of each ten seconds.
+    assert!(rebuilds <= 3, "{rebuilds} in five seconds");
+}
+
+#[tokio::test]
 async fn a_channel_with_a_call_under_way_is_not_idle() {
     let server = Server::start().await;
     let channel = Channel::builder(format!("static:///{}", server.address))
