@@ -248,8 +248,9 @@ impl Driver {
         }));
         self.shared.has_config.store(true, Ordering::Release);
         self.shared.stats.rebuilt();
-        self.shared.generation.send_replace(());
+        // In this order: a call that waits looks at the state to know whether it has to end the channel's rest.
         self.shared.now_is(state);
+        self.shared.generation.send_replace(());
     }
 }
 
@@ -289,9 +290,43 @@ fn backoff(registered: bool) -> BackoffPolicy {
 
 #[cfg(test)]
 mod tests {
-    use registry::Backoff;
+    use std::{
+        pin::pin,
+        sync::Mutex,
+        task::{Context, Poll, Wake, Waker},
+    };
 
-    use super::{BackoffPolicy, Duration, backoff};
+    use registry::{Backoff, Registry, backend::memory::MemoryStore};
+
+    use super::{Arc, BackoffPolicy, ConnectivityState, Duration, backoff, sleep};
+    use crate::Channel;
+
+    /// Notes the channel's state whenever it is woken.
+    struct Watcher(Channel, Mutex<Vec<ConnectivityState>>);
+
+    impl Wake for Watcher {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().expect("no panic").push(self.0.state());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_a_picker_wakes_sees_the_state_that_comes_with_it() {
+        let builder = Channel::builder("greeter").registry(&Registry::new(MemoryStore::new()));
+        let builder = builder.idle_timeout(Duration::from_secs(2));
+        let channel = builder.build().expect("a channel");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(channel.state(), ConnectivityState::TransientFailure);
+        let watcher = Arc::new(Watcher(channel.clone(), Mutex::default()));
+        let mut generation = channel.inner.shared.generation.subscribe();
+        let mut next = pin!(generation.changed());
+        let waker = Waker::from(Arc::clone(&watcher));
+        let polled = next.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(matches!(polled, Poll::Pending));
+        sleep(Duration::from_secs(2)).await;
+        let seen = watcher.1.lock().expect("no panic");
+        assert_eq!(*seen, [ConnectivityState::Idle]);
+    }
 
     #[tokio::test]
     async fn an_instance_whose_registry_says_that_it_lives_is_tried_each_two_seconds_at_least() {
