@@ -13,7 +13,7 @@ use super::{
     Shared,
     call::{Call, Progress},
     outcome::{Answer, Failed, Outcome, Sent, settle},
-    pick::Picked,
+    pick::{Picked, Unpicked},
 };
 use crate::{
     policy::CallInfo,
@@ -41,7 +41,7 @@ pub(super) struct Attempt {
 }
 
 impl Shared {
-    /// Makes an attempt, after `previous` others. An error is what there is to say when there is no endpoint to try.
+    /// Makes an attempt, after `previous` others. An error is what there is to say when there is to be no other.
     ///
     /// What was refused unseen is sent again, once (A6's transparent retry); what never left always.
     pub(super) async fn attempt<B>(
@@ -70,9 +70,14 @@ impl Shared {
                 Ok(mut request) => {
                     let tried = progress.tried();
                     let info = call.info(request.headers(), &tried);
-                    let to = self
-                        .endpoint_for(info, call.waits_for_ready(), progress)
-                        .await?;
+                    let picked = self.endpoint_for(info, call.waits_for_ready(), progress);
+                    let to = match picked.await {
+                        Ok(to) => to,
+                        Err(Unpicked::Failed(status)) => {
+                            return Ok(Outcome::Failed(Failed::unsent(status)));
+                        }
+                        Err(Unpicked::Dropped(status)) => return Err(status),
+                    };
                     let endpoint = to.endpoint.serial();
                     if hedged {
                         progress.goes_to(endpoint);
@@ -111,14 +116,14 @@ impl Shared {
         call: CallInfo<'_>,
         wait_for_ready: bool,
         progress: &Progress,
-    ) -> Result<Picked, Status> {
+    ) -> Result<Picked, Unpicked> {
         if let Some(picked) = self.published.load().pick_now(&call) {
             return Ok(picked);
         }
         progress.is_queued(true);
-        let picked = self.pick(&call, wait_for_ready).await?;
+        let picked = self.pick(&call, wait_for_ready).await;
         progress.is_queued(false);
-        Ok(picked)
+        picked
     }
 }
 

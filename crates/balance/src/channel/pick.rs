@@ -35,6 +35,14 @@ enum Choice {
     Drop(Status),
 }
 
+/// Why there is no endpoint for an attempt.
+pub(super) enum Unpicked {
+    /// None can be had just now: the attempt has failed.
+    Failed(Status),
+    /// There is to be none, so that the call has failed.
+    Dropped(Status),
+}
+
 fn is_usable(endpoint: &Arc<Endpoint>) -> bool {
     endpoint.subchannel().is_usable()
 }
@@ -116,7 +124,7 @@ impl Shared {
         &self,
         call: &CallInfo<'_>,
         wait_for_ready: bool,
-    ) -> Result<Picked, Status> {
+    ) -> Result<Picked, Unpicked> {
         let _queued = self.stats.queue();
         let mut generation = self.generation.subscribe();
         loop {
@@ -136,11 +144,11 @@ impl Shared {
                     }
                     continue;
                 }
-                Choice::Drop(status) => return Err(status),
+                Choice::Drop(status) => return Err(Unpicked::Dropped(status)),
                 Choice::Fail(status) if !wait_for_ready => {
                     // A caller that tries again at once would otherwise never let its thread go.
                     consume_budget().await;
-                    return Err(status);
+                    return Err(Unpicked::Failed(status));
                 }
                 Choice::Fail(_) | Choice::NextPicker => {}
             }
@@ -148,9 +156,7 @@ impl Shared {
             if *self.state.borrow() == ConnectivityState::Idle {
                 self.called.notify_one();
             }
-            if generation.changed().await.is_err() {
-                return Err(Status::unavailable("the channel was shut down"));
-            }
+            next_picker(&mut generation).await?;
         }
     }
 
@@ -161,7 +167,7 @@ impl Shared {
         endpoint: Arc<Endpoint>,
         call: &CallInfo<'_>,
         generation: &mut watch::Receiver<()>,
-    ) -> Result<Option<Picked>, Status> {
+    ) -> Result<Option<Picked>, Unpicked> {
         // Boxed, because few calls wait, and every call would have to have room for it.
         let mut stream = Box::pin(endpoint.subchannel().stream());
         loop {
@@ -171,8 +177,8 @@ impl Shared {
                     let endpoint = Arc::clone(&endpoint);
                     return Ok(stream.map(|stream| Picked { endpoint, stream }));
                 }
-                changed = generation.changed() => {
-                    changed.map_err(|_| Status::unavailable("the channel was shut down"))?;
+                next = next_picker(generation) => {
+                    next?;
                     if let Some(picked) = self.published.load().pick_now(call) {
                         return Ok(Some(picked));
                     }
@@ -190,4 +196,10 @@ impl Shared {
             }
         }
     }
+}
+
+/// Waits until another picker is published. Cancellation safe.
+async fn next_picker(generation: &mut watch::Receiver<()>) -> Result<(), Unpicked> {
+    let gone = |_| Unpicked::Dropped(Status::unavailable("the channel was shut down"));
+    generation.changed().await.map_err(gone)
 }

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncWriteExt, task::JoinSet};
+use balance::ConnectivityState;
+use tokio::{io::AsyncWriteExt, sync::Notify, task::JoinSet};
 use tonic::Code;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     peer::{Peer, go_away_unprocessed, greet, greet_all, handshake, hang},
     register, registry,
     server::Server,
-    to, to_greeter, until, until_ready,
+    to, to_greeter, to_with, until, until_ready,
 };
 
 #[tokio::test]
@@ -268,4 +269,42 @@ async fn a_call_whose_connection_dies_under_it_is_unavailable_and_is_not_made_ag
         1,
         "an application may have acted on it"
     );
+}
+
+#[tokio::test]
+async fn a_call_is_tried_again_as_its_policy_says_also_while_nobody_can_be_reached() {
+    let called = Arc::new(Notify::new());
+    let tell = Arc::clone(&called);
+    let mortal = Peer::start(move |_, socket, _| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let mut connection = handshake(socket).await;
+            let _call = connection.accept().await;
+            tell.notify_one();
+            let _ends = connection.accept().await;
+        }
+    })
+    .await;
+    let address = mortal.address.clone();
+    let channel = to_with(
+        &[&address],
+        r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.5s",
+            "maxBackoff":"0.5s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#,
+    );
+    let answer = tokio::spawn({
+        let channel = channel.clone();
+        async move { call(&channel, "hello").await }
+    });
+    called.notified().await;
+    // It restarts: the next attempt finds nobody, as gRPC connects again only after a second.
+    drop(mortal);
+    until("nobody can be reached", || {
+        channel.state() == ConnectivityState::TransientFailure
+    })
+    .await;
+    let server = Server::start_at(address.as_str()).await;
+    let by = answer.await.expect("runs").expect("an answer");
+    assert_eq!(by, address.as_str());
+    let previous = server.seen.previous_attempts.load(Ordering::SeqCst);
+    assert!(previous >= 2, "{previous} attempts before");
 }
