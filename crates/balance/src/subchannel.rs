@@ -149,6 +149,11 @@ impl Subchannel {
         self.shared.belongs_to(endpoint);
     }
 
+    /// Whether it has a connection, silent or not.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.shared.pool.is_connected()
+    }
+
     /// Whether a call may be sent there, for want of something better.
     pub(crate) fn is_usable(&self) -> bool {
         self.shared.pool.is_usable()

@@ -72,6 +72,11 @@ impl Pool {
         self.any(|member| member.availability() == Availability::Open)
     }
 
+    /// Whether there is a connection that may take calls, now or when it answers.
+    pub(super) fn is_connected(&self) -> bool {
+        self.any(|member| member.availability() != Availability::Closed)
+    }
+
     /// Whether a call may be sent at all, for want of something better.
     pub(super) fn is_usable(&self) -> bool {
         self.any(Member::is_usable)

@@ -1,6 +1,10 @@
 //! When a registry drops many instances at once that are connected still.
 
-use std::{future::pending, sync::Arc};
+use std::{
+    future::{pending, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
 use balance::Channel;
 use futures_util::{
@@ -12,9 +16,15 @@ use registry::{
     Address, Change, Hold, HoldRequest, Instance, Registry, Revision, ServiceName, Snapshot, Store,
     StoreError, Update,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tonic::Code;
 
-use crate::{call, greeter, server::Server, until, until_ready};
+use crate::{
+    call, client, greeter, hello, patient,
+    peer::{Peer, greet, handshake},
+    server::Server,
+    until, until_ready,
+};
 
 type Instances = Vec<Arc<Instance>>;
 
@@ -142,6 +152,68 @@ async fn instances_that_are_dropped_with_most_others_serve_on_until_others_come(
     })
     .await;
     assert_eq!(answering(&channel).await, 2);
+}
+
+/// Greets, except between two notifications: there it does nothing at all.
+async fn pausing(pause: &Arc<Notify>) -> Peer {
+    let pause = Arc::clone(pause);
+    Peer::start(move |_, socket, address| {
+        let pause = Arc::clone(&pause);
+        async move {
+            let mut connection = handshake(socket).await;
+            loop {
+                tokio::select! {
+                    () = pause.notified() => pause.notified().await,
+                    call = connection.accept() => match call {
+                        Some(Ok((_request, mut respond))) => {
+                            let given_up = poll_fn(|cx| respond.poll_reset(cx)).now_or_never();
+                            if given_up.is_none() {
+                                greet(respond, "x", &address);
+                            }
+                        }
+                        _ => break,
+                    },
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_last_resort_that_is_silent_for_longer_than_a_caller_waits_stays_one() {
+    let pause = Arc::new(Notify::new());
+    let peer = pausing(&pause).await;
+    let fleet = Fleet::start(0).await;
+    let instance = Instance::new(greeter(), peer.address.clone());
+    fleet.listed.send_replace(vec![Arc::new(instance)]);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 1).await;
+    fleet.listed.send_replace(Vec::new());
+    let remark = || channel.explain().endpoints.first()?.remark.clone();
+    until("it is the last resort", || {
+        remark().is_some_and(|remark| remark.contains("nobody else is left"))
+    })
+    .await;
+    pause.notify_one();
+    tokio::task::yield_now().await;
+    let mut impatient = hello("x");
+    impatient.set_timeout(Duration::from_millis(20));
+    let status = client(&channel).say_hello(impatient).await;
+    let status = status.expect_err("it is silent");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    // Something that brings another picker, and nobody who takes calls.
+    let before = channel.explain().rebuilds;
+    let elsewhere = Instance::new(greeter(), Address::new("127.0.0.1:1").expect("an address"));
+    let elsewhere = elsewhere.with_status(registry::Status::Draining);
+    fleet.listed.send_replace(vec![Arc::new(elsewhere)]);
+    until("there is another picker", || {
+        channel.explain().rebuilds > before
+    })
+    .await;
+    pause.notify_one();
+    let answer = client(&channel).say_hello(patient("x")).await;
+    answer.expect("it is there again");
 }
 
 #[tokio::test]

@@ -85,9 +85,10 @@ impl Entry {
         self.dropped?.until
     }
 
+    /// A silence is no reason to let go: it may be but a caller's patience that was short, and nobody brings it back.
     pub(super) fn is_held_needlessly(&self, serving: usize, now: Instant) -> bool {
         self.dropped.is_some_and(|dropped| {
-            !self.is_ready()
+            !self.endpoint().subchannel().is_connected()
                 || serving >= dropped.enough
                 || dropped.until.is_some_and(|until| until <= now)
         })
