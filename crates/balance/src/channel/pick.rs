@@ -1,8 +1,8 @@
 //! From the published picker to an endpoint for one attempt.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{select, sync::watch, task::consume_budget};
+use tokio::{select, sync::watch, task::consume_budget, time::sleep};
 
 use super::{Published, Shared};
 use crate::{
@@ -16,6 +16,11 @@ use crate::{
 
 /// How often a picker is asked again when the call avoids what it picked.
 const PICKS: usize = 32;
+
+/// A call that waits for one endpoint's stream looks after so long whether another has one by now, and then after twice that
+/// each time, so that it waits hardly longer than it has to and many that wait keep nobody busy.
+const LOOKS_ELSEWHERE: Duration = Duration::from_millis(5);
+const LOOKS_AT_LEAST_EACH: Duration = Duration::from_millis(500);
 
 /// An endpoint, and a stream on one of its connections.
 pub(super) struct Picked {
@@ -170,6 +175,7 @@ impl Shared {
     ) -> Result<Option<Picked>, Unpicked> {
         // Boxed, because few calls wait, and every call would have to have room for it.
         let mut stream = Box::pin(endpoint.subchannel().stream());
+        let mut patience = LOOKS_ELSEWHERE;
         loop {
             select! {
                 biased;
@@ -177,12 +183,11 @@ impl Shared {
                     let endpoint = Arc::clone(&endpoint);
                     return Ok(stream.map(|stream| Picked { endpoint, stream }));
                 }
-                next = next_picker(generation) => {
-                    next?;
-                    if let Some(picked) = self.published.load().pick_now(call) {
-                        return Ok(Some(picked));
-                    }
-                }
+                next = next_picker(generation) => next?,
+                () = sleep(patience) => patience = (2 * patience).min(LOOKS_AT_LEAST_EACH),
+            }
+            if let Some(picked) = self.published.load().pick_now(call) {
+                return Ok(Some(picked));
             }
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use proto::helloworld::HelloRequest;
 use registry::{Address, InstanceId};
-use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinSet, time::Instant};
 use tonic::Request;
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     peer::{Peer, greet, hang},
     register, registry,
     server::Server,
-    to, to_greeter, until, until_ready,
+    to, to_greeter, to_with, until, until_ready,
 };
 
 /// A peer that takes one stream at a time on each connection, and answers when it is told to.
@@ -183,6 +183,27 @@ async fn who_may_have_one_connection_waits_for_its_streams() {
         assert_eq!((connection, peer.open()), (0, 1));
         peer.answer(respond);
     }
+    callers.join_all().await;
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_one_endpoint_take_the_streams_of_another() {
+    let (mut free, mut busy) = (Narrow::start(1).await, Narrow::start(1).await);
+    let channel = to_with(
+        &[free.address(), busy.address()],
+        r#"{"loadBalancingConfig":[{"round_robin":{}}],"connectionScaling":{"maxConnectionsPerSubchannel":1}}"#,
+    );
+    until_ready(&channel, 2).await;
+    // One is under way at each of them, and of the two that wait one does at each.
+    let callers = callers(&channel, 4);
+    let (_, held) = busy.call().await;
+    let started = Instant::now();
+    for _ in 0..3 {
+        let (_, respond) = free.call().await;
+        free.answer(respond);
+    }
+    assert!(started.elapsed() < BOUND / 5, "{:?}", started.elapsed());
+    busy.answer(held);
     callers.join_all().await;
 }
 
