@@ -10,11 +10,13 @@ mod document;
 mod events;
 mod group;
 mod hold;
+mod joined;
 mod keys;
 mod known;
 mod lease;
 mod list;
 mod members;
+mod merge;
 mod options;
 mod place;
 mod places;
@@ -36,6 +38,7 @@ use self::{
     document::DocumentKey,
     group::Groups,
     hold::{EtcdHold, Holds},
+    joined::Joined,
     keys::Keys,
     list::{BOUND, What, for_each},
     members::{Connection, Failure, Members},
@@ -50,7 +53,7 @@ pub use self::{
 };
 use crate::{
     Change, Document, FoundDocument, Hold, HoldRequest, Reconciled, ServiceName, Snapshot, Store,
-    StoreError, Undecodable,
+    StoreError, Undecodable, dialect::Dialect,
 };
 
 /// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
@@ -78,7 +81,7 @@ impl EtcdStore {
     /// The store that `options` lead to. Does no I/O: the first use connects.
     pub fn new(options: EtcdOptions) -> Self {
         let url = options.to_string();
-        let keys = Keys::new(options.namespace.as_ref());
+        let keys = Keys::new(options.namespace.as_ref(), options.dialects);
         let members = Arc::new(Members::new(options.endpoints).with_tls(options.tls));
         let holds = Arc::new(Holds {
             members: Arc::clone(&members),
@@ -106,13 +109,18 @@ impl EtcdStore {
         DocumentKey(self.keys.document(service))
     }
 
-    fn reader(&self, service: &ServiceName) -> Reader {
-        Reader {
-            service: service.clone(),
-            prefix: self.keys.service(service),
-            undecodable: self.undecodable.clone(),
-            nested: Arc::clone(&self.nested),
-        }
+    /// A reader of each dialect.
+    fn readers(&self, service: &ServiceName) -> Vec<Reader> {
+        let reader = |dialect: &Dialect| {
+            Reader::new(
+                service.clone(),
+                self.keys.clone(),
+                dialect.clone(),
+                self.undecodable.clone(),
+                Arc::clone(&self.nested),
+            )
+        };
+        self.keys.dialects().iter().map(reader).collect()
     }
 }
 
@@ -130,10 +138,10 @@ impl Store for EtcdStore {
 
     fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
         Box::pin(async {
-            let reader = self.reader(service);
+            let readers = self.readers(service);
             let listed = self
                 .members
-                .call(|connection| list(connection, &reader))
+                .call(|connection| list(connection, &readers))
                 .await;
             let all = listed.map_err(|failure| StoreError::ListFailed {
                 service: service.clone(),
@@ -144,7 +152,12 @@ impl Store for EtcdStore {
     }
 
     fn watch(&self, service: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
-        let changes = self.terms.follow(self.reader(service));
+        let readers = self.readers(service);
+        let joined = Joined::of(&readers);
+        let watches = readers
+            .into_iter()
+            .map(|reader| self.terms.follow(reader).boxed());
+        let changes = joined::follow(joined, watches.collect());
         let service = service.clone();
         let failed = move |failure: Failure| StoreError::WatchFailed {
             service: service.clone(),
@@ -234,15 +247,23 @@ impl Store for EtcdStore {
     }
 }
 
-async fn list(connection: Connection, reader: &Reader) -> Result<Change, Failure> {
-    Ok(reader.list(&connection, |_| ()).await?.1)
+async fn list(connection: Connection, readers: &[Reader]) -> Result<Change, Failure> {
+    let mut joined = Joined::of(readers);
+    let mut change = None;
+    for (place, reader) in readers.iter().enumerate() {
+        let (_, said) = reader.list(&connection, |_| ()).await?;
+        change = joined.take(place, said);
+    }
+    Ok(change.expect("when all have been listed there is a list of all"))
 }
 
 async fn services(connection: Connection, keys: &Keys) -> Result<Vec<ServiceName>, Failure> {
     let mut services = BTreeSet::new();
-    for_each(&connection, What::ServiceKeys(keys), BOUND, |kv| {
-        services.extend(keys.service_of(kv.key()));
-    })
-    .await?;
+    for root in keys.roots() {
+        let read = for_each(&connection, What::ServiceKeys(&root), BOUND, |kv| {
+            services.extend(root.services_of(kv.key()));
+        });
+        read.await?;
+    }
     Ok(services.into_iter().collect())
 }

@@ -16,7 +16,7 @@ use super::{
     DecodeError, Slot,
     codec::{Codec, one_segment},
 };
-use crate::{Address, Instance, InstanceId, InvalidInstance, ServiceName, record::Record};
+use crate::{Address, Instance, InstanceId, ServiceName, record::Record};
 
 pub(super) struct Etcd;
 
@@ -41,64 +41,15 @@ impl Codec for Etcd {
     }
 
     fn service_of(&self, key: &str) -> Option<ServiceName> {
-        service_of(key.as_bytes())
+        let (service, id) = key.rsplit_once('/')?;
+        InstanceId::new(id).ok()?;
+        ServiceName::new(service).ok()
     }
-}
-
-/// What the keys of all instances of a service begin with; those of services whose names go on begin with it too.
-pub(crate) fn prefix(service: &ServiceName) -> String {
-    format!("{service}/")
 }
 
 /// The key of an instance.
 pub(crate) fn key(service: &ServiceName, id: &InstanceId) -> String {
     format!("{service}/{id}")
-}
-
-/// What a key below a service's prefix, less that prefix, stands for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Suffix {
-    /// An instance of the service.
-    Instance(InstanceId),
-    /// A key of another service: the name goes on.
-    Deeper,
-    /// Neither.
-    Invalid(InvalidInstance),
-}
-
-/// Reads what follows a service's prefix in a key.
-pub(crate) fn suffix(text: &[u8]) -> Suffix {
-    if text.contains(&b'/') {
-        return Suffix::Deeper;
-    }
-    match InstanceId::new(&String::from_utf8_lossy(text)) {
-        Ok(id) => Suffix::Instance(id),
-        Err(reason) => Suffix::Invalid(reason),
-    }
-}
-
-/// The service that a key belongs to: all before its last `/`. `None` for a key of something else.
-pub(crate) fn service_of(key: &[u8]) -> Option<ServiceName> {
-    let key = std::str::from_utf8(key).ok()?;
-    let (service, id) = key.rsplit_once('/')?;
-    InstanceId::new(id).ok()?;
-    ServiceName::new(service).ok()
-}
-
-/// The first place after `key` where a service's key may be: whatever lies below a segment that no service's name has is
-/// passed over whole.
-pub(crate) fn after(key: &[u8]) -> Vec<u8> {
-    let slashes = key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    let mut start = 0;
-    for (end, _) in slashes {
-        let segment = str::from_utf8(&key[start..end]).ok();
-        if segment.is_none_or(|segment| ServiceName::new(segment).is_err()) {
-            // In the order of keys this is what comes after all that begins with the segment and a '/'.
-            return [&key[..end], &[b'/' + 1]].concat();
-        }
-        start = end + 1;
-    }
-    [key, &[0]].concat()
 }
 
 #[derive(Serialize)]

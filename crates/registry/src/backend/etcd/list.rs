@@ -6,7 +6,7 @@ use etcd_client::{GetOptions, KeyValue};
 use tokio::time::Instant;
 
 use super::{
-    keys::Keys,
+    keys::Root,
     members::{Connection, Failure},
 };
 
@@ -34,8 +34,8 @@ pub(super) enum What<'a> {
     Prefix(&'a str),
     /// The keys of a range alone.
     Keys(&'a Range),
-    /// The keys alone, of all services. Much of what belongs to something else is left out.
-    ServiceKeys(&'a Keys),
+    /// The keys alone, of all services that have theirs there. Much of what belongs to something else is left out.
+    ServiceKeys(&'a Root<'a>),
 }
 
 impl What<'_> {
@@ -43,7 +43,7 @@ impl What<'_> {
         match self {
             Self::Prefix(prefix) => range(prefix),
             Self::Keys(range) => (*range).clone(),
-            Self::ServiceKeys(keys) => range(keys.prefix()),
+            Self::ServiceKeys(root) => range(root.prefix()),
         }
     }
 
@@ -55,7 +55,7 @@ impl What<'_> {
     fn after(&self, key: &[u8]) -> Vec<u8> {
         match self {
             Self::Prefix(_) | Self::Keys(_) => [key, &[0]].concat(),
-            Self::ServiceKeys(keys) => keys.after(key),
+            Self::ServiceKeys(root) => root.after(key),
         }
     }
 }
@@ -138,12 +138,14 @@ pub(super) async fn changed_after(
     Ok((read, !answer.kvs().is_empty()))
 }
 
-/// The range of all keys that begin with `prefix`; every prefix but the empty one ends with a `/`.
+/// The range of all keys that begin with `prefix`, which is empty or ends with a `/`. One that ends otherwise is a key itself:
+/// the range has it, all that go on after it with a `/`, and some that go on otherwise.
 pub(super) fn range(prefix: &str) -> Range {
-    match prefix.as_bytes().split_last() {
-        None => (vec![0], vec![0]),
-        Some((last, head)) => (prefix.into(), [head, &[last + 1]].concat()),
+    if prefix.is_empty() {
+        return (vec![0], vec![0]);
     }
+    let head = prefix.strip_suffix('/').unwrap_or(prefix);
+    (prefix.into(), [head.as_bytes(), &[b'/' + 1]].concat())
 }
 
 #[cfg(test)]
@@ -151,8 +153,12 @@ mod tests {
     use futures_util::future::join_all;
     use testkit::etcd::Cluster;
 
-    use super::{BOUND, Duration, Keys, PAGE, What, for_each};
-    use crate::{Address, backend::etcd::members::Members};
+    use super::{BOUND, Duration, PAGE, What, for_each};
+    use crate::{
+        Address,
+        backend::etcd::{keys::Keys, members::Members},
+        dialect::Dialects,
+    };
 
     #[tokio::test]
     async fn services_are_found_beside_what_is_none_and_a_reading_has_a_bound() {
@@ -167,10 +173,11 @@ mod tests {
             async move { client.put(key, "", None).await }
         });
         assert!(join_all(puts).await.iter().all(Result::is_ok));
-        let keys = Keys::new(None);
+        let keys = Keys::new(None, Dialects::default());
+        let root = &keys.roots()[0];
         let (mut services, mut handed) = (Vec::new(), 0);
-        let read = for_each(&connection, What::ServiceKeys(&keys), BOUND, |kv| {
-            services.extend(keys.service_of(kv.key()).map(|name| name.to_string()));
+        let read = for_each(&connection, What::ServiceKeys(root), BOUND, |kv| {
+            services.extend(root.services_of(kv.key()).map(|name| name.to_string()));
             handed += 1;
         });
         read.await.expect("it is read");

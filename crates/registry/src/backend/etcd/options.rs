@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::InvalidEtcdUrl;
-use crate::{Address, ServiceName};
+use crate::{Address, ServiceName, dialect::Dialects};
 
 /// Seldom enough that a thousand idle watchers cost etcd some thirty reads a second.
 const QUIET: Duration = Duration::from_secs(30);
@@ -33,6 +33,7 @@ pub struct EtcdOptions {
     pub(super) tls: Option<EtcdTls>,
     pub(super) quiet: Duration,
     pub(super) reconcile: Duration,
+    pub(super) dialects: Dialects,
 }
 
 impl EtcdOptions {
@@ -52,6 +53,7 @@ impl EtcdOptions {
             tls: None,
             quiet: QUIET,
             reconcile: RECONCILE,
+            dialects: Dialects::default(),
         })
     }
 
@@ -75,6 +77,20 @@ impl EtcdOptions {
         let namespace = ServiceName::new(namespace).map_err(InvalidEtcdUrl::Namespace)?;
         self.namespace = Some(namespace);
         Ok(self)
+    }
+
+    /// The same in other dialects than [`Etcd`](crate::dialect::DialectName::Etcd) alone: instances are found that are
+    /// written in any of them, merged by address, the first one winning. It is no part of the URL.
+    ///
+    /// ```
+    /// use registry::{backend::etcd::EtcdOptions, dialect::{DialectName, Dialects}};
+    /// let dialects = Dialects::new([DialectName::Etcd, DialectName::Kratos])?;
+    /// let options = "etcd://10.0.0.1:2379".parse::<EtcdOptions>()?.with_dialects(dialects);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_dialects(mut self, dialects: Dialects) -> Self {
+        self.dialects = dialects;
+        self
     }
 
     /// The same by TLS. Of it, the URL has the scheme alone.

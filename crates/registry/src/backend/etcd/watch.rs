@@ -161,7 +161,8 @@ mod tests {
     use super::{Arc, Connection, Duration, Following, Members, Tally, Terms, Watched};
     use crate::{
         Address, ServiceName, Undecodable,
-        backend::etcd::{document::DocumentKey, reader::Reader},
+        backend::etcd::{document::DocumentKey, keys::Keys, reader::Reader},
+        dialect::{DialectName, Dialects},
     };
 
     async fn connection(cluster: &Cluster) -> Connection {
@@ -211,11 +212,14 @@ mod tests {
         let cluster = Cluster::start_one().await.expect("an etcd");
         let put = cluster.etcdctl(&["put", "greeter/a", "x"]).await;
         put.expect("it is put");
-        let service = || Reader {
-            service: ServiceName::new("greeter").expect("a name"),
-            prefix: "greeter/".into(),
-            undecodable: Undecodable::default(),
-            nested: Arc::new(Once::new()),
+        let service = || {
+            Reader::new(
+                ServiceName::new("greeter").expect("a name"),
+                Keys::new(None, Dialects::default()),
+                DialectName::Etcd.into(),
+                Undecodable::default(),
+                Arc::new(Once::new()),
+            )
         };
         Box::pin(each_ends(&connection(&cluster).await, service)).await;
     }

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
-use super::{Suffix, after, decode, encode, key, service_of, suffix};
-use crate::{Address, Incarnation, Instance, InstanceId, ServiceName, Status, Weight, Zone};
+use super::{decode, encode, key};
+use crate::{
+    Address, Incarnation, Instance, InstanceId, ServiceName, Status, Weight, Zone,
+    dialect::{DecodeError, Dialect, DialectName},
+};
 
 fn greeter() -> ServiceName {
     ServiceName::new("greeter").expect("a name")
@@ -134,9 +137,10 @@ fn what_is_no_instance_is_refused_with_its_reason() {
 
 #[test]
 fn a_key_belongs_to_the_service_before_its_last_segment() {
+    let dialect = Dialect::from(DialectName::Etcd);
     let service = |name: &str| Some(ServiceName::new(name).expect("a name"));
-    assert_eq!(service_of(b"greeter/a:1"), service("greeter"));
-    assert_eq!(service_of(b"shop/basket/0"), service("shop/basket"));
+    assert_eq!(dialect.service_of(b"greeter/a:1"), service("greeter"));
+    assert_eq!(dialect.service_of(b"shop/basket/0"), service("shop/basket"));
     for other in [
         &b"greeter"[..],
         b"/a",
@@ -145,12 +149,16 @@ fn a_key_belongs_to_the_service_before_its_last_segment() {
         b"a//b",
         b"\xff/a",
     ] {
-        assert_eq!(service_of(other), None);
+        assert_eq!(dialect.service_of(other), None);
     }
-    assert_eq!(suffix(b"10.0.0.7:50051"), Suffix::Instance(id()));
-    assert_eq!(suffix(b"bar/a:1"), Suffix::Deeper);
+    let read = |suffix| dialect.decode(&greeter(), suffix, &encode(&plain()));
+    assert_eq!(read(b"10.0.0.7:50051").expect("an instance").id, id());
+    assert!(matches!(read(b"bar/a:1"), Err(DecodeError::AnotherService)));
     for bad in [&b""[..], b"a b", b"\xff", b"_x"] {
-        assert!(matches!(suffix(bad), Suffix::Invalid(_)), "{bad:?}");
+        assert!(
+            matches!(read(bad), Err(DecodeError::InvalidKey { .. })),
+            "{bad:?}"
+        );
     }
 }
 
@@ -199,28 +207,4 @@ proptest! {
         prop_assert_eq!(read.expect("our own value"), instance);
     }
 
-    #[test]
-    fn no_bytes_panic(value in prop::collection::vec(any::<u8>(), 0..200), key in prop::collection::vec(any::<u8>(), 0..40)) {
-        let _ = decode(&greeter(), id(), &value);
-        let _ = (suffix(&key), service_of(&key));
-    }
-}
-
-#[test]
-fn what_no_service_can_have_is_passed_over_whole() {
-    for (key, next) in [
-        ("a/1", "a/1\0"),
-        ("a/b/1", "a/b/1\0"),
-        ("a/_x", "a/_x\0"),
-        ("top", "top\0"),
-        ("", "\0"),
-        ("/registry/pods/x", "0"),
-        ("_intent/a/1", "_intent0"),
-        ("a/_own/x/y", "a/_own0"),
-        ("a/b c/d", "a/b c0"),
-        ("a//x", "a/0"),
-    ] {
-        assert_eq!(after(key.as_bytes()), next.as_bytes(), "{key}");
-    }
-    assert_eq!(after(b"\xff/a"), b"\xff0");
 }
