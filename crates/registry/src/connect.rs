@@ -110,8 +110,8 @@ mod tests {
             "zookeeper://root:se@cret//@h:2181/x",
             "file://root:secret@h:2181/x",
             "fixed:root:secret@h:2181/x",
-            "etcd://root:secret@h:2181/x",
-            "etcds://root:secret@h:2181/x",
+            "etcd://root:secret@h:2181/_x",
+            "etcds://root:se@cret//@h:2181/x",
             "etcd:root:secret@h:2181/x",
             "root:secret@h:2181/x",
         ] {
@@ -121,6 +121,13 @@ mod tests {
             let host = message.contains("h:2181");
             assert_eq!(host, message.contains("***@h:2181/x"), "{message}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_registry_shows_its_user_and_no_password() {
+        let registry = connect("etcds://root:secret@h:2181/x").expect("a registry");
+        assert_eq!(registry.url(), "etcds://root@h:2181/x");
+        assert!(!format!("{registry:?}").contains("cret"));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 pub use self::keys::Key;
 use crate::{Signal, etcd::member::Member, free_port, process::on_path, tls::Identity, until};
@@ -26,6 +26,8 @@ const HEALTHY: Duration = Duration::from_mins(1);
 const STOPPED: Duration = Duration::from_secs(20);
 /// How long one `etcdctl` command may take.
 const COMMAND: Duration = Duration::from_secs(30);
+/// Who may do everything once authentication is enabled, and the password.
+const ROOT: &str = "root:root";
 /// How often a start is tried again with other ports when another process has taken one.
 const STARTS: usize = 5;
 
@@ -239,6 +241,44 @@ impl Cluster {
         .await
     }
 
+    /// How many calls of a gRPC method the members have answered since each was started.
+    pub async fn calls(&self, method: &str) -> Result<u64> {
+        let mut calls = 0;
+        for member in &self.members {
+            calls += member.calls(method).await?;
+        }
+        Ok(calls)
+    }
+
+    /// Makes the cluster ask everybody who they are, this testkit included.
+    pub async fn enable_authentication(&mut self) -> Result<()> {
+        self.etcdctl_text(&["user", "add", ROOT]).await?;
+        self.etcdctl_text(&["user", "grant-role", "root", "root"])
+            .await?;
+        self.etcdctl_text(&["auth", "enable"]).await?;
+        self.user = Some(ROOT.into());
+        Ok(())
+    }
+
+    /// Adds a user that may read and write what begins with `prefix`, and nothing else.
+    pub async fn add_user(&self, name: &str, password: &str, prefix: &str) -> Result<()> {
+        self.etcdctl_text(&["user", "add", &format!("{name}:{password}")])
+            .await?;
+        self.etcdctl_text(&["role", "add", name]).await?;
+        let permission = ["role", "grant-permission", "--prefix=true", name];
+        let permission = [&permission[..], &["readwrite", prefix]].concat();
+        self.etcdctl_text(&permission).await?;
+        self.etcdctl_text(&["user", "grant-role", name, name])
+            .await?;
+        Ok(())
+    }
+
+    /// Changes a user's password: etcd forgets the tokens that it has given for the old one.
+    pub async fn change_password(&self, name: &str, password: &str) -> Result<()> {
+        let command = ["user", "passwd", "--interactive=false", name];
+        self.etcdctl_given(&command, password).await.map(drop)
+    }
+
     /// Waits until a member has ended by itself, or was killed by somebody else, and tells that as an error. Cancellation
     /// safe.
     pub async fn ended(&self, member: usize) -> anyhow::Error {
@@ -273,18 +313,29 @@ impl Cluster {
 
     /// Runs `etcdctl` against all members and returns what it prints, as it is.
     pub async fn etcdctl_text(&self, arguments: &[&str]) -> Result<String> {
+        self.etcdctl_given(arguments, "").await
+    }
+
+    /// Runs `etcdctl`, which reads `input`.
+    async fn etcdctl_given(&self, arguments: &[&str], input: &str) -> Result<String> {
         let command = format!("etcdctl {}", arguments.join(" "));
         let endpoints: Vec<_> = self.members.iter().map(Member::own_endpoint).collect();
         let user = self.user.iter().map(|user| format!("--user={user}"));
-        let run = Command::new(program("etcdctl", "etcd-client")?)
+        let mut run = Command::new(program("etcdctl", "etcd-client")?)
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={}", endpoints.join(",")))
             .args(user)
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(COMMAND, run)
+            .spawn()?;
+        let mut stdin = run.stdin.take().context("its stdin is piped")?;
+        // It may have ended without reading any of it.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let output = tokio::time::timeout(COMMAND, run.wait_with_output())
             .await
             .with_context(|| format!("{command} has not ended in {COMMAND:?}"))??;
         ensure!(

@@ -48,7 +48,7 @@ use self::{
 };
 pub use self::{
     members::{EtcdError, OtherError, TlsFailure},
-    options::{EtcdOptions, EtcdTls},
+    options::{EtcdOptions, EtcdTls, EtcdUser},
     url::InvalidEtcdUrl,
 };
 use crate::{
@@ -82,7 +82,8 @@ impl EtcdStore {
     pub fn new(options: EtcdOptions) -> Self {
         let url = options.to_string();
         let keys = Keys::new(options.namespace.as_ref(), options.dialects);
-        let members = Arc::new(Members::new(options.endpoints).with_tls(options.tls));
+        let members = Members::new(options.endpoints).with_tls(options.tls);
+        let members = Arc::new(members.with_user(options.user));
         let holds = Arc::new(Holds {
             members: Arc::clone(&members),
             keys: keys.clone(),

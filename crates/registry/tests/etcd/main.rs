@@ -1,5 +1,6 @@
 //! What only etcd can show: its bytes, its leases, its members and what becomes of them.
 
+mod authentication;
 mod dialects;
 mod documents;
 mod faults;

@@ -1,4 +1,4 @@
-//! The few requests to etcd's JSON gateway that a start waits for; everything else goes through `etcdctl`.
+//! The few requests to etcd's JSON gateway and to its metrics that are needed here; everything else goes through `etcdctl`.
 
 use std::time::Duration;
 
@@ -15,16 +15,24 @@ const ANSWER: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 1024 * 1024;
 
 pub(super) async fn get(port: u16, path: &str) -> Result<Value> {
+    json(port, &get_text(port, path).await?)
+}
+
+pub(super) async fn get_text(port: u16, path: &str) -> Result<String> {
     request(port, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
 }
 
 pub(super) async fn post(port: u16, path: &str, body: &str) -> Result<Value> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
-    request(port, &format!("{head}{body}")).await
+    json(port, &request(port, &format!("{head}{body}")).await?)
 }
 
-async fn request(port: u16, text: &str) -> Result<Value> {
+fn json(port: u16, body: &str) -> Result<Value> {
+    serde_json::from_str(body).with_context(|| format!("port {port} answers {body:?}"))
+}
+
+async fn request(port: u16, text: &str) -> Result<String> {
     let answer = timeout(ANSWER, exchange(port, text))
         .await
         .with_context(|| format!("port {port} has not answered in {ANSWER:?}"))??;
@@ -37,7 +45,7 @@ async fn request(port: u16, text: &str) -> Result<Value> {
         "port {port} answers {status}: {}",
         body.trim()
     );
-    serde_json::from_str(body).with_context(|| format!("port {port} answers {body:?}"))
+    Ok(body.to_owned())
 }
 
 async fn exchange(port: u16, text: &str) -> Result<String> {

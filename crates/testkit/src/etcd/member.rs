@@ -175,6 +175,20 @@ impl Member {
         keys::read(&http::post(self.own_port(), "/v3/kv/range", &request).await?)
     }
 
+    /// How many calls of a gRPC method it has answered since it was started.
+    pub(super) async fn calls(&self, method: &str) -> Result<u64> {
+        let metrics = http::get_text(self.own_port(), "/metrics").await?;
+        let method = format!("grpc_method=\"{method}\"");
+        let is_of_method =
+            |line: &&str| line.starts_with("grpc_server_handled_total{") && line.contains(&method);
+        let counted = metrics.lines().filter(is_of_method).map(|line| {
+            let count = line.rsplit(' ').next().unwrap_or_default();
+            let count = count.parse::<u64>();
+            count.with_context(|| format!("{} counts {line:?}", self.name))
+        });
+        counted.sum()
+    }
+
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         self.process()?.signal(signal)
     }

@@ -92,7 +92,7 @@ fn found(kv: Option<&KeyValue>) -> FoundDocument {
 mod tests {
     use testkit::etcd::Cluster;
 
-    use super::{Document, DocumentKey, Members, TxnOp, transact};
+    use super::{Document, DocumentKey, Members, Txn, TxnOp, transact};
     use crate::Address;
 
     #[tokio::test]
@@ -106,8 +106,8 @@ mod tests {
             key.unless_overtaken(0, ours),
             TxnOp::delete(key.0.as_str(), None),
         );
-        let again = async |write| {
-            let done = members.call_once(|connection| transact(connection, write));
+        let again = async |write: Txn| {
+            let done = members.call_once(|connection| transact(connection, write.clone()));
             done.await.expect("an answer")
         };
         let first = again(set.clone()).await.expect("nobody has written");

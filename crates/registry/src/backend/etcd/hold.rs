@@ -224,7 +224,7 @@ impl Put<'_> {
                 .and_then([TxnOp::put(self.key, value, Some(options))]);
         // Once: by the time of a second try a later process may have taken the key.
         self.members
-            .call_once(|connection| transact(connection, put))
+            .call_once(|connection| transact(connection, put.clone()))
             .await
     }
 

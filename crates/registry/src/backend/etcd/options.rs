@@ -1,6 +1,6 @@
 //! Which cluster, and how it is spoken to.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -31,6 +31,7 @@ pub struct EtcdOptions {
     /// A namespace has the form of a service name.
     pub(super) namespace: Option<ServiceName>,
     pub(super) tls: Option<EtcdTls>,
+    pub(super) user: Option<EtcdUser>,
     pub(super) quiet: Duration,
     pub(super) reconcile: Duration,
     pub(super) dialects: Dialects,
@@ -51,6 +52,7 @@ impl EtcdOptions {
             endpoints,
             namespace: None,
             tls: None,
+            user: None,
             quiet: QUIET,
             reconcile: RECONCILE,
             dialects: Dialects::default(),
@@ -97,6 +99,69 @@ impl EtcdOptions {
     pub fn with_tls(mut self, tls: EtcdTls) -> Self {
         self.tls = Some(tls);
         self
+    }
+
+    /// The same as that user. Of it, the URL shows the name alone.
+    pub fn with_user(mut self, user: EtcdUser) -> Self {
+        self.user = Some(user);
+        self
+    }
+}
+
+/// Who we are to a cluster that has authentication enabled.
+///
+/// What etcd gives for the password is a token, which is fetched when it is first needed, put on every request, and
+/// fetched again when etcd does not know it any more. A cluster without authentication is used without.
+///
+/// ```
+/// use registry::backend::etcd::{EtcdOptions, EtcdUser};
+/// let options: EtcdOptions = "etcds://etcd.internal:2379".parse()?;
+/// let options = options.with_user(EtcdUser::from_file("ann", "/run/secrets/etcd"));
+/// assert_eq!(options.to_string(), "etcds://ann@etcd.internal:2379");
+///
+/// let options: EtcdOptions = "etcds://ann:s%2Fcret@etcd.internal:2379".parse()?;
+/// assert!(!format!("{options} {options:?}").contains("cret"));
+/// # Ok::<(), registry::backend::etcd::InvalidEtcdUrl>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdUser {
+    pub(super) name: String,
+    pub(super) password: Password,
+}
+
+/// Where a password is.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Password {
+    Given(String),
+    In(PathBuf),
+}
+
+impl EtcdUser {
+    /// The user of that name and password.
+    pub fn new(name: impl Into<String>, password: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            password: Password::Given(password.into()),
+        }
+    }
+
+    /// The user of that name, whose password is what the file holds, less a line break at its end. The file is read each
+    /// time that a token is fetched, so that a new password is taken up without a restart.
+    pub fn from_file(name: impl Into<String>, file: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            password: Password::In(file.into()),
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("***"),
+            Self::In(file) => file.fmt(f),
+        }
     }
 }
 

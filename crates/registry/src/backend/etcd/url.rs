@@ -1,8 +1,10 @@
-//! `etcd://host:port,host:port/namespace`.
+//! `etcd://user:password@host:port,host:port/namespace`.
 
 use std::{fmt, str::FromStr};
 
-use super::{EtcdOptions, EtcdTls};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::{EtcdOptions, EtcdTls, EtcdUser};
 use crate::{Address, InvalidInstance};
 
 const FORM: &str = "an etcd registry is etcd://host:port,host:port/namespace, or etcds:// for TLS, where the namespace may be left out";
@@ -11,11 +13,19 @@ const FORM: &str = "an etcd registry is etcd://host:port,host:port/namespace, or
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEtcdUrl {
-    /// There is a user in the URL. It is not repeated: it may come with a password.
+    /// What is before the `@` cannot be a user and a password. It is not repeated.
     #[error(
-        "a user in the URL (user:password@) is not built yet; only an etcd without authentication is"
+        "what is before the @ in the URL is no user:password; any of their characters that is no letter or digit may have to be written as % and two hexadecimal digits, as %40 for @"
     )]
-    Authentication,
+    User,
+    /// There is a user in the URL, and no password.
+    #[error(
+        "the user {user:?} in the URL has no password; write {user}:PASSWORD@, or name the user and the file of the password beside the URL"
+    )]
+    NoPassword {
+        /// The user.
+        user: String,
+    },
     /// There is a `?key=value`.
     #[error("an etcd URL has no option {0:?}; {FORM}")]
     Option(String),
@@ -48,9 +58,11 @@ impl FromStr for EtcdOptions {
             Some(("etcds", rest)) => (Some(EtcdTls::new()), rest),
             _ => return Err(InvalidEtcdUrl::Scheme),
         };
-        if rest.contains('@') {
-            return Err(InvalidEtcdUrl::Authentication);
-        }
+        // Nothing after the members has an `@`: whatever is before the last one may be secret.
+        let (user, rest) = match rest.rsplit_once('@') {
+            Some((user, rest)) => (Some(parse_user(user)?), rest),
+            None => (None, rest),
+        };
         if let Some((_, query)) = rest.split_once(['?', '#']) {
             let key = query.split(['=', '&']).next().unwrap_or_default();
             return Err(InvalidEtcdUrl::Option(key.chars().take(80).collect()));
@@ -62,6 +74,7 @@ impl FromStr for EtcdOptions {
         let endpoints: Result<Vec<_>, _> = hosts.split(',').map(Address::new).collect();
         let mut options = Self::new(endpoints.map_err(InvalidEtcdUrl::Member)?)?;
         options.tls = tls;
+        options.user = user;
         match namespace {
             "" => Ok(options),
             namespace => options.with_namespace(namespace),
@@ -69,6 +82,24 @@ impl FromStr for EtcdOptions {
     }
 }
 
+fn parse_user(text: &str) -> Result<EtcdUser, InvalidEtcdUrl> {
+    if text.contains(['/', '?', '#', '@']) {
+        return Err(InvalidEtcdUrl::User);
+    }
+    let decoded = |text| {
+        let decoded = percent_decode_str(text).decode_utf8();
+        decoded.map_err(|_| InvalidEtcdUrl::User)
+    };
+    let (name, password) = text.split_once(':').unwrap_or((text, ""));
+    let (name, password) = (decoded(name)?, decoded(password)?);
+    match (&*name, &*password) {
+        ("", _) => Err(InvalidEtcdUrl::User),
+        (name, "") => Err(InvalidEtcdUrl::NoPassword { user: name.into() }),
+        (name, password) => Ok(EtcdUser::new(name, password)),
+    }
+}
+
+/// Without the password.
 impl fmt::Display for EtcdOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls.is_some() {
@@ -76,6 +107,9 @@ impl fmt::Display for EtcdOptions {
         } else {
             "etcd://"
         })?;
+        if let Some(EtcdUser { name, .. }) = &self.user {
+            write!(f, "{}@", utf8_percent_encode(name, NON_ALPHANUMERIC))?;
+        }
         for (number, endpoint) in self.endpoints.iter().enumerate() {
             let comma = if number == 0 { "" } else { "," };
             write!(f, "{comma}{endpoint}")?;
@@ -89,7 +123,7 @@ impl fmt::Display for EtcdOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::EtcdOptions;
+    use super::{EtcdOptions, EtcdUser};
 
     #[test]
     fn urls_are_read_and_written() {
@@ -110,7 +144,14 @@ mod tests {
     #[test]
     fn what_is_not_built_or_not_understood_is_refused_by_name() {
         for (url, part) in [
-            ("etcd://root:secret@a:1", "authentication"),
+            ("etcd://ann@a:1", "\"ann\""),
+            ("etcd://ann:@a:1", "\"ann\""),
+            ("etcd://:secret@a:1", "%40"),
+            ("etcd://ann:sec@ret@a:1", "%40"),
+            ("etcd://ann:sec/ret@a:1", "%40"),
+            ("etcd://ann:secret@/@a:1", "%40"),
+            ("etcd://ann:secret%ff@a:1", "%40"),
+            ("etcd://ann:secret@a", "\"a\" has no port"),
             ("etcd://a:1?dial_timeout=3s", "dial_timeout"),
             ("etcd://a:1/ns?x", "\"x\""),
             ("etcd://", "names no etcd member"),
@@ -124,7 +165,21 @@ mod tests {
         ] {
             let message = url.parse::<EtcdOptions>().expect_err(url).to_string();
             assert!(message.contains(part), "{url}: {message}");
-            assert!(!message.contains("secret"), "{message}");
+            assert!(!message.contains("sec"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_user_is_read_from_the_url_and_its_password_never_written() {
+        let url = "etcd://a%40nn:s%3Ae%2Fc@a:1,b:2/shop";
+        let options: EtcdOptions = url.parse().expect(url);
+        let user = EtcdUser::new("a@nn", "s:e/c");
+        assert_eq!(options.user, Some(user));
+        assert_eq!(options.to_string(), "etcd://a%40nn@a:1,b:2/shop");
+        let shown = format!("{options:?}");
+        assert!(
+            shown.contains("a@nn") && !shown.contains("s:e/c"),
+            "{shown}"
+        );
     }
 }

@@ -63,10 +63,7 @@ pub(super) fn check(
             "the watch fell behind the compaction at revision {}",
             message.compact_revision()
         ))),
-        Some(message) if message.canceled() => {
-            let reason = message.cancel_reason();
-            Err(connection.complaint(format!("it cancelled the watch: {reason}")))
-        }
+        Some(message) if message.canceled() => Err(connection.cancelled(message.cancel_reason())),
         Some(message) => Ok(message),
     }
 }

@@ -1,12 +1,16 @@
 //! A connection to a member, as a request is given it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use etcd_client::{Client, ConnectOptions, ResponseHeader};
+use etcd_client::{Channel, Client, ConnectOptions, ResponseHeader};
 use futures_util::future::BoxFuture;
+use http::Request;
 use tokio::time::timeout;
+use tonic::body::Body;
+use tower::{BoxError, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
+    credentials::{Credentials, Token},
     failure::{EtcdError, Failure},
     link::Link,
 };
@@ -14,6 +18,8 @@ use crate::Address;
 
 /// The longest that one request to one member takes.
 pub(in super::super) const REQUEST: Duration = Duration::from_secs(3);
+/// Where etcd looks for a token (its `rpctypes.TokenFieldNameGRPC`).
+const TOKEN: &str = "token";
 
 /// A connection to a member, made when it is first used.
 #[derive(Clone)]
@@ -22,22 +28,42 @@ pub(in super::super) struct Connection {
     pub(super) turn: usize,
     pub(super) member: Address,
     link: Link,
+    pub(super) pass: Option<Pass>,
+}
+
+/// What etcd lets a user's requests in with.
+#[derive(Clone)]
+pub(super) struct Pass {
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) token: Token,
 }
 
 impl Connection {
-    pub(super) async fn new(turn: usize, member: Address, link: Link) -> Result<Self, Failure> {
-        let options = ConnectOptions::new().with_require_leader(true);
-        let channel = etcd_client::Channel::Tonic(link.channel.clone());
-        // Without credentials this waits for nothing.
-        match Client::from_channel(channel, Some(options)).await {
-            Ok(client) => Ok(Self {
-                client,
-                turn,
-                member,
-                link,
-            }),
-            Err(error) => Err(Failure::of_request(&member, error, None)),
-        }
+    pub(super) async fn new(
+        turn: usize,
+        member: Address,
+        link: Link,
+        pass: Option<Pass>,
+    ) -> Result<Self, Failure> {
+        let token = pass.as_ref().and_then(|pass| pass.token.value.clone());
+        let channel = match token {
+            None => Channel::Tonic(link.channel.clone()),
+            Some(token) => {
+                let with_token = move |mut request: Request<Body>| {
+                    request.headers_mut().insert(TOKEN, token.clone());
+                    request
+                };
+                let channel = link.channel.clone().map_request(with_token);
+                Channel::Custom(BoxCloneSyncService::new(channel.map_err(BoxError::from)))
+            }
+        };
+        Ok(Self {
+            client: client(&member, channel).await?,
+            turn,
+            member,
+            link,
+            pass,
+        })
     }
 
     /// What a request on this connection gives, within [`REQUEST`].
@@ -76,7 +102,42 @@ impl Connection {
 
     /// That a request on this connection failed.
     pub(in super::super) fn failure(&self, error: etcd_client::Error) -> Failure {
-        Failure::of_request(&self.member, error, self.link.ended.get())
+        self.failed(EtcdError::of_request(
+            error,
+            self.link.ended.get(),
+            self.user(),
+        ))
+    }
+
+    /// That this connection's member cancelled a watch.
+    pub(in super::super) fn cancelled(&self, reason: &str) -> Failure {
+        match EtcdError::of_refusal(reason, self.user()) {
+            Some(refusal) => {
+                // etcd 3.4 says the same of a watch whose token it does not know.
+                if let (EtcdError::PermissionDenied { .. }, Some(pass)) = (&refusal, &self.pass) {
+                    pass.credentials.doubt(&pass.token);
+                }
+                self.failed(refusal)
+            }
+            None => self.complaint(format!("it cancelled the watch: {reason}")),
+        }
+    }
+
+    fn failed(&self, cause: EtcdError) -> Failure {
+        if let (EtcdError::TokenRefused { .. }, Some(pass)) = (&cause, &self.pass) {
+            pass.credentials.refuse(&pass.token);
+        }
+        Failure::new(&self.member, cause)
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.pass.as_ref().map(|pass| pass.credentials.user())
+    }
+
+    /// Whether the token that its requests have was refused, or doubted.
+    pub(super) fn has_lost_its_token(&self) -> bool {
+        let holds = |pass: &Pass| pass.credentials.holds(&pass.token);
+        !self.pass.as_ref().is_none_or(holds)
     }
 
     /// That this connection's member says that there is no such lease.
@@ -96,4 +157,11 @@ impl fmt::Debug for Connection {
             .field("member", &self.member)
             .finish_non_exhaustive()
     }
+}
+
+/// etcd-client over `channel`; without credentials of its own it waits for nothing.
+pub(super) async fn client(member: &Address, channel: Channel) -> Result<Client, Failure> {
+    let options = ConnectOptions::new().with_require_leader(true);
+    let client = Client::from_channel(channel, Some(options)).await;
+    client.map_err(|error| Failure::new(member, EtcdError::of_request(error, None, None)))
 }

@@ -23,6 +23,36 @@ pub enum EtcdError {
     /// There is no TLS with the member, be it for its certificate or for ours.
     #[error(transparent)]
     Tls(#[from] TlsFailure),
+    /// etcd does not know the user, or not with this password. It is asked again after a while, and as soon as the file
+    /// holds another password.
+    #[error("etcd does not take the user {user:?} with the password that it is given")]
+    WrongPassword {
+        /// The user.
+        user: String,
+    },
+    /// The user's password cannot be read.
+    #[error("the user {user:?} has no password: {problem}")]
+    NoPassword {
+        /// The user.
+        user: String,
+        /// Why.
+        problem: String,
+    },
+    /// etcd asks who we are, and we have no user.
+    #[error("etcd asks for a user and a password, and none are configured")]
+    NoUser,
+    /// etcd does not know the token that it has given to the user, or not any more; another one is fetched.
+    #[error("etcd refuses the token of the user {user:?}")]
+    TokenRefused {
+        /// The user.
+        user: String,
+    },
+    /// The user may not do what was asked for.
+    #[error("etcd gives {} no permission for this", whom(user.as_deref()))]
+    PermissionDenied {
+        /// The user; `None` when none is configured.
+        user: Option<String>,
+    },
     /// The member did not answer within the time that it has.
     #[error("no answer in time")]
     TimedOut,
@@ -51,7 +81,11 @@ impl EtcdError {
     }
 
     /// What an error of a request means; `ended` is why its connection was ended, where that was for TLS.
-    fn of_request(error: etcd_client::Error, ended: Option<&TlsFailure>) -> Self {
+    pub(super) fn of_request(
+        error: etcd_client::Error,
+        ended: Option<&TlsFailure>,
+        user: Option<&str>,
+    ) -> Self {
         let broken: Option<&(dyn Error + 'static)> = match &error {
             etcd_client::Error::GRpcStatus(status) => status.source(),
             etcd_client::Error::TransportError(error) => Some(error),
@@ -62,8 +96,35 @@ impl EtcdError {
             let dialled = Self::of(cause).cloned();
             dialled.or_else(|| ended.cloned().map(Self::Tls))
         });
-        told.unwrap_or_else(|| OtherError(Arc::new(error)).into())
+        let refused = match &error {
+            etcd_client::Error::GRpcStatus(status) => Self::of_refusal(status.message(), user),
+            _ => None,
+        };
+        let known = told.or(refused);
+        known.unwrap_or_else(|| OtherError(Arc::new(error)).into())
     }
+
+    /// What etcd says of users, in a status or in the reason for which it cancels a watch.
+    pub(super) fn of_refusal(text: &str, user: Option<&str>) -> Option<Self> {
+        let owned = || user.map(str::to_owned);
+        let refusal = text.split_once("etcdserver: ")?.1;
+        Some(match (refusal, owned()) {
+            ("permission denied", user) => Self::PermissionDenied { user },
+            ("user name is empty", None) => Self::NoUser,
+            (
+                "invalid auth token" | "revision of auth store is old" | "user name is empty",
+                Some(user),
+            ) => Self::TokenRefused { user },
+            ("authentication failed, invalid user ID or password", Some(user)) => {
+                Self::WrongPassword { user }
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn whom(user: Option<&str>) -> String {
+    user.map_or_else(|| "us".into(), |user| format!("the user {user:?}"))
 }
 
 /// What etcd, or the connection to it, says.
@@ -93,7 +154,7 @@ impl Error for OtherError {
 }
 
 /// A request that failed, and at which member.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in super::super) struct Failure {
     member: Address,
     cause: EtcdError,
@@ -107,24 +168,21 @@ impl Failure {
         }
     }
 
-    /// That a request failed; `ended` is why its connection was ended, where that was for TLS.
-    pub(super) fn of_request(
-        member: &Address,
-        error: etcd_client::Error,
-        ended: Option<&TlsFailure>,
-    ) -> Self {
-        Self::new(member, EtcdError::of_request(error, ended))
-    }
-
     /// That a member says that there is no such lease.
     pub(super) fn lease_not_found(member: &Address) -> Self {
         let error = etcd_client::Error::LeaseKeepAliveError(NO_LEASE.into());
-        Self::of_request(member, error, None)
+        Self::new(member, OtherError(Arc::new(error)).into())
     }
 
     /// That a member said something unexpected.
     pub(super) fn complaint(member: &Address, text: String) -> Self {
-        Self::of_request(member, etcd_client::Error::WatchError(text), None)
+        let error = etcd_client::Error::WatchError(text);
+        Self::new(member, OtherError(Arc::new(error)).into())
+    }
+
+    /// Whether etcd refused the token that the request had, and did nothing.
+    pub(super) fn is_token_refused(&self) -> bool {
+        matches!(self.cause, EtcdError::TokenRefused { .. })
     }
 
     fn status(&self) -> Option<&tonic::Status> {
@@ -139,9 +197,9 @@ impl Failure {
 
     /// Whether another member might do better. If not, the request was refused, and nothing was done.
     pub(in super::super) fn is_members(&self) -> bool {
-        !self.status().is_some_and(|status| {
+        let is_refusal = |code| {
             matches!(
-                status.code(),
+                code,
                 Code::InvalidArgument
                     | Code::NotFound
                     | Code::AlreadyExists
@@ -150,7 +208,18 @@ impl Failure {
                     | Code::FailedPrecondition
                     | Code::OutOfRange
             )
-        })
+        };
+        match &self.cause {
+            EtcdError::WrongPassword { .. }
+            | EtcdError::NoPassword { .. }
+            | EtcdError::NoUser
+            | EtcdError::TokenRefused { .. }
+            | EtcdError::PermissionDenied { .. } => false,
+            EtcdError::Unreachable(_) | EtcdError::Tls(_) | EtcdError::TimedOut => true,
+            EtcdError::Other(_) => !self
+                .status()
+                .is_some_and(|status| is_refusal(status.code())),
+        }
     }
 
     /// Whether it is certain that nothing was written.
@@ -196,5 +265,46 @@ impl fmt::Display for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EtcdError;
+
+    #[test]
+    fn what_etcd_says_of_users_is_read_in_a_status_and_in_a_cancelled_watch() {
+        for (text, user, told) in [
+            ("invalid auth token", Some("ann"), Some("refuses the token")),
+            (
+                "revision of auth store is old",
+                Some("ann"),
+                Some("refuses the token"),
+            ),
+            ("user name is empty", Some("ann"), Some("refuses the token")),
+            ("user name is empty", None, Some("none are configured")),
+            (
+                "permission denied",
+                Some("ann"),
+                Some("\"ann\" no permission"),
+            ),
+            ("permission denied", None, Some("us no permission")),
+            (
+                "mvcc: required revision has been compacted",
+                Some("ann"),
+                None,
+            ),
+        ] {
+            let status = format!("etcdserver: {text}");
+            let reason = format!("rpc error: code = Unauthenticated desc = {status}");
+            for text in [&status, &reason] {
+                let read = EtcdError::of_refusal(text, user).map(|read| read.to_string());
+                let is_told = match (&read, told) {
+                    (Some(read), Some(told)) => read.contains(told),
+                    (read, told) => read.is_none() && told.is_none(),
+                };
+                assert!(is_told, "{text}: {read:?}");
+            }
+        }
     }
 }

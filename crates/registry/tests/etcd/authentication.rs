@@ -1,0 +1,289 @@
+//! A cluster that asks who we are: passwords, tokens that it forgets, and what a user may do.
+
+use std::{fs, time::Duration};
+
+use registry::{
+    RegistrationState, Registry, SnapshotWatch, Store as _, StoreError,
+    backend::etcd::{EtcdError, EtcdOptions, EtcdStore, EtcdUser},
+};
+use testkit::{
+    etcd::{Cluster, ClusterOptions},
+    eventually,
+};
+
+use crate::support::{PATIENCE, hold, instance, listed, lost, service, soon};
+
+const TTL: Duration = Duration::from_secs(20);
+
+/// A cluster where `ann` may do anything below `shop/`, with further arguments of etcd's.
+async fn cluster(arguments: &[&str]) -> Cluster {
+    // Checking a password is made as cheap as it can be.
+    let arguments = ["--bcrypt-cost=4"].iter().chain(arguments);
+    let options = ClusterOptions {
+        arguments: arguments.map(ToString::to_string).collect(),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::start_like(1, options).await.expect("an etcd");
+    let added = cluster.add_user("ann", "first", "shop/").await;
+    added.expect("a user");
+    let enabled = cluster.enable_authentication().await;
+    enabled.expect("it asks for passwords");
+    cluster
+}
+
+fn options(cluster: &Cluster) -> EtcdOptions {
+    cluster.url("shop").parse().expect("a URL")
+}
+
+fn store(cluster: &Cluster, user: EtcdUser) -> EtcdStore {
+    EtcdStore::new(options(cluster).with_user(user))
+}
+
+fn ann(cluster: &Cluster) -> EtcdStore {
+    store(cluster, EtcdUser::new("ann", "first"))
+}
+
+fn refusal(error: &StoreError) -> &EtcdError {
+    let text = registry::one_line(error);
+    assert!(
+        !text.contains("first") && !text.contains("second"),
+        "{text}"
+    );
+    EtcdError::of(error).expect("an error of etcd's")
+}
+
+async fn refused(store: &EtcdStore) -> EtcdError {
+    let error = store.services().await.expect_err("a refusal");
+    refusal(&error).clone()
+}
+
+async fn count_is(watch: &mut SnapshotWatch, count: usize) {
+    let is_it = |watch: &SnapshotWatch| {
+        let snapshot = watch.view().snapshot;
+        snapshot.is_some_and(|all| all.len() == count)
+    };
+    let reached = async {
+        while !is_it(watch) {
+            watch.changed().await;
+        }
+    };
+    soon("that many instances", reached).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_use_one_prefix_registers_lists_and_watches_there_and_nowhere_else() {
+    let cluster = cluster(&[]).await;
+    let (owner, caller) = (Registry::new(ann(&cluster)), Registry::new(ann(&cluster)));
+    let registration = owner.register(instance("greeter", 1), TTL);
+    let mut watch = caller.watch(&service("greeter"));
+    count_is(&mut watch, 1).await;
+    assert_eq!(listed(&ann(&cluster), "greeter").await, 1);
+    assert_eq!(ann(&cluster).services().await.expect("a list").len(), 1);
+    registration.deregister().await.expect("it is ours");
+    count_is(&mut watch, 0).await;
+
+    let elsewhere = options(&cluster).with_namespace("bank").expect("a name");
+    let elsewhere = EtcdStore::new(elsewhere.with_user(EtcdUser::new("ann", "first")));
+    let is_denied = |error: &EtcdError| matches!(error, EtcdError::PermissionDenied { user: Some(user), .. } if user == "ann");
+    let denied = refused(&elsewhere).await;
+    assert!(is_denied(&denied), "{denied}");
+    let request = crate::support::request(&instance("greeter", 1), 20);
+    let denied = elsewhere.hold(request).await.err().expect("a refusal");
+    assert!(is_denied(refusal(&denied)), "{denied}");
+}
+
+#[tokio::test]
+async fn a_user_in_the_url_is_let_in_and_nobody_is_told_that_somebody_is_asked_for() {
+    let cluster = cluster(&[]).await;
+    let url = cluster.url("shop").replace("://", "://ann:%66irst@");
+    let store: EtcdOptions = url.parse().expect("a URL");
+    let store = EtcdStore::new(store);
+    store.services().await.expect("a list");
+    assert!(store.url().contains("://ann@"), "{}", store.url());
+
+    let nobody = EtcdStore::new(options(&cluster));
+    let told = refused(&nobody).await;
+    assert!(matches!(told, EtcdError::NoUser), "{told}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_and_etcd_is_not_asked_in_vain() {
+    let cluster = cluster(&[]).await;
+    let before = cluster.calls("Authenticate").await.expect("a count");
+    let wrong = Registry::new(store(&cluster, EtcdUser::new("ann", "second")));
+    let registrations: Vec<_> = (1..=20)
+        .map(|port| wrong.register(instance("greeter", port), TTL))
+        .collect();
+    for registration in &registrations {
+        let mut states = registration.states();
+        let tried = states
+            .wait_for(|state| matches!(state, RegistrationState::Retrying { attempts: 4.., .. }));
+        soon("four tries", tried).await.expect("it goes on");
+    }
+    let error = wrong.services().await.expect_err("a wrong password");
+    let told = refusal(&error);
+    assert!(
+        matches!(told, EtcdError::WrongPassword { user } if user == "ann"),
+        "{told}"
+    );
+    let asked = cluster.calls("Authenticate").await.expect("a count") - before;
+    assert!(
+        (1..10).contains(&asked),
+        "{asked} for more than eighty tries"
+    );
+}
+
+#[tokio::test]
+async fn a_password_that_changes_under_way_is_taken_up_from_its_file() {
+    let cluster = cluster(&[]).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("password");
+    let absent = store(&cluster, EtcdUser::from_file("ann", &file));
+    let told = refused(&absent).await.to_string();
+    assert!(told.contains("password: No such file"), "{told}");
+    fs::write(&file, "first\n").expect("it is written");
+    let registry = Registry::new(store(&cluster, EtcdUser::from_file("ann", &file)));
+    let held = registry.register(instance("greeter", 1), TTL);
+    let mut watch = registry.watch(&service("greeter"));
+    count_is(&mut watch, 1).await;
+
+    // etcd forgets its tokens, and does not take the old password any more.
+    cluster
+        .change_password("ann", "second")
+        .await
+        .expect("it is changed");
+    let second = registry.register(instance("greeter", 2), TTL);
+    let mut states = second.states();
+    let failed =
+        states.wait_for(|state| matches!(state, RegistrationState::Retrying { attempts: 3.., .. }));
+    soon("a refusal", failed).await.expect("it goes on");
+    assert!(held.state().is_held(), "{:?}", held.state());
+
+    fs::write(&file, "second\n").expect("it is written");
+    count_is(&mut watch, 2).await;
+    held.deregister().await.expect("it is ours");
+    count_is(&mut watch, 1).await;
+}
+
+/// Lists until that takes another token: using one may make it last, so that the waits between two uses grow.
+async fn forgotten(cluster: &Cluster, store: &EtcdStore) {
+    let before = cluster.calls("Authenticate").await.expect("a count");
+    let forgotten = async {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            store.services().await.expect("a list");
+            if cluster.calls("Authenticate").await.expect("a count") > before {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    };
+    soon("another token", forgotten).await;
+}
+
+#[tokio::test]
+async fn tokens_that_expire_are_fetched_again_and_nobody_notices() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = directory.path().join("key");
+    fs::write(&key, "what tokens are signed with").expect("it is written");
+    let signed = format!(
+        "--auth-token=jwt,sign-method=HS256,ttl=1s,priv-key={}",
+        key.display()
+    );
+    for kind in ["--auth-token-ttl=1", &signed] {
+        let cluster = cluster(&[kind]).await;
+        let store = ann(&cluster);
+        let mut hold = hold(&store, &instance("greeter", 1), 20).await;
+        forgotten(&cluster, &store).await;
+        let changed = instance("greeter", 1).with_version("2");
+        hold.update(changed).await.expect("it is ours");
+        forgotten(&cluster, &store).await;
+        // Its key is watched on a stream that was let in with a token which is not good any more.
+        let mut other = self::hold(&store, &instance("greeter", 2), 20).await;
+        let deleted = cluster.etcdctl(&["del", "--prefix", "shop/greeter/10.0.0.7:2"]);
+        deleted.await.expect("it is deleted");
+        lost(&mut other).await;
+        forgotten(&cluster, &store).await;
+        hold.release().await.expect("it is ours");
+        assert_eq!(listed(&store, "greeter").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_are_older_than_a_permission_are_fetched_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = directory.path().join("key");
+    fs::write(&key, "what tokens are signed with").expect("it is written");
+    let key = key.display();
+    let cluster = cluster(&[&format!(
+        "--auth-token=jwt,sign-method=HS256,priv-key={key}"
+    )])
+    .await;
+    let store = ann(&cluster);
+    let hold = hold(&store, &instance("greeter", 1), 20).await;
+    let added = cluster.add_user("bob", "third", "bank/").await;
+    added.expect("another user");
+    hold.release().await.expect("it is ours");
+}
+
+#[tokio::test]
+async fn one_fetch_serves_all_who_wait_for_a_token() {
+    let cluster = cluster(&[]).await;
+    let before = cluster.calls("Authenticate").await.expect("a count");
+    let registry = Registry::new(ann(&cluster));
+    let registrations: Vec<_> = (1..=50)
+        .map(|port| registry.register(instance("greeter", port), TTL))
+        .collect();
+    let mut watch = registry.watch(&service("greeter"));
+    count_is(&mut watch, registrations.len()).await;
+    let asked = cluster.calls("Authenticate").await.expect("a count") - before;
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn a_member_that_was_restarted_knows_no_token_and_gives_another() {
+    let mut cluster = cluster(&[]).await;
+    let registry = Registry::new(ann(&cluster));
+    let held = registry.register(instance("greeter", 1), TTL);
+    let mut watch = registry.watch(&service("greeter"));
+    count_is(&mut watch, 1).await;
+    let mut states = held.states();
+    states.mark_unchanged();
+    for port in 2..4 {
+        cluster.restart(0).await.expect("it is started");
+        let newcomer = registry.register(instance("greeter", port), TTL);
+        count_is(&mut watch, 2).await;
+        newcomer.deregister().await.expect("it is ours");
+        count_is(&mut watch, 1).await;
+    }
+    assert!(
+        !states.has_changed().expect("it goes on"),
+        "{:?}",
+        held.state()
+    );
+}
+
+#[tokio::test]
+async fn authentication_that_is_enabled_under_way_finds_the_user_who_was_configured() {
+    let mut cluster = Cluster::start_one().await.expect("an etcd");
+    cluster
+        .add_user("ann", "first", "shop/")
+        .await
+        .expect("a user");
+    let store = ann(&cluster);
+    let mut held = hold(&store, &instance("greeter", 1), 5).await;
+    let enabled = cluster.enable_authentication().await;
+    enabled.expect("it asks for passwords");
+    assert_eq!(listed(&store, "greeter").await, 1);
+    let changed = instance("greeter", 1).with_version("2");
+    held.update(changed).await.expect("it is ours");
+    // An operator takes it away.
+    let deleted = cluster.etcdctl(&["del", "--prefix", "shop/"]).await;
+    deleted.expect("it is deleted");
+    lost(&mut held).await;
+    eventually(PATIENCE, "that it is gone", async || {
+        listed(&store, "greeter").await == 0
+    })
+    .await;
+}
