@@ -40,6 +40,8 @@ mod prefix;
 mod qsf;
 mod slot;
 
+use std::{fmt, str::FromStr};
+
 use self::{codec::Codec, prefix::Prefix};
 pub use self::{
     error::{DecodeError, InvalidDialect},
@@ -53,7 +55,8 @@ use crate::{Instance, ServiceName, Status};
 /// well, and keeps somebody who fills keys with as much as etcd takes (1.5 MiB) from filling the memory of all callers.
 pub const LONGEST_VALUE: usize = 64 * 1024;
 
-/// One dialect, with what its keys begin with.
+/// One dialect, with what its keys begin with. As text it is its name, and where it has another prefix than its own software
+/// `=` and that: `kratos`, `kratos=/shop`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialect {
     name: DialectName,
@@ -150,5 +153,26 @@ impl Dialect {
 
     fn codec(&self) -> &'static dyn Codec {
         self.name.codec()
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)?;
+        if self.prefix() != self.codec().default_prefix() {
+            write!(f, "={}", self.prefix())?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = InvalidDialect;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            None => Ok(Self::from(text.parse::<DialectName>()?)),
+            Some((name, prefix)) => Self::from(name.parse::<DialectName>()?).with_prefix(prefix),
+        }
     }
 }

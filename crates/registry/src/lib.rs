@@ -45,7 +45,7 @@ mod store;
 mod undecodable;
 
 pub use backoff::{Backoff, BackoffPolicy};
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, connect_with};
 pub use document::{Document, DocumentView, DocumentWatch, FoundDocument, InvalidDocument};
 pub use error::{Cause, StoreError, one_line};
 pub use freshness::Freshness;

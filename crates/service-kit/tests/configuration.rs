@@ -98,6 +98,32 @@ fn the_environment_gives_every_type_of_value() {
 }
 
 #[test]
+fn dialects_are_a_list_in_the_file_and_one_text_in_the_environment() {
+    let listed = from_file("[registry]\ndialects = ['etcd', 'kratos=/shop']\n").expect("a list");
+    let named = from_environment(&[("DISCOVERY__REGISTRY__DIALECTS", "etcd, kratos=/shop")]);
+    assert_eq!(listed, named.expect("a text"));
+    assert_eq!(listed.registry.dialects.to_string(), "etcd,kratos=/shop");
+    let shown = to_toml(&listed).expect("TOML");
+    assert!(
+        shown.contains(r#"dialects = ["etcd", "kratos=/shop"]"#),
+        "{shown}"
+    );
+    assert_eq!(defaults().registry.dialects.to_string(), "etcd");
+    for (bad, part) in [
+        ("['consul']", "grpc-lb"),
+        ("['etcd', 'etcd']", "twice"),
+        ("[]", "no dialect"),
+        ("[7]", "7"),
+        ("'kratos=_x'", "_x"),
+    ] {
+        let message = refusal(from_file(&format!("[registry]\ndialects = {bad}\n")));
+        for part in [part, "registry.dialects", ".toml"] {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+}
+
+#[test]
 fn an_empty_value_unsets_what_a_lower_layer_set() {
     let file = file("[server]\nzone = 'a'\n");
     let sources = Sources {

@@ -63,7 +63,7 @@ pub enum InvalidDialect {
     Unknown(String),
     /// Keys cannot begin with that.
     #[error(
-        "{prefix:?} cannot be the prefix of {dialect}: it {problem}; a prefix is at most 253 bytes without control characters, does not end with '/' and has no segment that starts with '_'"
+        "{prefix:?} cannot be the prefix of {dialect}: it {problem}; a prefix is at most 253 bytes without ',' and control characters, does not end with '/' and has no segment that starts with '_'"
     )]
     Prefix {
         /// Whose prefix it was to be.

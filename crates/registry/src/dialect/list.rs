@@ -1,12 +1,20 @@
 //! Several dialects, in the order of who wins.
 
-use std::sync::Arc;
+use std::{fmt, str::FromStr, sync::Arc};
 
 use super::{Dialect, DialectName, InvalidDialect, Slot, Written};
 use crate::{Address, Instance, ServiceName};
 
 /// The dialects that a registration is written in and a discovery reads, the first one winning: at least one, none twice,
-/// and no two that write the same keys.
+/// and no two that write the same keys. As text they are in a row, with commas.
+///
+/// ```
+/// use registry::dialect::{DialectName, Dialects};
+/// let dialects: Dialects = "etcd,kratos=/shop".parse()?;
+/// assert_eq!(dialects.iter().last().unwrap().prefix(), "/shop");
+/// assert_eq!(dialects.to_string(), "etcd,kratos=/shop");
+/// # Ok::<(), registry::dialect::InvalidDialect>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialects(Arc<[Dialect]>);
 
@@ -71,6 +79,27 @@ impl Default for Dialects {
     }
 }
 
+impl fmt::Display for Dialects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, dialect) in self.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            write!(f, "{comma}{dialect}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Blanks around a name are passed over.
+impl FromStr for Dialects {
+    type Err = InvalidDialect;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = text.split(',').map(str::trim);
+        let named = named.filter(|name| !name.is_empty()).map(str::parse);
+        Self::new(named.collect::<Result<Vec<Dialect>, _>>()?)
+    }
+}
+
 /// Some instance that serves.
 fn example() -> (Instance, Slot) {
     let service = ServiceName::new("s").expect("a name");
@@ -106,6 +135,34 @@ mod tests {
         let foreign = Dialects::new([DialectName::Kratos]).expect("one is enough");
         let draining = instance.with_status(Status::Draining);
         assert_eq!(foreign.written(&draining, Slot::random()), []);
+    }
+
+    #[test]
+    fn dialects_are_read_and_written_as_text() {
+        for (text, written) in [
+            ("etcd", "etcd"),
+            (" go-zero , etcd", "go-zero,etcd"),
+            ("kratos=/microservices,plain=p", "kratos,plain=p"),
+            ("qsf=", "qsf="),
+        ] {
+            let dialects: Dialects = text.parse().expect(text);
+            assert_eq!(dialects.to_string(), written);
+            assert_eq!(written.parse(), Ok(dialects));
+        }
+        for (bad, problem) in [
+            ("", "no dialect is named"),
+            (",", "no dialect is named"),
+            (
+                "consul",
+                "etcd, qsf, grpc-lb, go-zero, kratos, kitex, go-micro, gopherex, plain",
+            ),
+            ("etcd,etcd", "twice"),
+            ("kratos=/", "\"/\""),
+            ("kratos=,gopherex=", "same keys"),
+        ] {
+            let refused = bad.parse::<Dialects>().expect_err(bad).to_string();
+            assert!(refused.contains(problem), "{refused}");
+        }
     }
 
     #[test]

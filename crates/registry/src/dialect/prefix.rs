@@ -43,8 +43,8 @@ fn problem(prefix: &str) -> Option<&'static str> {
         Some("is too long")
     } else if prefix.ends_with('/') {
         Some("ends with '/'")
-    } else if prefix.contains(char::is_control) {
-        Some("contains a control character")
+    } else if prefix.contains(|c: char| c == ',' || c.is_control()) {
+        Some("contains a ',' or a control character")
     } else if prefix.split('/').any(|segment| segment.starts_with('_')) {
         // Where this project keeps documents and what operators want.
         Some("has a segment that starts with '_', which is reserved")
@@ -72,6 +72,7 @@ mod tests {
             ("/", "ends"),
             ("/a/", "ends"),
             ("a\nb", "control"),
+            ("a,b", "','"),
             ("_intent", "reserved"),
             ("a/_b", "reserved"),
             (&long, "long"),

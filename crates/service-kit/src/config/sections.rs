@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use registry::{InvalidInstance, Registry, ServiceName, Weight, Zone};
+use registry::{InvalidInstance, Registry, ServiceName, Weight, Zone, dialect::Dialects};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{AdminListen, Advertise, ListenAddress, LogFormat, registry_url, text};
@@ -80,6 +80,9 @@ pub struct RegistryConfig {
     /// Goes before every key in an etcd whose URL has no path; none when empty.
     #[serde(with = "text::optional")]
     pub namespace: Option<ServiceName>,
+    /// Whose keys and values instances have in an etcd; the first one wins.
+    #[serde(with = "text::dialects")]
+    pub dialects: Dialects,
     /// How long the registry keeps an instance whose process is not heard of any more: 2 s to 10 min.
     #[serde(with = "text::ttl")]
     pub ttl: Duration,
@@ -90,6 +93,7 @@ impl Default for RegistryConfig {
         Self {
             url: registry_url::default_url(),
             namespace: None,
+            dialects: Dialects::default(),
             ttl: Duration::from_secs(10),
         }
     }
@@ -112,7 +116,9 @@ impl RegistryConfig {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(&self) -> anyhow::Result<Registry> {
-        registry::connect(&self.full_url()).context("cannot use the registry")
+        let dialects = self.dialects.clone();
+        registry::connect_with(&self.full_url(), |etcd| etcd.with_dialects(dialects))
+            .context("cannot use the registry")
     }
 }
 

@@ -45,6 +45,47 @@ pub(super) mod optional {
     }
 }
 
+/// A list in the file; in the environment one text, with commas.
+pub(super) mod dialects {
+    use std::fmt;
+
+    use registry::dialect::{Dialect, Dialects};
+    use serde::{
+        Deserializer, Serializer,
+        de::{Error, SeqAccess, Visitor},
+    };
+
+    pub(crate) fn serialize<S: Serializer>(dialects: &Dialects, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(dialects.iter().map(ToString::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Dialects, D::Error> {
+        from.deserialize_any(Named)
+    }
+
+    struct Named;
+
+    impl<'de> Visitor<'de> for Named {
+        type Value = Dialects;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of dialects")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Dialects, E> {
+            text.parse().map_err(E::custom)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Dialects, A::Error> {
+            let mut named = Vec::new();
+            while let Some(text) = list.next_element::<String>()? {
+                named.push(text.parse::<Dialect>().map_err(A::Error::custom)?);
+            }
+            Dialects::new(named).map_err(A::Error::custom)
+        }
+    }
+}
+
 /// A weight is a number in the file.
 pub(super) mod weight {
     use registry::Weight;
