@@ -112,6 +112,48 @@ pub enum StoreError {
         /// The registry's URL.
         registry: String,
     },
+    /// What operators want of a service's instances could not be read.
+    #[error("cannot list the intents for {service}")]
+    ListIntentsFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// The watch of what operators want could not be started, or broke.
+    #[error("cannot watch the intents for {service}")]
+    WatchIntentsFailed {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Cause,
+    },
+    /// What an operator wants of an instance could not be written. Whether it was all the same is not known.
+    #[error("cannot write the intent for {id} of {service}")]
+    SetIntentFailed {
+        /// The service.
+        service: ServiceName,
+        /// The instance.
+        id: InstanceId,
+        /// Why.
+        source: Cause,
+    },
+    /// What an operator wanted of an instance could not be deleted. Whether it was all the same is not known.
+    #[error("cannot delete the intent for {id} of {service}")]
+    DeleteIntentFailed {
+        /// The service.
+        service: ServiceName,
+        /// The instance.
+        id: InstanceId,
+        /// Why.
+        source: Cause,
+    },
+    /// The store has no place for intents.
+    #[error("{registry} keeps no intents: a directory, etcd and memory do")]
+    NoIntents {
+        /// The registry's URL.
+        registry: String,
+    },
     /// The store can be read only.
     #[error("{registry} is read-only: nothing can be registered in it")]
     ReadOnly {

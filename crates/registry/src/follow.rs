@@ -1,8 +1,12 @@
 //! One watch after another, for ever: what a snapshot and a document are followed with.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::time::sleep;
 
 use crate::{Backoff, BackoffPolicy, ServiceName, StoreError, one_line};
 
@@ -20,30 +24,40 @@ pub(crate) struct Subject<'a> {
     pub(crate) registry: &'a str,
 }
 
-/// Follows what `watch` starts, and starts it again whenever it ends. `hear` is given all that is said, and each time why
-/// it ended.
-pub(crate) async fn for_ever<T>(
+/// Follows what `watch` starts, and starts it again whenever it ends. Tells all that is said, and each time why it ended;
+/// never ends.
+pub(crate) fn for_ever<T>(
     watch: impl Fn() -> BoxStream<'static, Result<T, StoreError>>,
-    hear: impl Fn(Result<T, &str>),
-) -> Infallible {
-    let mut backoff = Backoff::new(BACKOFF);
-    loop {
-        let cause = until_broken(watch(), &hear).await;
-        hear(Err(&cause));
-        tokio::time::sleep(backoff.next_delay()).await;
-    }
+) -> impl Stream<Item = Result<T, String>> {
+    let following = Following {
+        current: watch(),
+        watch,
+        broken: false,
+        backoff: Backoff::new(BACKOFF),
+    };
+    stream::unfold(following, |mut following| async {
+        Some((following.next().await, following))
+    })
 }
 
-/// Follows one watch to its end, and tells why it ended.
-async fn until_broken<T>(
-    mut watch: BoxStream<'static, Result<T, StoreError>>,
-    hear: impl Fn(Result<T, &str>),
-) -> String {
-    loop {
-        match watch.next().await {
-            Some(Ok(said)) => hear(Ok(said)),
-            Some(Err(error)) => return one_line(&error),
-            None => return "the watch ended".into(),
+struct Following<T, W> {
+    watch: W,
+    current: BoxStream<'static, Result<T, StoreError>>,
+    broken: bool,
+    backoff: Backoff,
+}
+
+impl<T, W: Fn() -> BoxStream<'static, Result<T, StoreError>>> Following<T, W> {
+    async fn next(&mut self) -> Result<T, String> {
+        if self.broken {
+            sleep(self.backoff.next_delay()).await;
+            self.current = (self.watch)();
         }
+        let said = match self.current.next().await {
+            Some(said) => said.map_err(|error| one_line(&error)),
+            None => Err("the watch ended".into()),
+        };
+        self.broken = said.is_err();
+        said
     }
 }

@@ -3,6 +3,7 @@
 mod address;
 mod name;
 mod origin;
+mod overruled;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU64, sync::Arc};
 
@@ -10,6 +11,7 @@ pub use address::Address;
 pub use name::{InstanceId, ServiceName, Zone};
 pub use origin::Origin;
 pub(crate) use origin::Provenance;
+use overruled::Overruled;
 
 use crate::Revision;
 
@@ -58,6 +60,13 @@ pub enum Status {
 }
 
 impl Status {
+    pub(crate) const ALL: [Self; 3] = [Self::Serving, Self::NotServing, Self::Draining];
+
+    /// The status of that word.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
     /// The word that is written into registries: `serving`, `not_serving` or `draining`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -167,7 +176,7 @@ pub struct Instance {
     pub id: InstanceId,
     /// Where it answers, the preferred address first; never empty.
     pub(crate) addresses: Arc<[Address]>,
-    /// Its share of the calls.
+    /// Its share of the calls: what an operator [wants](Self::intent), else what it says itself.
     pub weight: Weight,
     /// Where it runs, in whatever names the operator uses for that.
     pub zone: Option<Zone>,
@@ -175,7 +184,7 @@ pub struct Instance {
     pub version: Option<Arc<str>>,
     /// Whatever else callers may select by.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Whether it takes calls.
+    /// Whether it takes calls: what an operator [wants](Self::intent), else what it says itself.
     pub status: Status,
     /// Which start of the process it is; `None` when whoever registered it does not say.
     pub incarnation: Option<Incarnation>,
@@ -183,6 +192,8 @@ pub struct Instance {
     pub foreign_metadata: Option<Arc<str>>,
     /// Where it was read; two instances are equal whatever that is.
     pub(crate) provenance: Provenance,
+    /// What an operator wants of it, and what that overrules.
+    pub(crate) overruled: Option<Arc<Overruled>>,
 }
 
 impl Instance {
@@ -200,6 +211,7 @@ impl Instance {
             incarnation: None,
             foreign_metadata: None,
             provenance: Provenance::default(),
+            overruled: None,
         }
     }
 

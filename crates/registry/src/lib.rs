@@ -7,6 +7,8 @@
 //!   stale and never empty. Both are written once, over any store.
 //! - A [`Document`] is a text that a store keeps for a service and nobody here parses: its service config. It is
 //!   followed in the same way ([`Registry::document`]).
+//! - An [`Intent`] is what an operator wants of an instance, a status or a weight. It is kept apart from the instance and
+//!   wins over what that says of itself ([`Registry::set_intent`]).
 //!
 //! [`Registry`] is the façade over all of it, and [`connect`] leads to it from a URL:
 //!
@@ -36,6 +38,7 @@ mod error;
 mod follow;
 mod freshness;
 mod instance;
+mod intent;
 mod record;
 mod reflector;
 mod registration;
@@ -53,6 +56,7 @@ pub use instance::{
     Address, Incarnation, Instance, InstanceId, InvalidInstance, Origin, ServiceName, Status,
     Weight, Zone,
 };
+pub use intent::{Intent, Intents, InvalidIntent};
 pub use reflector::{SnapshotWatch, View};
 pub use registration::{Registration, RegistrationState};
 pub use registry::Registry;

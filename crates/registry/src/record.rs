@@ -52,16 +52,18 @@ pub(crate) enum InvalidRecord {
 }
 
 impl Record {
-    /// The record of an instance, complete: its addresses are always there.
+    /// The record of an instance, complete: its addresses are always there. It has what the instance says itself: what an
+    /// operator wants of it is written elsewhere.
     pub(crate) fn new(instance: &Instance) -> Self {
+        let (status, weight) = (instance.own_status(), instance.own_weight());
         Self {
             v: VERSION,
             id: (instance.id != InstanceId::from(instance.address()))
                 .then(|| instance.id.to_string()),
-            weight: (instance.weight != Weight::default()).then(|| instance.weight.get()),
+            weight: (weight != Weight::default()).then(|| weight.get()),
             zone: instance.zone.as_ref().map(ToString::to_string),
             version: instance.version.clone(),
-            status: (instance.status != Status::default()).then(|| instance.status.to_string()),
+            status: (status != Status::default()).then(|| status.to_string()),
             labels: instance.labels.clone(),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             incarnation: instance.incarnation.map(|i| i.to_string()),
@@ -120,10 +122,7 @@ impl Record {
         }
         let status = match self.status {
             None => Status::default(),
-            Some(text) => [Status::Serving, Status::NotServing, Status::Draining]
-                .into_iter()
-                .find(|status| status.as_str() == text)
-                .ok_or(InvalidRecord::Status(text))?,
+            Some(text) => Status::parse(&text).ok_or(InvalidRecord::Status(text))?,
         };
         let incarnation = match self.incarnation {
             None => None,
@@ -144,6 +143,7 @@ impl Record {
             incarnation,
             foreign_metadata: self.metadata,
             provenance: Provenance::default(),
+            overruled: None,
         })
     }
 }
@@ -153,6 +153,7 @@ mod tests {
     use proptest::{collection, option, prelude::*, sample::select};
 
     use super::*;
+    use crate::Intent;
 
     fn segment() -> impl Strategy<Value = String> {
         "[A-Za-z0-9.-][A-Za-z0-9._-]{0,20}"
@@ -191,7 +192,7 @@ mod tests {
             zone in option::of(segment()),
             version in option::of(text()),
             labels in collection::btree_map(text(), text(), 0..4),
-            status in select(&[Status::Serving, Status::NotServing, Status::Draining][..]),
+            status in select(&Status::ALL[..]),
             has_incarnation in any::<bool>(),
             foreign_metadata in option::of(text()),
         ) -> Instance {
@@ -207,6 +208,7 @@ mod tests {
                 incarnation: has_incarnation.then(Incarnation::random),
                 foreign_metadata,
                 provenance: Provenance::default(),
+                overruled: None,
             }
         }
     }
@@ -239,6 +241,17 @@ mod tests {
             .expect("an instance");
         let address = Address::new("10.0.0.1:1").expect("an address");
         assert_eq!(read, Instance::new(service, address));
+    }
+
+    #[test]
+    fn what_an_operator_wants_is_no_part_of_a_record() {
+        let service = ServiceName::new("greeter").expect("a name");
+        let address = Address::new("10.0.0.1:1").expect("an address");
+        let itself = Arc::new(Instance::new(service, address));
+        let intent = Intent::from(Status::Draining).with_weight(Weight::new(7).expect("a weight"));
+        let drained = Instance::under(&itself, Some(&intent));
+        assert_ne!(drained, itself);
+        assert_eq!(Record::new(&drained), Record::new(&itself));
     }
 
     #[test]

@@ -1,19 +1,31 @@
 //! List, then watch, for ever: turns a [`Store`] into an always-current snapshot. Written once, over any store.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use futures_util::{StreamExt, stream};
+use tokio::{
+    select,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Change, Freshness, ServiceName, Snapshot, Store,
+    Change, Freshness, Intents, ServiceName, Snapshot, Store,
     follow::{self, Subject},
+    intent::Merged,
 };
+
+/// How long instances that are known wait for what operators want of them, before they are shown without.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is known of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// Its instances, as last known; `None` until the registry has been read once. Never emptied by an error.
+    /// Its instances, as last known, each with the status and the weight that an operator [wants](crate::Intent) where one
+    /// does; `None` until the registry has been read once. Never emptied by an error.
+    ///
+    /// What operators want was read too, unless that could not be done within two seconds; then the freshness says so.
     pub snapshot: Option<Snapshot>,
     /// Whether that is current.
     pub freshness: Freshness,
@@ -74,23 +86,17 @@ impl Reflector {
             freshness: Freshness::Starting,
         });
         let follow = Follow {
+            merged: Merged::new(Snapshot::empty(service.clone()), Intents::default()),
+            instances: Side::unread(None),
+            intents: Side::unread(Some("the intents have not been read yet")),
+            patience: Patience::Untried,
             store,
             service,
             view: view.clone(),
         };
-        let followed = async move {
-            follow::for_ever(
-                || follow.store.watch(&follow.service),
-                |said| match said {
-                    Ok(change) => follow.live(change),
-                    Err(cause) => follow.stale(cause),
-                },
-            )
-            .await;
-        };
         Self {
             view,
-            _task: AbortOnDropHandle::new(tokio::spawn(followed)),
+            _task: AbortOnDropHandle::new(tokio::spawn(follow.run())),
         }
     }
 }
@@ -98,32 +104,85 @@ impl Reflector {
 struct Follow {
     store: Arc<dyn Store>,
     service: ServiceName,
+    merged: Merged,
+    instances: Side,
+    intents: Side,
+    patience: Patience,
     view: watch::Sender<View>,
 }
 
+/// How one of the two watches stands.
+struct Side {
+    /// Whether it has said anything yet.
+    is_read: bool,
+    /// Why what it has said may not be all.
+    trouble: Option<String>,
+}
+
+/// Whether the instances wait for the intents.
+#[derive(Clone, Copy, PartialEq)]
+enum Patience {
+    Untried,
+    Until(Instant),
+    Over,
+}
+
+/// What one of the two watches says.
+enum Said {
+    Instances(Result<Change, String>),
+    Intents(Result<Intents, String>),
+}
+
 impl Follow {
-    fn live(&self, change: Change) {
-        self.view.send_if_modified(|view| {
-            let freshness = view.freshness.now_live(&self.subject());
-            let before = view.snapshot.take();
-            let now = before
-                .clone()
-                .unwrap_or_else(|| Snapshot::empty(self.service.clone()))
-                .apply(change);
-            let changed = before.as_ref() != Some(&now) || view.freshness != freshness;
-            *view = View {
-                snapshot: Some(now),
-                freshness,
-            };
-            changed
-        });
+    async fn run(mut self) {
+        let (store, service) = (Arc::clone(&self.store), self.service.clone());
+        let instances = follow::for_ever(|| store.watch(&service)).map(Said::Instances);
+        let intents = follow::for_ever(|| store.watch_intents(&service)).map(Said::Intents);
+        let said = stream::select(instances, intents);
+        tokio::pin!(said);
+        loop {
+            select! {
+                said = said.select_next_some() => self.hear(said),
+                () = self.patience.over() => self.patience = Patience::Over,
+            }
+            self.publish();
+        }
     }
 
-    fn stale(&self, cause: &str) {
+    fn hear(&mut self, said: Said) {
+        match said {
+            Said::Instances(Ok(change)) => {
+                self.merged.said(change);
+                self.instances.is_current();
+                self.patience.begins();
+            }
+            Said::Intents(Ok(intents)) => {
+                self.merged.wanted(intents);
+                self.intents.is_current();
+            }
+            Said::Instances(Err(cause)) => self.instances.trouble = Some(cause),
+            Said::Intents(Err(cause)) => self.intents.trouble = Some(cause),
+        }
+    }
+
+    fn publish(&self) {
+        let is_known =
+            self.instances.is_read && (self.intents.is_read || self.patience == Patience::Over);
+        let of_intents = self.intents.trouble.as_deref().filter(|_| is_known);
+        let trouble = self.instances.trouble.as_deref().or(of_intents);
         self.view.send_if_modified(|view| {
-            let freshness = view.freshness.now_lost(&self.subject(), cause);
-            let changed = view.freshness != freshness;
-            view.freshness = freshness;
+            let freshness = match trouble {
+                Some(cause) => view.freshness.now_lost(&self.subject(), cause),
+                None if is_known => view.freshness.now_live(&self.subject()),
+                // Not worth a word: the rest may be read in a moment.
+                None => return false,
+            };
+            let now = View {
+                snapshot: is_known.then(|| self.merged.snapshot().clone()),
+                freshness,
+            };
+            let changed = *view != now;
+            *view = now;
             changed
         });
     }
@@ -133,6 +192,36 @@ impl Follow {
             what: "instances",
             service: &self.service,
             registry: self.store.url(),
+        }
+    }
+}
+
+impl Side {
+    fn unread(trouble: Option<&str>) -> Self {
+        Self {
+            is_read: false,
+            trouble: trouble.map(ToOwned::to_owned),
+        }
+    }
+
+    fn is_current(&mut self) {
+        self.is_read = true;
+        self.trouble = None;
+    }
+}
+
+impl Patience {
+    fn begins(&mut self) {
+        if *self == Self::Untried {
+            *self = Self::Until(Instant::now() + PATIENCE);
+        }
+    }
+
+    /// Waits until there is none left. Cancellation safe.
+    async fn over(self) {
+        match self {
+            Self::Until(end) => sleep_until(end).await,
+            Self::Untried | Self::Over => pending().await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The façade: register, watch, list, documents.
+//! The façade: register, watch, list, documents, intents.
 
 use std::{
     collections::HashMap,
@@ -6,9 +6,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join;
+
 use crate::{
-    Document, DocumentWatch, Instance, Reconciled, Registration, ServiceName, Snapshot,
-    SnapshotWatch, Store, StoreError, document::DocumentReflector, reflector::Reflector,
+    Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Reconciled, Registration,
+    ServiceName, Snapshot, SnapshotWatch, Store, StoreError, document::DocumentReflector,
+    intent::Merged, reflector::Reflector,
 };
 
 /// A registry, whatever keeps it. Cheap to clone; clones share one reflector for each service, and one for its document.
@@ -59,15 +62,17 @@ impl Registry {
     /// is held yet is told by [`Registration::state`]. `ttl` is how long the registry keeps the instance when this
     /// process is not heard of any more.
     ///
-    /// An instance without an incarnation is given one.
+    /// An instance without an incarnation is given one. What an operator [wants](Instance::intent) of one that was read is
+    /// not registered with it: it is in the registry already.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn register(&self, instance: Instance, ttl: Duration) -> Registration {
-        Registration::start(Arc::clone(&self.store), instance, ttl)
+        Registration::start(Arc::clone(&self.store), instance.itself(), ttl)
     }
 
-    /// Follows a service.
+    /// Follows a service: its instances, each with the status and the weight that an operator
+    /// [wants](Self::set_intent) where one does.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -77,9 +82,83 @@ impl Registry {
         }))
     }
 
-    /// All instances of a service, read from the registry now.
+    /// All instances of a service, read from the registry now, each with the status and the weight that an operator
+    /// [wants](Self::set_intent) where one does.
     pub async fn list(&self, service: &ServiceName) -> Result<Snapshot, StoreError> {
-        self.store.list(service).await
+        let read = try_join(self.store.list(service), self.store.list_intents(service));
+        let (snapshot, intents) = read.await?;
+        Ok(Merged::new(snapshot, intents).into_snapshot())
+    }
+
+    /// Says what is wanted of an instance, from now on and until it is [taken back](Self::clear_intent), in place of what
+    /// was wanted: it wins over what the instance says of itself, and over all that the instance comes to say. The instance
+    /// need not be there.
+    ///
+    /// All who follow the service are told. Cancelled, or after an error, it may have been written or not.
+    ///
+    /// ```
+    /// use registry::{Address, Instance, Intent, Registry, ServiceName, Status, backend::memory::MemoryStore};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = Registry::new(MemoryStore::new());
+    /// let greeter = ServiceName::new("greeter")?;
+    /// let instance = Instance::new(greeter.clone(), Address::new("10.0.0.7:50051")?);
+    /// let id = instance.id.clone();
+    /// registry.set_intent(&greeter, &id, Intent::from(Status::Draining)).await?;
+    ///
+    /// let _registration = registry.register(instance, Duration::from_secs(10));
+    /// let mut watch = registry.watch(&greeter);
+    /// let mut status = async || loop {
+    ///     match watch.view().snapshot.as_ref().and_then(|all| all.get(&id)) {
+    ///         Some(instance) => break instance.status,
+    ///         None => drop(watch.changed().await),
+    ///     }
+    /// };
+    /// assert_eq!(status().await, Status::Draining);
+    ///
+    /// registry.clear_intent(&greeter, &id).await?;
+    /// assert_eq!(registry.list(&greeter).await?.get(&id).map(|i| i.status), Some(Status::Serving));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_intent(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        intent: Intent,
+    ) -> Result<(), StoreError> {
+        self.store.set_intent(service, id, intent).await
+    }
+
+    /// Gives an instance back to itself, if anything was [wanted](Self::set_intent) of it. Cancelled, or after an error, the
+    /// intent may be gone or not.
+    pub async fn clear_intent(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+    ) -> Result<(), StoreError> {
+        self.store.delete_intent(service, id).await
+    }
+
+    /// All that is [wanted](Self::set_intent) of a service's instances, read from the registry now, whether or not these
+    /// are there.
+    ///
+    /// ```
+    /// # use registry::{Intent, InstanceId, Registry, ServiceName, Weight, backend::memory::MemoryStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let registry = Registry::new(MemoryStore::new());
+    /// let (greeter, id) = (ServiceName::new("greeter")?, InstanceId::new("10.0.0.7:50051")?);
+    /// let lighter = Intent::from(Weight::new(1)?);
+    /// registry.set_intent(&greeter, &id, lighter.clone()).await?;
+    /// assert_eq!(registry.intents(&greeter).await?.get(&id), Some(&lighter));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn intents(&self, service: &ServiceName) -> Result<Intents, StoreError> {
+        self.store.list_intents(service).await
     }
 
     /// Follows a service's document: its service config, which is opaque here.
@@ -133,7 +212,7 @@ impl Registry {
         self.store.delete_document(service).await
     }
 
-    /// How many values this process has skipped because they are no instances, each revision of each counted once.
+    /// How many values this process has skipped because they are no instances, or no intents, each revision of each counted once.
     pub fn undecodable(&self) -> u64 {
         self.store.undecodable()
     }

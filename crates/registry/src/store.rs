@@ -11,16 +11,18 @@ use futures_util::{
 };
 
 use crate::{
-    Change, Document, FoundDocument, Instance, Revision, ServiceName, Snapshot, StoreError,
+    Change, Document, FoundDocument, Instance, InstanceId, Intent, Intents, Revision, ServiceName,
+    Snapshot, StoreError,
 };
 
-/// A place where instances are kept, and with them a document for each service.
+/// A place where instances are kept, and with them a document for each service, and what operators want of instances.
 ///
 /// Every future returned here ends within a bound that the store sets itself, and can be dropped at any time; what a
 /// dropped `hold` had written goes with its lease. A store does not retry: the caller does.
 ///
 /// The four methods about documents are for a store that keeps them. One that implements none of them has no document,
-/// and refuses to be given any ([`StoreError::NoDocuments`]).
+/// and refuses to be given any ([`StoreError::NoDocuments`]). So it is with the four methods about intents
+/// ([`StoreError::NoIntents`]).
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The store's URL without secrets, for logs and messages.
     fn url(&self) -> &str;
@@ -28,7 +30,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Puts an instance into the store and keeps it there until the [`Hold`] is lost, released or dropped.
     fn hold(&self, request: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>>;
 
-    /// All instances of a service, as they are now; empty when nobody has registered.
+    /// All instances of a service, as they say themselves that they are now; empty when nobody has registered.
     fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>>;
 
     /// Follows a service. The first item is a [`Reset`](crate::Update::Reset) to all instances as they are now; what
@@ -76,7 +78,49 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         ready(Err(no_documents(self.url()))).boxed()
     }
 
-    /// How many values this store has skipped because they are no instances; each was logged once
+    /// What operators want of the instances of a service, as it is now. An instance need not be there for it.
+    fn list_intents<'a>(
+        &'a self,
+        _service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Intents, StoreError>> {
+        ready(Ok(Intents::default())).boxed()
+    }
+
+    /// Follows what operators want of the instances of a service. The first item is what is wanted now, and each further one
+    /// is all that is wanted after something of it has changed; of changes in quick succession all but the last may be left
+    /// out. The stream ends with an error, after which the caller starts another; what is no intent is skipped.
+    fn watch_intents(
+        &self,
+        _service: &ServiceName,
+    ) -> BoxStream<'static, Result<Intents, StoreError>> {
+        stream::once(ready(Ok(Intents::default())))
+            .chain(stream::pending())
+            .boxed()
+    }
+
+    /// Puts what an operator wants of an instance in place of what was wanted. It has no lease: it stays until it is
+    /// deleted, whatever becomes of the instance. Of two who write at the same time either may have the last word. Dropped,
+    /// or after an error, it may have been written or not.
+    fn set_intent<'a>(
+        &'a self,
+        _service: &'a ServiceName,
+        _id: &'a InstanceId,
+        _intent: Intent,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        ready(Err(no_intents(self.url()))).boxed()
+    }
+
+    /// Takes away what an operator wanted of an instance, if there is anything. Dropped, or after an error, it may be gone or
+    /// not.
+    fn delete_intent<'a>(
+        &'a self,
+        _service: &'a ServiceName,
+        _id: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        ready(Err(no_intents(self.url()))).boxed()
+    }
+
+    /// How many values this store has skipped because they are no instances, or no intents; each was logged once
     /// ([`Undecodable`](crate::Undecodable)).
     fn undecodable(&self) -> u64 {
         0
@@ -108,6 +152,11 @@ pub struct Reconciled {
 fn no_documents(registry: &str) -> StoreError {
     let registry = registry.to_owned();
     StoreError::NoDocuments { registry }
+}
+
+fn no_intents(registry: &str) -> StoreError {
+    let registry = registry.to_owned();
+    StoreError::NoIntents { registry }
 }
 
 /// What is to be held, and how.

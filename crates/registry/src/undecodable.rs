@@ -18,7 +18,7 @@ const FORGOTTEN: Duration = Duration::from_hours(1);
 /// How many characters of a key, and of a reason, a log is given: either may be as long as whoever wrote the value wants.
 const LONGEST: usize = 200;
 
-/// Counts the values that a store skipped because they are no instances, and warns of each once.
+/// Counts the values that a store skipped because they are no instances, or no intents, and warns of each once.
 ///
 /// A value is told from another by its key and its revision in the store, so that a list that meets it again says
 /// nothing, and a new value at the same key is worth a new warning. Clones count together.
@@ -66,11 +66,15 @@ impl Undecodable {
             Say::Nothing => {}
             Say::ThisOne => {
                 let (key, reason) = (clipped(key), clipped(&reason.to_string()));
-                tracing::warn!(key, reason, "skipping an undecodable instance");
+                tracing::warn!(
+                    key,
+                    reason,
+                    "skipping what is neither an instance nor an intent"
+                );
             }
             Say::TooMany => tracing::warn!(
                 key = clipped(key),
-                "skipping further undecodable instances without a word: there are more than {REMEMBERED}"
+                "skipping further values that cannot be decoded without a word: there are more than {REMEMBERED}"
             ),
         }
     }

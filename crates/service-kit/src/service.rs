@@ -235,7 +235,7 @@ impl Service {
         };
         counter(
             "discovery.undecodable",
-            "Values in the registry that were skipped because they are no instances",
+            "Values in the registry that were skipped because they are no instances, or no intents",
             Registry::undecodable,
         );
         counter(

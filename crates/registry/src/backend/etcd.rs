@@ -4,12 +4,13 @@
 //! and what comes after it, on one connection to one member. On any failure the next member is used.
 //!
 //! A service's document is the value of the key `_service_config/<service>`, below the namespace as all keys are, and
-//! has no lease.
+//! has no lease. So is what an operator wants of an instance, the value of the key `_intent/<service>/<id>`.
 
 mod document;
 mod events;
 mod group;
 mod hold;
+mod intent;
 mod joined;
 mod keys;
 mod known;
@@ -22,6 +23,7 @@ mod place;
 mod places;
 mod reader;
 mod reconcile;
+mod unowned;
 mod url;
 mod watch;
 mod watchers;
@@ -38,12 +40,14 @@ use self::{
     document::DocumentKey,
     group::Groups,
     hold::{EtcdHold, Holds},
+    intent::{IntentKeys, gathered},
     joined::Joined,
     keys::Keys,
     list::{BOUND, What, for_each},
     members::{Connection, Failure, Members},
     reader::Reader,
     reconcile::Tally,
+    unowned::Unowned,
     watch::{Terms, Watched},
 };
 pub use self::{
@@ -52,8 +56,8 @@ pub use self::{
     url::InvalidEtcdUrl,
 };
 use crate::{
-    Change, Document, FoundDocument, Hold, HoldRequest, Reconciled, ServiceName, Snapshot, Store,
-    StoreError, Undecodable, dialect::Dialect,
+    Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Reconciled,
+    ServiceName, Snapshot, Store, StoreError, Undecodable, dialect::Dialect,
 };
 
 /// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
@@ -108,6 +112,13 @@ impl EtcdStore {
 
     fn document(&self, service: &ServiceName) -> DocumentKey {
         DocumentKey(self.keys.document(service))
+    }
+
+    fn intents(&self, service: &ServiceName) -> IntentKeys {
+        IntentKeys {
+            prefix: self.keys.intents(service),
+            undecodable: self.undecodable.clone(),
+        }
     }
 
     /// A reader of each dialect.
@@ -218,6 +229,65 @@ impl Store for EtcdStore {
             let deleted = self.document(service).delete(&self.members).await;
             deleted.map_err(|failure| StoreError::DeleteDocumentFailed {
                 service: service.clone(),
+                source: failure.into(),
+            })
+        })
+    }
+
+    fn list_intents<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Intents, StoreError>> {
+        Box::pin(async {
+            let listed = self.intents(service).list(&self.members).await;
+            listed.map_err(|failure| StoreError::ListIntentsFailed {
+                service: service.clone(),
+                source: failure.into(),
+            })
+        })
+    }
+
+    fn watch_intents(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<Intents, StoreError>> {
+        let said = self.terms.follow(self.intents(service));
+        let service = service.clone();
+        let failed = move |failure: Failure| StoreError::WatchIntentsFailed {
+            service: service.clone(),
+            source: failure.into(),
+        };
+        gathered(said).map_err(failed).boxed()
+    }
+
+    fn set_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+        intent: Intent,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let key = self.keys.intent(service, id);
+            let set = Unowned(&key).put(&self.members, &intent.to_json()).await;
+            set.map_err(|failure| StoreError::SetIntentFailed {
+                service: service.clone(),
+                id: id.clone(),
+                source: failure.into(),
+            })
+        })
+    }
+
+    fn delete_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async {
+            let key = self.keys.intent(service, id);
+            let deleted = Unowned(&key).delete(&self.members).await;
+            deleted.map_err(|failure| StoreError::DeleteIntentFailed {
+                service: service.clone(),
+                id: id.clone(),
                 source: failure.into(),
             })
         })

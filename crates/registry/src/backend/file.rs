@@ -19,6 +19,7 @@
 //!
 //! - A service's document is a file too, `<root>/_service_config/<service, percent-encoded>.json`, and is written in the
 //!   same way. It belongs to nobody and nobody has it locked: it stays until it is deleted, and may be written by hand.
+//! - What an operator wants of an instance is such a file as well, `<root>/_intent/<service, percent-encoded>/<id>.json`.
 //!
 //! # Limits
 //! The directory is on a local file system (Linux; NFS has locks of another kind). One registration costs one
@@ -27,16 +28,18 @@
 
 mod directory;
 mod document;
-mod document_watch;
 mod error;
 mod followed_directory;
 mod hold;
+mod intent;
 mod layout;
 mod notify;
 mod place;
 mod recheck;
 mod root;
 mod sight;
+mod unowned;
+mod unowned_watch;
 mod watch;
 
 use std::{
@@ -51,7 +54,7 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt, TryStreamExt,
+    FutureExt, Stream, StreamExt, TryStreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
@@ -61,18 +64,19 @@ pub use self::error::FileError;
 use self::{
     directory::Directory,
     document::DocumentFile,
-    document_watch::DocumentWatcher,
     hold::FileHold,
+    intent::IntentFiles,
     layout::{or_absent, service_of},
     notify::Notifier,
     root::Root,
     sight::Sight,
+    unowned_watch::{Looked, UnownedWatcher},
     watch::Watcher,
 };
 use super::path_url;
 use crate::{
-    Change, Document, FoundDocument, Hold, HoldRequest, Revision, ServiceName, Snapshot, Store,
-    StoreError, Undecodable, Update,
+    Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Revision,
+    ServiceName, Snapshot, Store, StoreError, Undecodable, Update,
 };
 
 /// How often everything is looked at without a reason, in case that word of a change was missed.
@@ -194,12 +198,25 @@ impl Shared {
         DocumentFile::new(Arc::clone(&self.documents), service)
     }
 
+    fn intents(&self, service: &ServiceName) -> IntentFiles {
+        let directory = Directory::of_intents(self.root.clone(), service);
+        IntentFiles::new(directory, self.undecodable.clone())
+    }
+
     fn change(&self, updates: Vec<Update>) -> Change {
         let told = self.revision.fetch_add(1, Ordering::Relaxed) + 1;
         Change {
             revision: Revision(told),
             updates,
         }
+    }
+
+    /// What is seen of files that nobody holds: at first as they are, then once they have changed.
+    fn follow<L: Looked>(&self, files: L) -> impl Stream<Item = io::Result<L::Seen>> + use<L> {
+        let watcher = UnownedWatcher::new(self, files);
+        stream::try_unfold(watcher, |mut watcher| async {
+            Ok(Some((watcher.next().await?, watcher)))
+        })
     }
 
     fn list(&self, service: &ServiceName) -> io::Result<Snapshot> {
@@ -297,16 +314,13 @@ impl Store for FileStore {
         &self,
         service: &ServiceName,
     ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
-        let watcher = DocumentWatcher::new(&self.shared, self.shared.document(service));
+        let found = self.shared.follow(self.shared.document(service));
         let service = service.clone();
-        stream::try_unfold(watcher, |mut watcher| async {
-            Ok(Some((watcher.next().await?, watcher)))
-        })
-        .map_err(move |error: io::Error| StoreError::WatchDocumentFailed {
+        let failed = move |error: io::Error| StoreError::WatchDocumentFailed {
             service: service.clone(),
             source: error.into(),
-        })
-        .boxed()
+        };
+        found.map_err(failed).boxed()
     }
 
     fn set_document<'a>(
@@ -314,8 +328,8 @@ impl Store for FileStore {
         service: &'a ServiceName,
         document: Document,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        async {
-            let set = self.shared.document(service).set(document).await;
+        async move {
+            let set = self.shared.document(service).set(&document).await;
             set.map_err(|error| StoreError::SetDocumentFailed {
                 service: service.clone(),
                 source: error.into(),
@@ -332,6 +346,67 @@ impl Store for FileStore {
             let deleted = self.shared.document(service).delete().await;
             deleted.map_err(|error| StoreError::DeleteDocumentFailed {
                 service: service.clone(),
+                source: error.into(),
+            })
+        }
+        .boxed()
+    }
+
+    fn list_intents<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Intents, StoreError>> {
+        async {
+            let intents = self.shared.intents(service);
+            let listed = blocking(move || intents.read()).await;
+            listed.map_err(|error| StoreError::ListIntentsFailed {
+                service: service.clone(),
+                source: error.into(),
+            })
+        }
+        .boxed()
+    }
+
+    fn watch_intents(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<Intents, StoreError>> {
+        let intents = self.shared.follow(self.shared.intents(service));
+        let service = service.clone();
+        let failed = move |error: io::Error| StoreError::WatchIntentsFailed {
+            service: service.clone(),
+            source: error.into(),
+        };
+        intents.map_err(failed).boxed()
+    }
+
+    fn set_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+        intent: Intent,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let set = self.shared.intents(service).set(id, &intent).await;
+            set.map_err(|error| StoreError::SetIntentFailed {
+                service: service.clone(),
+                id: id.clone(),
+                source: error.into(),
+            })
+        }
+        .boxed()
+    }
+
+    fn delete_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async {
+            let deleted = self.shared.intents(service).delete(id).await;
+            deleted.map_err(|error| StoreError::DeleteIntentFailed {
+                service: service.clone(),
+                id: id.clone(),
                 source: error.into(),
             })
         }

@@ -1,6 +1,6 @@
 //! One process: instances live as long as the store, for tests and for embedding.
 
-mod documents;
+mod kept;
 
 use std::{
     collections::HashMap,
@@ -11,17 +11,17 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt,
+    FutureExt, Stream, StreamExt, TryStreamExt,
     future::{BoxFuture, ready},
     stream::{self, BoxStream},
 };
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
-use self::documents::Documents;
+use self::kept::Kept;
 use crate::{
-    Change, Claim, Document, FoundDocument, Hold, HoldRequest, Instance, InstanceId, Loss,
-    Revision, ServiceName, Snapshot, Store, StoreError, Update,
+    Change, Claim, Document, FoundDocument, Hold, HoldRequest, Instance, InstanceId, Intent,
+    Intents, Loss, Revision, ServiceName, Snapshot, Store, StoreError, Update,
 };
 
 /// A registry inside one process. Clones share what is in it.
@@ -35,7 +35,8 @@ struct Shared {
     services: Mutex<HashMap<ServiceName, watch::Sender<Service>>>,
     /// Counts both revisions and holders: each step of the store's history is one of a kind.
     steps: AtomicU64,
-    documents: Documents,
+    documents: Kept<Option<Document>>,
+    intents: Kept<Intents>,
 }
 
 #[derive(Debug)]
@@ -206,10 +207,8 @@ impl Store for MemoryStore {
         &self,
         service: &ServiceName,
     ) -> BoxStream<'static, Result<FoundDocument, StoreError>> {
-        // It ends with the last who could write.
-        WatchStream::new(self.shared.documents.watch(service))
-            .map(|document| Ok(Ok(document)))
-            .chain(stream::pending())
+        each(self.shared.documents.watch(service))
+            .map_ok(Ok)
             .boxed()
     }
 
@@ -218,7 +217,9 @@ impl Store for MemoryStore {
         service: &'a ServiceName,
         document: Document,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.shared.documents.set(service, Some(document));
+        self.shared.documents.change(service, |there, revision| {
+            *there = Some(document.read_at(service.as_str(), revision));
+        });
         ready(Ok(())).boxed()
     }
 
@@ -226,9 +227,57 @@ impl Store for MemoryStore {
         &'a self,
         service: &'a ServiceName,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.shared.documents.set(service, None);
+        self.shared
+            .documents
+            .change(service, |there, _| *there = None);
         ready(Ok(())).boxed()
     }
+
+    fn list_intents<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Intents, StoreError>> {
+        ready(Ok(self.shared.intents.get(service))).boxed()
+    }
+
+    fn watch_intents(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<Intents, StoreError>> {
+        each(self.shared.intents.watch(service)).boxed()
+    }
+
+    fn set_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+        intent: Intent,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.shared.intents.change(service, |intents, revision| {
+            let written = intent.read_at(format!("{service}/{id}"), revision);
+            intents.set(id.clone(), Some(written));
+        });
+        ready(Ok(())).boxed()
+    }
+
+    fn delete_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.shared
+            .intents
+            .change(service, |intents, _| intents.set(id.clone(), None));
+        ready(Ok(())).boxed()
+    }
+}
+
+/// What is there, and each value that comes after it.
+fn each<T: Clone + Send + Sync + 'static>(
+    value: watch::Receiver<T>,
+) -> impl Stream<Item = Result<T, StoreError>> {
+    // It ends with the last who could write.
+    WatchStream::new(value).map(Ok).chain(stream::pending())
 }
 
 /// One watch: what it has told, and where it reads on.

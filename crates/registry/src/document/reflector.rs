@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -86,15 +87,13 @@ impl DocumentReflector {
             view: view.clone(),
         };
         let followed = async move {
-            follow::for_ever(
-                || follow.store.watch_document(&follow.service),
-                |said| match said {
-                    Ok(Ok(document)) => follow.live(document),
-                    Ok(Err(invalid)) => follow.refuse(&invalid),
-                    Err(cause) => follow.stale(cause),
-                },
-            )
-            .await;
+            let said = follow::for_ever(|| follow.store.watch_document(&follow.service));
+            let heard = said.for_each(async |said| match said {
+                Ok(Ok(document)) => follow.live(document),
+                Ok(Err(invalid)) => follow.refuse(&invalid),
+                Err(cause) => follow.stale(&cause),
+            });
+            heard.await;
         };
         Self {
             view,

@@ -62,6 +62,9 @@ pub(crate) trait Spoiled: Fixture {
 
     /// Puts a text where the document of a service would be, whatever its length.
     async fn spoil_document(&self, service: &str, text: &str);
+
+    /// Puts a text where the intent for the instance of that id of a service would be.
+    async fn spoil_intent(&self, service: &str, id: &str, text: &str);
 }
 
 pub(crate) fn service(name: &str) -> ServiceName {

@@ -7,6 +7,7 @@ mod behaviour;
 mod document_follower;
 mod fixture;
 mod follower;
+mod intent_follower;
 
 /// Makes each behaviour a test of its own for a backend: `BACKEND::BEHAVIOUR`. After a `;` come those that not every
 /// backend can show.
@@ -36,6 +37,13 @@ macro_rules! conformance {
             documents: no_gap_between_a_document_and_what_follows,
             documents: documents_of_names_with_a_common_prefix_are_apart,
             documents: a_document_is_no_service_and_no_instance,
+            intents: an_intent_is_read_as_it_was_written,
+            intents: an_intent_says_where_it_was_read,
+            intents: a_watch_of_intents_tells_what_is_wanted_and_then_each_change,
+            intents: no_gap_between_intents_and_what_follows,
+            intents: intents_of_names_with_a_common_prefix_are_apart,
+            intents: an_intent_is_no_service_and_no_instance,
+            intents: an_intent_stays_whatever_the_owner_does,
             $($($module: $behaviour,)+)?
         }
     };
@@ -77,7 +85,9 @@ conformance!(reading etcd_read: crate::fixture::Held<crate::backend::etcd::Etcd>
 conformance!(memory: crate::backend::memory::Memory);
 conformance!(file: crate::backend::file::File;
     spoiling: bad_values_are_skipped_and_each_is_counted_once,
-    documents: what_is_no_document_is_told_and_what_follows_too);
+    documents: what_is_no_document_is_told_and_what_follows_too,
+    intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);
 conformance!(etcd: crate::backend::etcd::Etcd;
     spoiling: bad_values_are_skipped_and_each_is_counted_once,
-    documents: what_is_no_document_is_told_and_what_follows_too);
+    documents: what_is_no_document_is_told_and_what_follows_too,
+    intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);

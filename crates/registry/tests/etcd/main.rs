@@ -7,6 +7,7 @@ mod faults;
 mod format;
 mod groups;
 mod holds;
+mod intents;
 mod mute;
 mod recovery;
 mod returns;

@@ -11,8 +11,9 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use registry::{
-    Change, Document, FoundDocument, Hold, HoldRequest, Instance, InvalidDocument, Loss, Registry,
-    Revision, ServiceName, Snapshot, Store, StoreError, backend::memory::MemoryStore,
+    Change, Document, FoundDocument, Hold, HoldRequest, Instance, InstanceId, Intent, Intents,
+    InvalidDocument, Loss, Registry, Revision, ServiceName, Snapshot, Store, StoreError,
+    backend::memory::MemoryStore,
 };
 use tokio::sync::watch;
 
@@ -51,8 +52,18 @@ struct State {
     down: bool,
     holds_hang: bool,
     watches_paused: bool,
+    intents: IntentWatches,
     holds_lost: usize,
     watches_broken: usize,
+}
+
+/// What becomes of watches of intents that are started.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum IntentWatches {
+    #[default]
+    Work,
+    Fail,
+    Hang,
 }
 
 impl Faults {
@@ -71,6 +82,11 @@ impl Faults {
         self.0
             .faults
             .send_modify(|state| state.watches_paused = paused);
+    }
+
+    /// Decides on new watches of intents.
+    pub(crate) fn let_intents(&self, be: IntentWatches) {
+        self.0.faults.send_modify(|state| state.intents = be);
     }
 
     /// Removes every instance that is held.
@@ -170,6 +186,44 @@ impl Store for Faulty {
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
         self.store.services()
+    }
+
+    fn list_intents<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Intents, StoreError>> {
+        match self.faults.now().intents {
+            IntentWatches::Work => self.store.list_intents(service),
+            IntentWatches::Fail | IntentWatches::Hang => async { Err(refused(service)) }.boxed(),
+        }
+    }
+
+    fn watch_intents(
+        &self,
+        service: &ServiceName,
+    ) -> BoxStream<'static, Result<Intents, StoreError>> {
+        match self.faults.now().intents {
+            IntentWatches::Work => self.faulty(self.store.watch_intents(service), service),
+            IntentWatches::Fail => stream::iter([Err(refused(service))]).boxed(),
+            IntentWatches::Hang => stream::pending().boxed(),
+        }
+    }
+
+    fn set_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+        intent: Intent,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.set_intent(service, id, intent)
+    }
+
+    fn delete_intent<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        id: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.delete_intent(service, id)
     }
 
     fn watch_document(

@@ -2,6 +2,7 @@
 
 mod documents;
 mod faulty;
+mod intents;
 
 use std::time::Duration;
 
@@ -291,8 +292,8 @@ async fn one_watch_serves_all_who_follow_a_service_and_ends_with_the_last() {
     let second = registry.clone().watch(&greeter());
     let mut third = second.clone();
     third.first().await;
-    assert_eq!(faults.watches_started(), 1);
-    assert_eq!(faults.watches_running(), 1);
+    assert_eq!(faults.watches_started(), 2, "of instances and of intents");
+    assert_eq!(faults.watches_running(), 2);
     drop((first, second, third));
     timeout(BOUND, faults.no_watch_is_running())
         .await

@@ -39,6 +39,16 @@ impl Keys {
         format!("{}_service_config/{service}", self.namespace)
     }
 
+    /// What the keys of the intents for a service's instances begin with; outside what any service's keys begin with.
+    pub(super) fn intents(&self, service: &ServiceName) -> String {
+        format!("{}_intent/{service}/", self.namespace)
+    }
+
+    /// The key of the intent for an instance.
+    pub(super) fn intent(&self, service: &ServiceName, id: &InstanceId) -> String {
+        self.intents(service) + id.as_str()
+    }
+
     /// What the keys of a service begin with in a dialect.
     pub(super) fn service(&self, dialect: &Dialect, service: &ServiceName) -> String {
         self.namespace.clone() + &dialect.service_prefix(service)
@@ -115,7 +125,7 @@ impl Root<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dialect, Dialects, Keys, ServiceName};
+    use super::{Dialect, Dialects, InstanceId, Keys, ServiceName};
     use crate::dialect::DialectName;
 
     fn name(name: &str) -> ServiceName {
@@ -132,6 +142,21 @@ mod tests {
         let within = roots.iter().filter(|root| key.starts_with(root.prefix()));
         let found = within.flat_map(|root| root.services_of(key.as_bytes()));
         found.map(|service| service.to_string()).collect()
+    }
+
+    #[test]
+    fn an_intent_s_key_is_below_the_namespace_and_is_no_service_s() {
+        let all: Vec<_> = DialectName::ALL.into_iter().map(Dialect::from).collect();
+        let id = InstanceId::new("10.0.0.7:1").expect("an id");
+        for (namespace, key) in [
+            (None, "_intent/shop/basket/10.0.0.7:1"),
+            (Some("eu"), "eu/_intent/shop/basket/10.0.0.7:1"),
+        ] {
+            let keys = keys(namespace, &all);
+            assert_eq!(keys.intent(&name("shop/basket"), &id), key);
+            assert_eq!(services(&keys, key), [""; 0]);
+            assert_eq!(services(&self::keys(None, &all), key), [""; 0]);
+        }
     }
 
     #[test]

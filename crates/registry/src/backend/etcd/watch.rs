@@ -1,4 +1,5 @@
-//! Following the keys of a service, or that of a document: a list, then a watch from the revision after it, on one connection.
+//! Following the keys of a service, of the intents for it, or that of a document: a list, then a watch from the revision after
+//! it, on one connection.
 //!
 //! Nothing is resumed on another connection: after a wipe, cluster and member ids are the same, and a watch from an old
 //! revision is accepted and delivers nothing. When anything fails the stream ends with the reason; whoever starts

@@ -59,6 +59,12 @@ impl Directory {
         Self::new(root, path)
     }
 
+    /// That of the intents for the instances of a service.
+    pub(super) fn of_intents(root: Root, service: &ServiceName) -> Self {
+        let path = layout::intents_directory(root.path(), service);
+        Self::new(root, path)
+    }
+
     fn new(root: Root, path: PathBuf) -> Self {
         Self {
             root,

@@ -9,6 +9,10 @@
 //!   _service_config/         no service's: none has a name that starts with _
 //!     shop%2Fbasket.json     a service's document
 //!     .lock                  as above; and a document that is being written is called as a record is
+//!   _intent/                 no service's either
+//!     shop%2Fbasket/         a service
+//!       10.0.0.7:50051.json  what an operator wants of an instance
+//!       .lock                as above
 //! ```
 
 use std::{
@@ -26,6 +30,7 @@ use crate::{InstanceId, ServiceName};
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 const RECORD: &str = ".json";
 const DOCUMENTS: &str = "_service_config";
+const INTENTS: &str = "_intent";
 const UNFINISHED: &str = ".tmp";
 pub(super) const LOCK: &str = ".lock";
 
@@ -58,6 +63,10 @@ pub(super) fn documents_directory(root: &Path) -> PathBuf {
 /// the name of something unfinished.
 pub(super) fn document_name(service: &ServiceName) -> String {
     encode(service.as_str()) + RECORD
+}
+
+pub(super) fn intents_directory(root: &Path, service: &ServiceName) -> PathBuf {
+    service_directory(&root.join(INTENTS), service)
 }
 
 pub(super) fn is_record(file: &OsStr) -> bool {
@@ -114,8 +123,8 @@ mod tests {
     use std::{ffi::OsStr, path::Path};
 
     use super::{
-        document_name, documents_directory, id_of, is_record, is_unfinished, record_name,
-        service_directory, service_of,
+        document_name, documents_directory, id_of, intents_directory, is_record, is_unfinished,
+        record_name, service_directory, service_of,
     };
     use crate::{InstanceId, ServiceName};
 
@@ -149,6 +158,14 @@ mod tests {
             let name = OsStr::new(&name);
             assert!(is_record(name) && !is_unfinished(name));
         }
+    }
+
+    #[test]
+    fn an_intent_is_no_service_and_no_instance() {
+        let service = ServiceName::new("shop/basket").expect("a name");
+        let directory = intents_directory(Path::new("/r"), &service);
+        assert_eq!(directory, Path::new("/r/_intent/shop%2Fbasket"));
+        assert_eq!(service_of(OsStr::new("_intent")), None);
     }
 
     #[test]

@@ -95,7 +95,7 @@ mod tests {
 
     use super::Root;
     use crate::{
-        Address, Claim, Document, HoldRequest, Instance, ServiceName, Store,
+        Address, Claim, Document, HoldRequest, Instance, ServiceName, Status, Store,
         backend::file::FileStore, one_line,
     };
 
@@ -152,6 +152,8 @@ mod tests {
         };
         let document = Document::new("{}").expect("a document");
         let mut followed = store.watch_document(&service);
+        let (id, intent) = (request.instance.id.clone(), Status::Draining.into());
+        let mut intents = store.watch_intents(&service);
         let refusals = [
             store.list(&service).await.err(),
             store.services().await.err(),
@@ -161,6 +163,10 @@ mod tests {
             store.set_document(&service, document).await.err(),
             store.delete_document(&service).await.err(),
             followed.next().await.expect("an item").err(),
+            store.list_intents(&service).await.err(),
+            store.set_intent(&service, &id, intent).await.err(),
+            store.delete_intent(&service, &id).await.err(),
+            intents.next().await.expect("an item").err(),
         ];
         for refusal in refusals {
             let message = one_line(&refusal.expect("it is not to be trusted"));
@@ -168,6 +174,8 @@ mod tests {
         }
         let left: Vec<_> = fs::read_dir(&directory).expect("it is there").collect();
         assert_eq!(left.len(), 1, "nothing was written: {left:?}");
-        assert!(!temporary.path().join("_service_config").exists());
+        for made in ["_service_config", "_intent"] {
+            assert!(!temporary.path().join(made).exists());
+        }
     }
 }

@@ -180,7 +180,7 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// Whether an error is about one file, and says nothing of the others.
-fn is_that_file_s(error: &io::Error) -> bool {
+pub(super) fn is_that_file_s(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
         || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
 }

@@ -53,4 +53,10 @@ impl Spoiled for Etcd {
         let put = self.cluster.etcdctl(&["put", &key, text]).await;
         put.expect("it is put");
     }
+
+    async fn spoil_intent(&self, service: &str, id: &str, text: &str) {
+        let key = format!("{}/_intent/{service}/{id}", self.namespace);
+        let put = self.cluster.etcdctl(&["put", &key, text]).await;
+        put.expect("it is put");
+    }
 }

@@ -4,6 +4,7 @@
 mod deaths;
 mod directories;
 mod documents;
+mod intents;
 mod leftovers;
 mod odd_files;
 
@@ -36,6 +37,11 @@ impl File {
         self.root().join(format!("_service_config/{service}.json"))
     }
 
+    /// The file of the intent for the instance of that id of `service`.
+    fn intent(&self, service: &str, id: &str) -> PathBuf {
+        self.root().join(format!("_intent/{service}/{id}.json"))
+    }
+
     fn store(&self) -> FileStore {
         FileStore::open(self.root()).expect("a file store")
     }
@@ -61,5 +67,11 @@ impl Spoiled for File {
         let beside = self.0.path().join("beside");
         fs::write(&beside, text).expect("a file");
         fs::rename(beside, self.document(service)).expect("a file");
+    }
+
+    async fn spoil_intent(&self, service: &str, id: &str, text: &str) {
+        let beside = self.0.path().join("beside");
+        fs::write(&beside, text).expect("a file");
+        fs::rename(beside, self.intent(service, id)).expect("a file");
     }
 }

@@ -1,6 +1,7 @@
-//! A reader's watch of one document: look once, then when the kernel tells of it, and each second.
+//! A reader's watch of files that nobody holds: look once, then when the kernel tells of them, and each second.
 
 use std::{
+    ffi::OsString,
     io,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -11,30 +12,43 @@ use tokio::{
 };
 
 use super::{
-    SWEEP, Shared, blocking, document::DocumentFile, followed_directory::FollowedDirectory,
+    SWEEP, Shared, blocking, directory::Directory, followed_directory::FollowedDirectory,
     notify::Mailbox,
 };
-use crate::FoundDocument;
+
+/// What can be watched: one file of a directory, or all.
+pub(super) trait Looked: Clone + Send + 'static {
+    /// What there is to be seen.
+    type Seen: Clone + PartialEq + Send + 'static;
+
+    fn directory(&self) -> &Arc<Directory>;
+
+    /// The one file of interest; all when there is none.
+    fn only(&self) -> Option<OsString>;
+
+    /// What is there now. Blocking.
+    fn look(&self) -> io::Result<Self::Seen>;
+}
 
 /// A watch. Holds no task: it lives in the stream that is made of it, and ends with that.
-pub(super) struct DocumentWatcher {
-    file: DocumentFile,
+pub(super) struct UnownedWatcher<L: Looked> {
+    files: L,
     mailbox: Arc<Mailbox>,
     /// Locked only while a look is taken.
     directory: Arc<Mutex<FollowedDirectory>>,
     sweep: Interval,
-    told: Option<FoundDocument>,
+    told: Option<L::Seen>,
 }
 
-impl DocumentWatcher {
-    pub(super) fn new(shared: &Shared, file: DocumentFile) -> Self {
-        let mailbox = Arc::new(Mailbox::new(Some(file.name.clone())));
-        let directory = FollowedDirectory::new(shared, Arc::clone(&file.directory), &mailbox);
+impl<L: Looked> UnownedWatcher<L> {
+    pub(super) fn new(shared: &Shared, files: L) -> Self {
+        let mailbox = Arc::new(Mailbox::new(files.only()));
+        let directory = FollowedDirectory::new(shared, Arc::clone(files.directory()), &mailbox);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         sweep.reset();
         Self {
-            file,
+            files,
             mailbox,
             directory: Arc::new(Mutex::new(directory)),
             sweep,
@@ -43,7 +57,7 @@ impl DocumentWatcher {
     }
 
     /// What is there: at first as it is, then once it has changed.
-    pub(super) async fn next(&mut self) -> io::Result<FoundDocument> {
+    pub(super) async fn next(&mut self) -> io::Result<L::Seen> {
         loop {
             let is_unwatched = match self.told {
                 None => true,
@@ -65,8 +79,8 @@ impl DocumentWatcher {
         }
     }
 
-    async fn look(&self, is_unwatched: bool) -> io::Result<FoundDocument> {
-        let (file, directory) = (self.file.clone(), Arc::clone(&self.directory));
+    async fn look(&self, is_unwatched: bool) -> io::Result<L::Seen> {
+        let (files, directory) = (self.files.clone(), Arc::clone(&self.directory));
         blocking(move || {
             let mut directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
             if is_unwatched {
@@ -74,7 +88,7 @@ impl DocumentWatcher {
             } else {
                 directory.follow();
             }
-            file.read()
+            files.look()
         })
         .await
     }

@@ -1,0 +1,182 @@
+//! The pure step that brings together what instances say of themselves and what operators want of them.
+
+use std::sync::Arc;
+
+use super::Intents;
+use crate::{Change, Instance, Snapshot, Update};
+
+/// A service's instances, each under the intent for it.
+///
+/// A change of either side costs what it changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Merged {
+    snapshot: Snapshot,
+    intents: Intents,
+}
+
+impl Merged {
+    /// What instances say of themselves, under what is wanted of them.
+    pub(crate) fn new(said: Snapshot, wanted: Intents) -> Self {
+        let mut merged = Self {
+            snapshot: said,
+            intents: Intents::default(),
+        };
+        merged.wanted(wanted);
+        merged
+    }
+
+    /// The instances as they are to be taken. Its revision is that of what they say themselves.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The same, and nothing else of this.
+    pub(crate) fn into_snapshot(self) -> Snapshot {
+        self.snapshot
+    }
+
+    /// What instances say of themselves has changed.
+    pub(crate) fn said(&mut self, Change { revision, updates }: Change) {
+        let updates = updates.into_iter().map(|update| match update {
+            Update::Reset(all) => Update::Reset(all.iter().map(|one| self.under(one)).collect()),
+            Update::Upsert(instance) => Update::Upsert(self.under(&instance)),
+            Update::Remove(id) => Update::Remove(id),
+        });
+        let updates = updates.collect();
+        self.snapshot = self.snapshot.clone().apply(Change { revision, updates });
+    }
+
+    /// What operators want has changed: these are all intents now.
+    pub(crate) fn wanted(&mut self, intents: Intents) {
+        let before = std::mem::replace(&mut self.intents, intents);
+        let changed = self.intents.changed_since(&before);
+        let known = changed.filter_map(|id| self.snapshot.get(id));
+        let updates = known.map(|instance| Update::Upsert(self.under(instance)));
+        let change = Change {
+            revision: self.snapshot.revision(),
+            updates: updates.collect(),
+        };
+        self.snapshot = self.snapshot.clone().apply(change);
+    }
+
+    fn under(&self, instance: &Arc<Instance>) -> Arc<Instance> {
+        Instance::under(instance, self.intents.get(&instance.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::{Address, InstanceId, Intent, Revision, ServiceName, Status, Weight};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Said(Vec<Update>),
+        Wanted(Vec<(InstanceId, Intent)>),
+    }
+
+    fn status() -> impl Strategy<Value = Status> {
+        select(&Status::ALL[..])
+    }
+
+    fn weight() -> impl Strategy<Value = Weight> {
+        (1..4_u32).prop_map(|weight| Weight::new(weight).expect("a weight"))
+    }
+
+    fn address() -> impl Strategy<Value = Address> {
+        (1..8_u16).prop_map(|port| Address::new(&format!("10.0.0.1:{port}")).expect("an address"))
+    }
+
+    fn service() -> ServiceName {
+        ServiceName::new("greeter").expect("a name")
+    }
+
+    prop_compose! {
+        fn instance()(address in address(), status in status(), weight in weight()) -> Arc<Instance> {
+            Arc::new(Instance::new(service(), address).with_status(status).with_weight(weight))
+        }
+    }
+
+    fn update() -> impl Strategy<Value = Update> {
+        prop_oneof![
+            instance().prop_map(Update::Upsert),
+            address().prop_map(|address| Update::Remove(InstanceId::from(&address))),
+            vec(instance(), 0..6).prop_map(Update::Reset),
+        ]
+    }
+
+    fn intent() -> impl Strategy<Value = Intent> {
+        prop_oneof![
+            status().prop_map(Intent::from),
+            weight().prop_map(Intent::from),
+            (status(), weight())
+                .prop_map(|(status, weight)| Intent::from(status).with_weight(weight)),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let intent = (address(), intent()).prop_map(|(a, intent)| (InstanceId::from(&a), intent));
+        prop_oneof![
+            vec(update(), 1..4).prop_map(Step::Said),
+            vec(intent, 0..6).prop_map(Step::Wanted),
+        ]
+    }
+
+    /// What comes of the steps, and what it is made of.
+    fn after(steps: Vec<Step>) -> (Merged, Snapshot, Intents) {
+        let mut merged = Merged::new(Snapshot::empty(service()), Intents::default());
+        let (mut raw, mut intents) = (Snapshot::empty(service()), Intents::default());
+        for (number, step) in (1..).zip(steps) {
+            match step {
+                Step::Said(updates) => {
+                    let revision = Revision(number);
+                    let change = Change { revision, updates };
+                    raw = raw.apply(change.clone());
+                    merged.said(change);
+                }
+                Step::Wanted(wanted) => {
+                    intents = wanted.into_iter().collect();
+                    merged.wanted(intents.clone());
+                }
+            }
+        }
+        (merged, raw, intents)
+    }
+
+    proptest! {
+        #[test]
+        fn in_whatever_order_they_came_each_instance_is_under_its_own_intent(
+            steps in vec(step(), 0..8),
+        ) {
+            let (merged, raw, intents) = after(steps);
+            let merged = merged.snapshot();
+            prop_assert_eq!(merged.revision(), raw.revision());
+            prop_assert!(merged.instances().map(|i| &i.id).eq(raw.instances().map(|i| &i.id)));
+            for (merged, raw) in merged.instances().zip(raw.instances()) {
+                let intent = intents.get(&raw.id);
+                prop_assert_eq!(merged.intent(), intent);
+                prop_assert_eq!(merged.status, intent.and_then(Intent::status).unwrap_or(raw.status));
+                prop_assert_eq!(merged.weight, intent.and_then(Intent::weight).unwrap_or(raw.weight));
+                prop_assert_eq!(&Instance::clone(merged).itself(), &**raw, "it can be given back to itself");
+            }
+        }
+
+        #[test]
+        fn a_change_of_intents_touches_only_those_whom_it_is_about(
+            steps in vec(step(), 0..8),
+            wanted in vec((address(), intent()), 0..6),
+        ) {
+            let (mut merged, _, before) = after(steps);
+            let then = merged.snapshot().clone();
+            let wanted = wanted.into_iter().map(|(address, intent)| (InstanceId::from(&address), intent));
+            let wanted: Intents = wanted.collect();
+            merged.wanted(wanted.clone());
+            for (now, then) in merged.snapshot().instances().zip(then.instances()) {
+                let is_same = before.get(&now.id) == wanted.get(&now.id);
+                prop_assert_eq!(is_same, Arc::ptr_eq(now, then));
+            }
+        }
+    }
+}
