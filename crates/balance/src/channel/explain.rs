@@ -5,7 +5,7 @@ mod endpoint;
 use std::collections::HashSet;
 
 use http::HeaderMap;
-use registry::{Freshness, Instance, Origin, Snapshot, Status};
+use registry::{Freshness, Instance, Intent, Origin, Snapshot, Status};
 use serde::Serialize;
 
 use super::{Published, Shared, config_source::Refused};
@@ -204,19 +204,35 @@ fn left_out(listed: &Snapshot, published: &Published, target: &Target) -> Vec<Le
                 id: instance.id.to_string(),
                 key,
                 revision,
-                remark: why_left_out(instance, selector).to_owned(),
+                remark: why_left_out(instance, selector),
             }
         })
         .collect()
 }
 
-fn why_left_out(instance: &Instance, selector: &Selector) -> &'static str {
+fn why_left_out(instance: &Instance, selector: &Selector) -> String {
     if !selector.selects(instance) {
-        return "not selected: the target asks for another version or other labels";
+        return "not selected: the target asks for another version or other labels".to_owned();
     }
-    match instance.status {
-        Status::Draining => "says in the registry that it is draining",
-        Status::NotServing => "says in the registry that it is not serving",
-        Status::Serving => "not taken up",
-    }
+    let wanted = instance.intent().filter(|intent| intent.status().is_some());
+    let why = match (instance.status, wanted) {
+        (Status::Serving, _) => "not taken up",
+        (_, Some(intent)) => return in_force(instance, intent),
+        (Status::Draining, None) => "says in the registry that it is draining",
+        (Status::NotServing, None) => "says in the registry that it is not serving",
+    };
+    why.to_owned()
+}
+
+/// What an operator wants of an instance, where that is written, and what the instance says itself.
+fn in_force(instance: &Instance, intent: &Intent) -> String {
+    let origin = intent.origin();
+    let place =
+        origin.map(|Origin { key, revision, .. }| format!(" ({key} at revision {revision})"));
+    format!(
+        "an operator wants: {intent}{}; it says itself: {}, weight {}",
+        place.unwrap_or_default(),
+        instance.own_status(),
+        instance.own_weight().get(),
+    )
 }

@@ -1,5 +1,7 @@
 //! What a channel says of its endpoints: where each comes from, how it stands, and why it is not being picked.
 
+use std::sync::atomic::Ordering;
+
 use balance::{Channel, EndpointExplanation, Explanation};
 use registry::{Address, Instance, Registration, Registry, Status, Weight, Zone};
 use tonic::Code;
@@ -253,6 +255,63 @@ async fn instances_that_are_no_endpoints_are_listed_with_the_reason() {
         assert_eq!(key, expected);
         assert!(remark.contains(part), "{remark}");
     }
+}
+
+#[tokio::test]
+async fn what_an_operator_wants_is_done_live_and_explained_until_it_is_taken_back() {
+    let (one, other) = (Server::start().await, Server::start().await);
+    let registry = registry();
+    let _held = [
+        put(&registry, at(&one.address)).await,
+        put(&registry, at(&other.address)).await,
+    ];
+    let channel = Channel::builder("greeter").registry(&registry);
+    let channel = channel
+        .policy("weighted_random")
+        .build()
+        .expect("a channel");
+    until_ready(&channel, 2).await;
+    let id = at(&one.address).id;
+    let want = async |intent| {
+        let set = registry.set_intent(&greeter(), &id, intent).await;
+        set.expect("it is kept");
+    };
+    let picks = || of(&channel.explain(), &one.address).picks;
+    let calls = async |count: u64| {
+        for _ in 0..count {
+            call(&channel, "a").await.expect("an answer");
+        }
+        count
+    };
+
+    want(Weight::new(1_000_000).expect("a weight").into()).await;
+    let weight = || of(&channel.explain(), &one.address).weight;
+    until("it has another weight", || weight() == 1_000_000).await;
+    until_ready(&channel, 2).await;
+    let before = picks();
+    let all = calls(50).await;
+    assert_eq!(picks(), before + all);
+    let says = of(&channel.explain(), &one.address).intent.clone();
+    let says = says.expect("it is in force");
+    assert!(says.contains("operator wants: weight 1000000"), "{says}");
+    assert!(says.contains("itself: serving, weight 1"), "{says}");
+
+    want(Status::Draining.into()).await;
+    let left_out = || channel.explain().left_out;
+    until("it is no endpoint", || left_out().len() == 1).await;
+    let remark = &left_out()[0].remark;
+    assert!(remark.contains("operator wants: draining"), "{remark}");
+    assert!(remark.contains("itself: serving"), "{remark}");
+    let before = one.seen.calls.load(Ordering::SeqCst);
+    calls(50).await;
+    assert_eq!(one.seen.calls.load(Ordering::SeqCst), before);
+
+    let cleared = registry.clear_intent(&greeter(), &id).await;
+    cleared.expect("it is deleted");
+    until("it is an endpoint again", || left_out().is_empty()).await;
+    let explained = channel.explain();
+    let itself = of(&explained, &one.address);
+    assert_eq!((itself.weight, &itself.intent), (1, &None));
 }
 
 #[tokio::test]

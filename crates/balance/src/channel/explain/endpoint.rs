@@ -6,6 +6,7 @@ use registry::Instance;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::in_force;
 use crate::{
     channel::{Ejected, Remark},
     endpoint::Endpoint,
@@ -42,8 +43,11 @@ pub struct EndpointExplanation {
     pub version: Option<String>,
     /// Its share of the calls relative to the others, as the registry says.
     pub weight: u32,
-    /// What it says of itself in the registry: `serving`, `not_serving` or `draining`.
+    /// What the registry says of it: `serving`, `not_serving` or `draining`.
     pub status: String,
+    /// What an operator wants of it, where that is written, and what the instance says itself; `None` when it is left to
+    /// itself.
+    pub intent: Option<String>,
     /// Its connectivity state, in gRPC's words: `READY`.
     pub state: String,
     /// For how long it has been in that state, in milliseconds.
@@ -127,6 +131,7 @@ impl EndpointExplanation {
             version: instance.version.as_deref().map(ToOwned::to_owned),
             weight: endpoint.weight(),
             status: instance.status.to_string(),
+            intent: instance.intent().map(|intent| in_force(&instance, intent)),
             state: state.connectivity.to_string(),
             for_ms: state.since.elapsed().as_millis(),
             failure: state.failure.as_deref().map(ToOwned::to_owned),
