@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use futures_util::StreamExt as _;
 use registry::{
     RegistrationState, Registry, SnapshotWatch, Store as _, StoreError,
     backend::etcd::{EtcdError, EtcdOptions, EtcdStore, EtcdUser},
@@ -11,7 +12,7 @@ use testkit::{
     eventually,
 };
 
-use crate::support::{PATIENCE, hold, instance, listed, lost, service, soon};
+use crate::support::{PATIENCE, hold, instance, listed, lost, request, service, soon};
 
 const TTL: Duration = Duration::from_secs(20);
 
@@ -84,12 +85,25 @@ async fn a_user_who_may_use_one_prefix_registers_lists_and_watches_there_and_now
 
     let elsewhere = options(&cluster).with_namespace("bank").expect("a name");
     let elsewhere = EtcdStore::new(elsewhere.with_user(EtcdUser::new("ann", "first")));
-    let is_denied = |error: &EtcdError| matches!(error, EtcdError::PermissionDenied { user: Some(user), .. } if user == "ann");
-    let denied = refused(&elsewhere).await;
-    assert!(is_denied(&denied), "{denied}");
-    let request = crate::support::request(&instance("greeter", 1), 20);
-    let denied = elsewhere.hold(request).await.err().expect("a refusal");
-    assert!(is_denied(refusal(&denied)), "{denied}");
+    let denied = |error: &EtcdError, to: &str| match error {
+        EtcdError::PermissionDenied { user, key } => {
+            assert_eq!((user.as_deref(), key.as_deref()), (Some("ann"), Some(to)));
+        }
+        other => panic!("{other}"),
+    };
+    denied(&refused(&elsewhere).await, "bank/");
+    let greeter = instance("greeter", 1);
+    let to_one = "bank/greeter/10.0.0.7:1";
+    let unheld = elsewhere.hold(request(&greeter, 20)).await.err();
+    denied(refusal(&unheld.expect("a refusal")), to_one);
+    let greeter = service("greeter");
+    let unwatched = elsewhere.watch(&greeter).next().await.expect("an item");
+    denied(refusal(&unwatched.expect_err("a refusal")), "bank/greeter/");
+    let unread = elsewhere.read_document(&greeter).await;
+    denied(
+        refusal(&unread.expect_err("a refusal")),
+        "bank/_service_config/greeter",
+    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod authentication;
 mod dialects;
 mod documents;
+mod errors;
 mod faults;
 mod format;
 mod groups;

@@ -275,7 +275,11 @@ impl Taken {
         let txn = txn.or_else(each.collect::<Vec<_>>());
         let members = &self.group.members;
         let deleted = members.call(|connection| transact(connection, txn.clone()));
-        deleted.await.map(drop)
+        let about = |failure: Failure| match self.keys.first() {
+            Some(key) => failure.about(&**key),
+            None => failure,
+        };
+        deleted.await.map(drop).map_err(about)
     }
 
     /// Deletes the keys after a time, and goes on trying for as long as the lease lives: a group that goes on living

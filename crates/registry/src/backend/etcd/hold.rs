@@ -223,9 +223,10 @@ impl Put<'_> {
                 .when(comparisons)
                 .and_then([TxnOp::put(self.key, value, Some(options))]);
         // Once: by the time of a second try a later process may have taken the key.
-        self.members
-            .call_once(|connection| transact(connection, put.clone()))
-            .await
+        let asked = self
+            .members
+            .call_once(|connection| transact(connection, put.clone()));
+        asked.await.map_err(|failure| failure.about(self.key))
     }
 
     async fn claim(&self, claim: Claim) -> Result<i64, Problem> {

@@ -93,7 +93,7 @@ pub(super) async fn for_each(
                 page = (page / 10).max(1);
                 continue;
             }
-            answer => answer?,
+            answer => answer.map_err(|failure| failure.about(what.range().0))?,
         };
         let first = Read {
             revision: connection.revision(answer.header())?,
@@ -130,7 +130,8 @@ pub(super) async fn changed_after(
         .with_limit(1)
         .with_keys_only();
     let mut client = connection.client.clone();
-    let answer = connection.ask(client.get(from, Some(options))).await?;
+    let asked = connection.ask(client.get(&*from, Some(options))).await;
+    let answer = asked.map_err(|failure| failure.about(from))?;
     let read = Read {
         revision: connection.revision(answer.header())?,
         count: answer.count(),

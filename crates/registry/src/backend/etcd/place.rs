@@ -90,7 +90,8 @@ pub(super) async fn read(
     key: String,
 ) -> Result<(i64, Option<KeyValue>), Failure> {
     let mut client = connection.client.clone();
-    let mut answer = connection.ask(client.get(key, None)).await?;
+    let asked = connection.ask(client.get(key.as_str(), None)).await;
+    let mut answer = asked.map_err(|failure| failure.about(&key))?;
     let revision = connection.revision(answer.header())?;
     Ok((revision, answer.take_kvs().pop()))
 }

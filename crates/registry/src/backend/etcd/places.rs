@@ -227,7 +227,11 @@ async fn read_all(
     let gets = keys.iter().map(|(key, _)| TxnOp::get(&**key, None));
     let all = Txn::new().and_then(gets.collect::<Vec<_>>());
     let mut client = connection.client.clone();
-    let answer = connection.ask(client.txn(all)).await?;
+    let asked = connection.ask(client.txn(all)).await;
+    let answer = asked.map_err(|failure| match keys.first() {
+        Some((key, _)) => failure.about(&**key),
+        None => failure,
+    })?;
     let revision = connection.revision(answer.header())?;
     let found = answer.op_responses().into_iter().map(|one| match one {
         TxnOpResponse::Get(mut got) => got.take_kvs().pop(),

@@ -34,7 +34,8 @@ impl Unowned<'_> {
         let seen = found.map_or(0, |kv| kv.mod_revision());
         let write = self.unless_overtaken(seen, write);
         let written = members.call(|connection| transact(connection, write.clone()));
-        written.await.map(drop)
+        let about = |failure: Failure| failure.about(self.0);
+        written.await.map(drop).map_err(about)
     }
 
     /// Does it unless somebody has written since the revision that was seen, so that it can be tried again when it is not

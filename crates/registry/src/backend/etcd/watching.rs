@@ -21,17 +21,18 @@ impl Watching {
         let options = options
             .with_start_revision(known.saturating_add(1))
             .with_progress_notify();
+        let key: Vec<u8> = key.into();
         let mut client = connection
             .client
             .watch_client()
             .max_decoding_message_size(LARGEST_MESSAGE);
         let opened = connection.ask(async {
-            let mut stream = client.watch(key, Some(options)).await?;
+            let mut stream = client.watch(&*key, Some(options)).await?;
             let first = stream.message().await?;
             Ok((stream, first))
         });
         let (stream, first) = opened.await?;
-        let first = check(connection, first)?;
+        let first = check(connection, first).map_err(|failure| failure.about(&key))?;
         let there = connection.revision(first.header())?;
         // etcd takes a watch from a revision that it has yet to reach, and says nothing until then: after a wipe, never.
         if there < known {

@@ -48,10 +48,12 @@ pub enum EtcdError {
         user: String,
     },
     /// The user may not do what was asked for.
-    #[error("etcd gives {} no permission for this", whom(user.as_deref()))]
+    #[error("etcd gives {} no permission for {}", whom(user.as_deref()), what(key.as_deref()))]
     PermissionDenied {
         /// The user; `None` when none is configured.
         user: Option<String>,
+        /// The key, or what the keys begin with, where that is known.
+        key: Option<String>,
     },
     /// The member did not answer within the time that it has.
     #[error("no answer in time")]
@@ -109,7 +111,7 @@ impl EtcdError {
         let owned = || user.map(str::to_owned);
         let refusal = text.split_once("etcdserver: ")?.1;
         Some(match (refusal, owned()) {
-            ("permission denied", user) => Self::PermissionDenied { user },
+            ("permission denied", user) => Self::PermissionDenied { user, key: None },
             ("user name is empty", None) => Self::NoUser,
             (
                 "invalid auth token" | "revision of auth store is old" | "user name is empty",
@@ -125,6 +127,10 @@ impl EtcdError {
 
 fn whom(user: Option<&str>) -> String {
     user.map_or_else(|| "us".into(), |user| format!("the user {user:?}"))
+}
+
+fn what(key: Option<&str>) -> String {
+    key.map_or_else(|| "this".into(), |key| format!("{key:?}"))
 }
 
 /// What etcd, or the connection to it, says.
@@ -178,6 +184,14 @@ impl Failure {
     pub(super) fn complaint(member: &Address, text: String) -> Self {
         let error = etcd_client::Error::WatchError(text);
         Self::new(member, OtherError(Arc::new(error)).into())
+    }
+
+    /// The same of a request about `key`, or about the keys that begin with it.
+    pub(in super::super) fn about(mut self, about: impl AsRef<[u8]>) -> Self {
+        if let EtcdError::PermissionDenied { key, .. } = &mut self.cause {
+            *key = Some(String::from_utf8_lossy(about.as_ref()).into_owned());
+        }
+        self
     }
 
     /// Whether etcd refused the token that the request had, and did nothing.
