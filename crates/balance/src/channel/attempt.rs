@@ -161,18 +161,14 @@ impl Call {
             }
         };
         let measured = progress.measured.attempt(&endpoint, since);
-        let counted = measured.sending();
         let throttle = self.throttle.clone();
         let mut attempt = Attempt {
             response,
             held: Held::new(stream, endpoint, now, self.timeout, throttle, measured),
             sending: progress.next_sending(),
         };
-        match body.send(send, attempt.sending, counted) {
-            Ok(upload) => {
-                attempt.held.upload(upload);
-                Ok(attempt)
-            }
+        match attempt.held.send(body, send, attempt.sending) {
+            Ok(()) => Ok(attempt),
             // The stream was over before the request was on it: its response says why.
             Err(error) => {
                 let response = (&mut attempt.response).now_or_never();

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use h2::SendStream;
 use http::HeaderMap;
+use http_body::Body;
+use registry::Cause;
 use tokio::time::Instant;
 
-use super::{Stream, Timeout, Upload, metadata};
+use super::{RequestBody, Stream, Timeout, Upload, metadata};
 use crate::{
     endpoint::Endpoint,
     load::InFlight,
@@ -52,8 +56,21 @@ impl Held {
         }
     }
 
-    pub(crate) fn upload(&mut self, upload: Upload) {
+    /// Sends the request on the stream that was opened, in the attempt of that number.
+    pub(crate) fn send<B>(
+        &mut self,
+        body: &RequestBody<B>,
+        stream: SendStream<Bytes>,
+        attempt: u32,
+    ) -> Result<(), h2::Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Cause>,
+    {
+        let sending = self.measured.sending();
+        let upload = body.send(stream, attempt, sending, || self.stream.share_slot())?;
         self.upload = Some(upload);
+        Ok(())
     }
 
     /// The request goes on no further: the call is not to be committed to this attempt.
@@ -160,10 +177,59 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+        time::Duration,
+    };
 
-    use super::{Arc, Code, Endpoint, HeaderMap, Held, Instant, MeasuredAttempt, Timeout};
-    use crate::{policy::tests::instance, transport::rpc::peer::connected};
+    use http_body::Frame;
+    use tokio::time::timeout;
+
+    use super::{
+        Arc, Body, Bytes, Code, Endpoint, HeaderMap, Held, Instant, MeasuredAttempt, RequestBody,
+        Timeout,
+    };
+    use crate::{
+        policy::tests::instance,
+        transport::{
+            REPLAY_BUFFER,
+            rpc::peer::{BOUND, connected},
+        },
+    };
+
+    /// A request that has no end.
+    struct Endless;
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_free_only_when_the_upload_on_it_has_ended() {
+        let (connection, _task) = connected(async |_, _, _| {}).await;
+        let now = Instant::now();
+        let endpoint = Arc::new(Endpoint::new(Arc::new(instance(1))));
+        let stream = connection.try_stream().expect("a free stream");
+        let (response, send) = stream.open(http::Request::new(())).ok().expect("open");
+        let measured = MeasuredAttempt::default();
+        let mut held = Held::new(stream, endpoint, now, None, None, measured);
+        let body = RequestBody::prepare(Endless, REPLAY_BUFFER, None).expect("it streams");
+        held.send(&body, send, 1).expect("open");
+        drop((response, held));
+        assert_eq!(connection.streams(), 1, "its task has not seen the end");
+        let next = timeout(BOUND, connection.stream()).await;
+        assert!(next.expect("it ends").is_some());
+    }
 
     #[tokio::test]
     async fn a_failure_that_a_server_tells_after_the_deadline_is_the_deadlines() {

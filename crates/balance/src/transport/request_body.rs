@@ -89,17 +89,19 @@ where
         }
     }
 
-    /// Sends it from its beginning on a stream that has just been opened. `attempt` is this attempt's alone.
+    /// Sends it from its beginning on a stream that has just been opened. `attempt` is this attempt's alone. Whoever sends
+    /// it by and by keeps `place` until the stream is given back to h2.
     ///
     /// What is whole goes to h2 at once, which holds it (a reference) until flow control lets it leave. Of a stream no more
     /// goes to h2 than flow control lets leave. It ends with the upload that is returned, and when the server ends the
     /// call; when the request fails, or the call is committed to another attempt, the stream is reset (CANCEL). What goes to
     /// h2 is told to `sending`.
-    pub(crate) fn send(
+    pub(super) fn send<P: Send + 'static>(
         &self,
         mut stream: SendStream<Bytes>,
         attempt: u32,
         mut sending: Sending,
+        place: impl FnOnce() -> P,
     ) -> Result<Upload, h2::Error> {
         match self {
             Self::Whole(data) => {
@@ -112,7 +114,12 @@ where
                 let reader = Replay::read(replay, attempt, &held);
                 Ok(Upload(Some(Streaming {
                     _held: held,
-                    task: AbortOnDropHandle::new(tokio::spawn(upload(reader, stream, sending))),
+                    task: AbortOnDropHandle::new(tokio::spawn(upload(
+                        reader,
+                        stream,
+                        sending,
+                        place(),
+                    ))),
                     body: Arc::clone(replay) as Arc<dyn Failing>,
                 })))
             }

@@ -15,7 +15,7 @@ use crate::status::Status;
 #[derive(Debug)]
 pub(crate) struct Stream {
     connection: Arc<Connection>,
-    _slot: StreamSlot,
+    slot: StreamSlot,
 }
 
 /// Why a stream was not opened.
@@ -30,10 +30,12 @@ pub(crate) enum NotOpened {
 
 impl Stream {
     pub(super) fn new(connection: Arc<Connection>, slot: StreamSlot) -> Self {
-        Self {
-            connection,
-            _slot: slot,
-        }
+        Self { connection, slot }
+    }
+
+    /// Its place among the connection's streams, for somebody who may have the stream for longer.
+    pub(super) fn share_slot(&mut self) -> StreamSlot {
+        self.slot.share()
     }
 
     /// The connection that it is on.

@@ -35,13 +35,13 @@ impl StreamSlots {
     /// A slot, when one is free and nobody waits for it.
     pub(super) fn try_acquire(this: &Arc<Self>) -> Option<StreamSlot> {
         this.free.try_acquire().ok()?.forget();
-        Some(StreamSlot(Arc::clone(this)))
+        Some(StreamSlot::of(this))
     }
 
     /// Cancellation safe: who stops waiting loses its turn and nothing else.
     pub(super) async fn acquire(this: &Arc<Self>) -> StreamSlot {
         this.free.acquire().await.expect("never closed").forget();
-        StreamSlot(Arc::clone(this))
+        StreamSlot::of(this)
     }
 
     /// The server's limit; `None` while it has set none.
@@ -83,20 +83,47 @@ impl StreamSlots {
     }
 }
 
-/// The right to one stream. Not `Clone`: it is given back once.
+/// The right to one stream. Not `Clone`: it is given back once, by the last of those who share it.
 #[derive(Debug)]
-pub(in crate::transport) struct StreamSlot(Arc<StreamSlots>);
+pub(in crate::transport) struct StreamSlot {
+    slots: Arc<StreamSlots>,
+    /// Each of those who share it has one.
+    shared: Option<Arc<()>>,
+}
+
+impl StreamSlot {
+    fn of(slots: &Arc<StreamSlots>) -> Self {
+        Self {
+            slots: Arc::clone(slots),
+            shared: None,
+        }
+    }
+
+    /// The same for somebody else as well.
+    pub(in crate::transport) fn share(&mut self) -> Self {
+        let shared = self.shared.get_or_insert_default();
+        Self {
+            slots: Arc::clone(&self.slots),
+            shared: Some(Arc::clone(shared)),
+        }
+    }
+}
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
+        if let Some(shared) = self.shared.take()
+            && Arc::into_inner(shared).is_none()
+        {
+            return;
+        }
+        let slots = &self.slots;
         let owed = |owed: usize| owed.checked_sub(1);
-        if self
-            .0
+        if slots
             .owed
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, owed)
             .is_err()
         {
-            self.0.free.add_permits(1);
+            slots.free.add_permits(1);
         }
     }
 }

@@ -165,7 +165,7 @@ async fn one_frame_and_the_end_is_sent_whole_and_often() {
     for attempt in 0..3 {
         let ((_response, stream), (request, _respond)) = pair.open().await;
         let _upload = body
-            .send(stream, attempt, Sending::default())
+            .send(stream, attempt, Sending::default(), || ())
             .expect("open");
         assert_eq!(read(request).await.expect("all"), b"all");
     }
@@ -179,9 +179,13 @@ async fn two_attempts_send_the_same_stream_at_the_same_time() {
     send(&script, "a");
     let body = prepare(body);
     let ((_response, stream), (first, _respond)) = pair.open().await;
-    let _first = body.send(stream, 1, Sending::default()).expect("open");
+    let _first = body
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     let ((_response2, stream), (second, _respond2)) = pair.open().await;
-    let _second = body.send(stream, 2, Sending::default()).expect("open");
+    let _second = body
+        .send(stream, 2, Sending::default(), || ())
+        .expect("open");
     let writing = async {
         for text in ["b", "c", "d"] {
             tokio::task::yield_now().await;
@@ -203,11 +207,15 @@ async fn an_upload_that_waits_for_the_server_ends_when_another_attempt_wins() {
         taken: Arc::default(),
     });
     let ((_response, stream), (mut loser, respond)) = pair.open().await;
-    let _loser = body.send(stream, 1, Sending::default()).expect("open");
+    let _loser = body
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     let ((_response2, stream), (winner, _respond2)) = pair.open().await;
     // The loser takes all of the connection's window, and waits for more.
     take(&mut loser, WINDOW).await;
-    let _winner = body.send(stream, 2, Sending::default()).expect("open");
+    let _winner = body
+        .send(stream, 2, Sending::default(), || ())
+        .expect("open");
     assert!(body.commit(2));
     assert!(!body.is_replayable());
     let lost = read(loser).await;
@@ -223,9 +231,13 @@ async fn a_request_that_fails_resets_every_attempt_and_says_why() {
     let (script, body) = Scripted::new();
     let body = prepare(body);
     let ((response, stream), (first, _respond)) = pair.open().await;
-    let _first = body.send(stream, 1, Sending::default()).expect("open");
+    let _first = body
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     let ((_response2, stream), (second, _respond2)) = pair.open().await;
-    let upload = body.send(stream, 2, Sending::default()).expect("open");
+    let upload = body
+        .send(stream, 2, Sending::default(), || ())
+        .expect("open");
     send(&script, "a");
     script
         .send(Err(io::Error::other("the disk is gone")))
@@ -259,7 +271,9 @@ async fn a_request_that_panics_fails_as_one_that_has_an_error() {
     let mut pair = Pair::new().await;
     let body = prepare(Panics(false));
     let ((response, stream), (request, _respond)) = pair.open().await;
-    let _upload = body.send(stream, 1, Sending::default()).expect("open");
+    let _upload = body
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     let read = read(request).await;
     assert!(cancelled(&read), "{read:?}");
     response.await.expect_err("reset");
@@ -276,9 +290,13 @@ async fn a_server_that_ends_the_call_ends_its_upload_and_not_the_others() {
     let (script, body) = Scripted::new();
     let body = prepare(body);
     let ((response, stream), (_request, mut respond)) = pair.open().await;
-    let first = body.send(stream, 1, Sending::default()).expect("open");
+    let first = body
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     let ((_response2, stream), (second, _respond2)) = pair.open().await;
-    let _second = body.send(stream, 2, Sending::default()).expect("open");
+    let _second = body
+        .send(stream, 2, Sending::default(), || ())
+        .expect("open");
     respond.send_reset(Reason::REFUSED_STREAM);
     response.await.expect_err("reset");
     assert!(first.ended().await, "the first upload ends by itself");
@@ -297,7 +315,9 @@ async fn no_more_is_taken_of_a_body_than_flow_control_lets_leave() {
         taken: Arc::clone(&taken),
     });
     let ((_response, stream), (mut request, _respond)) = pair.open().await;
-    let _upload = body.send(stream, 1, Sending::default()).expect("open");
+    let _upload = body
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     take(&mut request, WINDOW).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -320,7 +340,9 @@ async fn a_stream_that_has_nothing_to_send_keeps_no_window_from_others() {
     }
     let quiet = prepare(quiet);
     let ((_response, stream), (mut request, _respond)) = pair.open().await;
-    let _quiet = quiet.send(stream, 1, Sending::default()).expect("open");
+    let _quiet = quiet
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     take(&mut request, 3).await;
     // Nothing is released: what the other call gets is all that is left of the connection's window.
     let large = prepare(Ready {
@@ -329,7 +351,9 @@ async fn a_stream_that_has_nothing_to_send_keeps_no_window_from_others() {
         taken: Arc::default(),
     });
     let ((_response2, stream), (mut request, _respond2)) = pair.open().await;
-    let _large = large.send(stream, 1, Sending::default()).expect("open");
+    let _large = large
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     take(&mut request, WINDOW - 3).await;
     drop(script);
 }
@@ -359,7 +383,9 @@ async fn a_message_that_is_too_large_is_never_sent() {
     let body = streaming.expect("so far so good");
     let mut pair = Pair::new().await;
     let ((_response, stream), (request, _respond)) = pair.open().await;
-    let _upload = body.send(stream, 1, Sending::default()).expect("open");
+    let _upload = body
+        .send(stream, 1, Sending::default(), || ())
+        .expect("open");
     let read = read(request).await;
     assert!(cancelled(&read), "{read:?}");
     let status = body.failure().expect("it has failed");

@@ -20,8 +20,13 @@ use crate::telemetry::Sending;
 /// HTTP/2's smallest frames. What is left of it when none is there is given back, since other calls could use it.
 const AHEAD: usize = 16 << 10;
 
-/// Sends until the request's end or the call's.
-pub(super) async fn upload<B>(reader: Reader<B>, stream: SendStream<Bytes>, sending: Sending)
+/// Sends until the request's end or the call's, and gives `place` back after the stream, also when it never runs.
+pub(super) fn upload<B, P>(
+    reader: Reader<B>,
+    stream: SendStream<Bytes>,
+    sending: Sending,
+    place: P,
+) -> impl Future<Output = ()>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Cause>,
@@ -32,12 +37,15 @@ where
         sending,
         granted: 0,
         ahead: 0,
+        _place: place,
     };
-    // Whether it ended well is for the reader of the response to see.
-    let _ = upload.run().await;
+    async move {
+        // Whether it ended well is for the reader of the response to see.
+        let _ = upload.run().await;
+    }
 }
 
-struct Uploading<B> {
+struct Uploading<B, P> {
     reader: Reader<B>,
     stream: SendStream<Bytes>,
     sending: Sending,
@@ -45,9 +53,11 @@ struct Uploading<B> {
     granted: usize,
     /// How much to ask for beyond what is at hand.
     ahead: usize,
+    /// Last, so that it is given back when h2 has the stream back.
+    _place: P,
 }
 
-impl<B> Uploading<B>
+impl<B, P> Uploading<B, P>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Cause>,
@@ -128,7 +138,7 @@ where
     }
 }
 
-impl<B> Drop for Uploading<B> {
+impl<B, P> Drop for Uploading<B, P> {
     fn drop(&mut self) {
         if thread::panicking() {
             // In this order: whoever sees the reset asks for the failure.
