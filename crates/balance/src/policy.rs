@@ -51,7 +51,7 @@ pub struct LoadReports {
 /// Chooses which endpoints to connect, and how to choose among them.
 pub trait Policy: Send {
     /// Looks at the endpoints; called whenever one comes, goes or changes its state. What must outlive a picker, such as
-    /// whose turn it is, is kept in `self`.
+    /// whose turn it is, is kept in `self`. A panic ends the channel: calls fail with `INTERNAL`.
     fn plan(&mut self, endpoints: &Endpoints<'_>) -> Plan;
 
     /// What the policy wants to know of the loads that servers report; by default nothing, and no server is asked.

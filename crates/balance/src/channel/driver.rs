@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -30,7 +31,7 @@ use crate::{
     policy::{CallInfo, Endpoints, Pick, Picker, Plan, Policy, Queueing, around},
     resolver::{Resolution, Resolved, Unresolved},
     service_config::{Balancing, ServiceConfig},
-    status::Status,
+    status::{Code, Status},
     subchannel::{Changes, ConnectivityState, ErrorPenalty, SubchannelContext, Upkeep},
     target::{Selector, Target},
 };
@@ -139,13 +140,6 @@ impl Driver {
                 () = &mut closed => break,
             }
         }
-        self.entries.shut_down();
-        let closed = Status::unavailable("the channel was closed");
-        self.publish(Plan::new(
-            ConnectivityState::Shutdown,
-            Arc::new(Closed(closed)),
-        ));
-        shared.closed.cancel();
     }
 
     /// Puts a service config in force.
@@ -251,6 +245,24 @@ impl Driver {
         // In this order: a call that waits looks at the state to know whether it has to end the channel's rest.
         self.shared.now_is(state);
         self.shared.generation.send_replace(());
+    }
+}
+
+/// The end of the channel: it was closed, nobody has it any more, or its policy has panicked.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.entries.shut_down();
+        let status = if thread::panicking() {
+            tracing::error!(channel = %self.shared.target, "a policy panicked: the channel has ended");
+            Status::new(Code::Internal, "the channel's policy has panicked")
+        } else {
+            Status::unavailable("the channel was closed")
+        };
+        self.publish(Plan::new(
+            ConnectivityState::Shutdown,
+            Arc::new(Closed(status)),
+        ));
+        self.shared.closed.cancel();
     }
 }
 

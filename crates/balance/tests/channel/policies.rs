@@ -9,10 +9,10 @@ use balance::{
 };
 use proto::helloworld::HelloRequest;
 use registry::{Instance, Registration, Registry, Weight};
-use tonic::Request;
+use tonic::{Code, Request};
 
 use crate::{
-    call, client, greeter, hello,
+    BOUND, call, client, greeter, hello, patient,
     peer::{Peer, greet, handshake},
     register_as, registry,
     server::Server,
@@ -253,6 +253,28 @@ async fn a_policy_of_ones_own_cannot_take_a_name_that_means_something_already() 
         );
         assert!(error.to_string().contains(name), "{error}");
     }
+}
+
+/// Makes no plan at all.
+struct Panics;
+
+impl Policy for Panics {
+    fn plan(&mut self, _: &Endpoints<'_>) -> Plan {
+        panic!("as it is meant to");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_of_ones_own_that_panics_fails_calls_and_lets_the_channel_close() {
+    let builder = Channel::builder("static:///127.0.0.1:1").policy("panics");
+    let builder = builder.register_policy("panics", |_| Ok(Box::new(Panics)));
+    let channel = builder.build().expect("a channel");
+    let status = client(&channel).say_hello(patient("x")).await;
+    let status = status.expect_err("nobody chooses");
+    assert_eq!(status.code(), Code::Internal, "{status}");
+    assert!(status.message().contains("panicked"), "{status}");
+    let closed = tokio::time::timeout(BOUND, channel.close()).await;
+    closed.expect("there is nothing to wait for");
 }
 
 #[tokio::test]
