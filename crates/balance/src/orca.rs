@@ -6,4 +6,6 @@ mod weight;
 
 pub(crate) use out_of_band::OutOfBand;
 pub(crate) use report::LoadReport;
+#[cfg(test)]
+pub(crate) use weight::weight;
 pub(crate) use weight::{NoWeight, ReportedWeight};

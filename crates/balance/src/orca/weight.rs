@@ -1,6 +1,7 @@
 //! From load reports to an endpoint's weight: gRFC A58's formula, blackout and expiration.
 
 use std::{
+    ops::RangeInclusive,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -9,10 +10,13 @@ use tokio::time::Instant;
 
 use super::LoadReport;
 
+/// Far beyond what a server can do, and so that sums and shares of them are still numbers.
+const WEIGHTS: RangeInclusive<f64> = 1e-6..=1e12;
+
 /// What a report makes an endpoint weigh, as calls a second for each unit of utilization:
 /// qps / (utilization + eps / qps × `error_penalty`). The utilization is the application's own where it reports one.
 ///
-/// `None` when the report does not say enough, or numbers that make no sense. A weight is positive and finite.
+/// `None` when the report does not say enough, or numbers that make no sense. A weight is within [`WEIGHTS`].
 pub(crate) fn weight(report: &LoadReport, error_penalty: f64) -> Option<f64> {
     let is_sensible = |value: &f64| value.is_finite() && *value > 0.0;
     let qps = Some(report.rps_fractional).filter(is_sensible)?;
@@ -21,7 +25,8 @@ pub(crate) fn weight(report: &LoadReport, error_penalty: f64) -> Option<f64> {
         .or(Some(report.cpu_utilization).filter(is_sensible))?;
     let eps = Some(report.eps).filter(is_sensible).unwrap_or(0.0);
     let weight = qps / (utilization + eps / qps * error_penalty);
-    Some(weight).filter(is_sensible)
+    let weight = Some(weight).filter(is_sensible)?;
+    Some(weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()))
 }
 
 /// An endpoint's weight by its reports, for as long as they are of use. Without a lock: any number of calls may update it
@@ -122,7 +127,7 @@ impl ReportedWeight {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Duration, Instant, LoadReport, NoWeight, ReportedWeight, weight};
+    use super::{Duration, Instant, LoadReport, NoWeight, ReportedWeight, WEIGHTS, weight};
 
     const BLACKOUT: Duration = Duration::from_secs(10);
     const EXPIRATION: Duration = Duration::from_mins(3);
@@ -222,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_weight_is_positive_and_finite_whatever_is_reported(
+        fn a_weight_is_one_to_count_with_whatever_is_reported(
             rps_fractional: f64,
             eps: f64,
             cpu_utilization: f64,
@@ -237,7 +242,7 @@ mod tests {
                 ..LoadReport::default()
             };
             if let Some(weight) = weight(&report, penalty) {
-                prop_assert!(weight.is_finite() && weight > 0.0, "{weight}");
+                prop_assert!(WEIGHTS.contains(&weight), "{weight}");
             }
         }
     }

@@ -171,6 +171,32 @@ mod tests {
     }
 
     #[test]
+    fn no_report_makes_a_pick_pass_many_turns() {
+        use super::super::blend::blend;
+        use crate::orca::{LoadReport, weight};
+        let reported = |rps_fractional| {
+            let report = LoadReport {
+                rps_fractional,
+                cpu_utilization: 1.0,
+                ..LoadReport::default()
+            };
+            weight(&report, 1.0)
+        };
+        for (one, other) in [(1e308, 1e308), (f64::MAX, f64::MIN_POSITIVE)] {
+            let weights = blend(vec![1.0; 3], &[reported(one), reported(other), None]);
+            let strides = Strides::new(&weights);
+            let (mut turn, count) = (0, 100);
+            for _ in 0..count {
+                strides.pick(|| {
+                    turn += 1;
+                    assert!(turn <= 3 * count, "{turn} turns: {weights:?}");
+                    turn
+                });
+            }
+        }
+    }
+
+    #[test]
     fn half_the_weight_is_half_the_turns() {
         // A stride that divides the circle meets its own length exactly.
         let mut turn = 0;
