@@ -44,8 +44,8 @@ impl KeepAlive {
         }
     }
 
-    /// Ends a connection when a PING has not been answered for `timeout`, by default 20 s; this holds for every PING, not
-    /// only those sent by the clock.
+    /// Ends a connection when a PING has not been answered and nothing else was heard for `timeout`, by default 20 s; this
+    /// holds for every PING, not only those sent by the clock.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

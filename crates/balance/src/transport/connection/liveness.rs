@@ -28,6 +28,7 @@ pub(super) struct Liveness {
     idle_questions: u32,
     heard_with_answer: u64,
     asked: Instant,
+    abandoned: bool,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Liveness {
             idle_questions: 0,
             heard_with_answer: 0,
             asked: now,
+            abandoned: false,
         }
     }
 
@@ -89,9 +91,11 @@ impl Liveness {
         true
     }
 
-    /// Something was heard, an answer or not.
+    /// Something was heard, an answer or not; of a connection that nobody uses it says nothing.
     pub(super) fn hear(&mut self, now: Instant) {
-        self.quiet_since = now;
+        if !self.abandoned {
+            self.quiet_since = now;
+        }
     }
 
     /// The PING under way was answered.
@@ -102,6 +106,7 @@ impl Liveness {
 
     /// Nobody uses the connection any more; its end takes as long as an answer may, and no longer.
     pub(super) fn abandon(&mut self, now: Instant) {
+        self.abandoned = true;
         if self.question.is_none() {
             self.ask(now, None);
         }
@@ -110,7 +115,8 @@ impl Liveness {
     /// What is to be done; `Ask` is taken as done.
     pub(super) fn step(&mut self, now: Instant, has_calls: bool) -> Step {
         if let Some(question) = &self.question {
-            let end = question.sent + self.pace.timeout();
+            // gRFC A8: whatever is heard is a sign of life. An answer may have to wait for much that was sent before it.
+            let end = question.sent.max(self.quiet_since) + self.pace.timeout();
             if now >= end {
                 return Step::GiveUp;
             }
@@ -177,12 +183,22 @@ mod tests {
         assert_eq!(peer.availability(silent), Availability::Silent);
         let end = now + 20 * SECOND;
         assert_eq!(peer.step(silent, true), Step::Wait(Some(end)));
-        // Other bytes are no answer.
+        // Other bytes are no answer, and a sign of life.
         peer.hear(silent);
         assert_eq!(peer.availability(silent), Availability::Silent);
+        let end = end + PATIENCE;
+        assert_eq!(peer.step(end - PATIENCE, true), Step::Wait(Some(end)));
         assert_eq!(peer.step(end, true), Step::GiveUp);
         peer.answered(34);
         assert_eq!(peer.availability(end), Availability::Open);
+    }
+
+    #[test]
+    fn what_nobody_uses_ends_in_time_whatever_comes_from_it() {
+        let (mut peer, now) = alive(KeepAlive::default());
+        peer.abandon(now);
+        peer.hear(now + SECOND);
+        assert_eq!(peer.step(now + 20 * SECOND, false), Step::GiveUp);
     }
 
     #[test]
