@@ -116,27 +116,31 @@ impl Liveness {
     pub(super) fn step(&mut self, now: Instant, has_calls: bool) -> Step {
         if let Some(question) = &self.question {
             // gRFC A8: whatever is heard is a sign of life. An answer may have to wait for much that was sent before it.
-            let end = question.sent.max(self.quiet_since) + self.pace.timeout();
-            if now >= end {
+            let last = question.sent.max(self.quiet_since);
+            let end = last.checked_add(self.pace.timeout());
+            if end.is_some_and(|end| now >= end) {
                 return Step::GiveUp;
             }
             let silent = question.suspected.map(|since| since + PATIENCE);
-            let next = silent.filter(|at| now < *at).map_or(end, |at| at.min(end));
-            return Step::Wait(Some(next));
+            let silent = silent.filter(|at| now < *at);
+            return Step::Wait(silent.into_iter().chain(end).min());
         }
-        let Some(interval) = self.pace.interval() else {
-            return Step::Wait(None);
-        };
-        if now < self.quiet_since + interval {
-            return Step::Wait(Some(self.quiet_since + interval));
+        let due = self.due();
+        if due.is_none_or(|due| now < due) {
+            return Step::Wait(due);
         }
         self.quiet_since = now;
         if has_calls || self.pace.without_calls() {
             self.ask(now, None);
             Step::Ask
         } else {
-            Step::Wait(Some(now + interval))
+            Step::Wait(self.due())
         }
+    }
+
+    /// When a PING goes out by the clock. A moment beyond what a clock can tell never comes.
+    fn due(&self) -> Option<Instant> {
+        self.quiet_since.checked_add(self.pace.interval()?)
     }
 
     pub(super) fn availability(&self, now: Instant) -> Availability {
@@ -199,6 +203,15 @@ mod tests {
         peer.abandon(now);
         peer.hear(now + SECOND);
         assert_eq!(peer.step(now + 20 * SECOND, false), Step::GiveUp);
+    }
+
+    #[test]
+    fn times_beyond_what_a_clock_can_tell_never_come() {
+        let (mut peer, now) = alive(KeepAlive::every(Duration::MAX).with_timeout(Duration::MAX));
+        assert_eq!(peer.step(now, true), Step::Wait(None));
+        assert!(peer.suspect(now, 17));
+        assert_eq!(peer.step(now, true), Step::Wait(Some(now + PATIENCE)));
+        assert_eq!(peer.step(now + 3_600 * SECOND, true), Step::Wait(None));
     }
 
     #[test]
