@@ -130,12 +130,13 @@ impl Shared {
 
     /// Tells the channel's state; a channel that is closing has but one.
     fn now_is(&self, state: ConnectivityState) {
-        let state = if self.admission.is_closing() {
-            ConnectivityState::Shutdown
-        } else {
-            state
-        };
         self.state.send_if_modified(|before| {
+            // Asked in here, so that nothing is told after the close.
+            let state = if self.admission.is_closing() {
+                ConnectivityState::Shutdown
+            } else {
+                state
+            };
             let changed = *before != state;
             if changed {
                 tracing::debug!(channel = %self.target, from = %before, to = %state, "channel state");
@@ -275,5 +276,32 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> ResponseFuture<B> {
         ResponseFuture::begin(&self.inner, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::{Channel, ConnectivityState};
+
+    #[tokio::test]
+    async fn nothing_comes_after_shutdown() {
+        let channel = Channel::builder("static:///127.0.0.1:1").build();
+        let shared = &channel.expect("a channel").inner.shared;
+        // The driver is about to tell a state; it cannot while somebody reads it, and meanwhile the channel closes.
+        thread::scope(|scope| {
+            let reads = shared.state.borrow();
+            let (tell, told) = mpsc::channel();
+            scope.spawn(move || {
+                tell.send(()).expect("the test goes on");
+                shared.now_is(ConnectivityState::Ready);
+            });
+            told.recv().expect("it runs");
+            (0..1_000).for_each(|_| thread::yield_now());
+            shared.admission.close();
+            drop(reads);
+        });
+        assert_eq!(*shared.state.borrow(), ConnectivityState::Shutdown);
     }
 }
