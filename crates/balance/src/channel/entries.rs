@@ -129,7 +129,10 @@ impl Entries {
                 Update::Upsert(instance) if self.takes_calls(&instance) => {
                     new.extend(self.update(instance));
                 }
-                Update::Upsert(instance) => self.leave(&instance.id, held),
+                // Who says so itself is to be believed, unless there would be nobody.
+                Update::Upsert(instance) => {
+                    self.leave(&instance.id, held.filter(|_| nobody_is_left));
+                }
                 Update::Remove(id) => self.leave(&id, held),
                 Update::Reset(_) => unreachable!("a difference between two snapshots is no reset"),
             }

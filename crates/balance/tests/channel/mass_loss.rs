@@ -229,6 +229,23 @@ async fn instances_that_are_dropped_with_most_others_are_let_go_after_a_while() 
 }
 
 #[tokio::test]
+async fn an_instance_that_drains_is_let_go_though_many_others_are_dropped_with_it() {
+    let fleet = Fleet::start(5).await;
+    fleet.lists(0..5);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 5).await;
+    let instance = |server| Instance::new(greeter(), fleet.address(server).clone());
+    let draining = instance(1).with_status(registry::Status::Draining);
+    fleet
+        .listed
+        .send_replace(vec![Arc::new(instance(0)), Arc::new(draining)]);
+    until("the others are held on to", || held(&channel) == 3).await;
+    let id = fleet.address(1).as_str();
+    let endpoints = channel.explain().endpoints;
+    assert!(endpoints.iter().all(|e| e.id != id), "{endpoints:?}");
+}
+
+#[tokio::test]
 async fn a_few_instances_that_are_dropped_are_let_go_at_once() {
     let fleet = Fleet::start(5).await;
     fleet.lists(0..5);
