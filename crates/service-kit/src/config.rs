@@ -4,6 +4,7 @@ pub mod duration;
 mod file;
 mod load;
 mod print;
+mod registry_access;
 mod registry_url;
 mod sections;
 mod text;
@@ -11,6 +12,7 @@ mod values;
 
 pub use load::{Flags, Sources, load};
 pub use print::to_toml;
+pub use registry_access::RegistryTlsConfig;
 pub use sections::{
     AdminConfig, LogConfig, RegistryConfig, Sections, ServerConfig, ServiceConfig, ServiceSections,
 };

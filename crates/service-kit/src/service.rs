@@ -239,6 +239,11 @@ impl Service {
             Registry::undecodable,
         );
         counter(
+            "discovery.refused_files",
+            "Certificates and keys for the registry that have changed and could not be used",
+            Registry::refused_files,
+        );
+        counter(
             "discovery.reconciled",
             "Comparisons of what running watches have told with what is there",
             |registry| registry.reconciled().lists,

@@ -123,6 +123,57 @@ fn dialects_are_a_list_in_the_file_and_one_text_in_the_environment() {
     }
 }
 
+#[tokio::test]
+async fn an_etcd_is_spoken_to_as_the_configuration_says() {
+    let secured = "[registry]\nurl = 'etcds://h:1'\nuser = 'ann'\npassword_file = '/run/secrets/etcd'\n[registry.tls]\nca = '/ca.pem'\n";
+    let config = from_file(secured).expect("a configuration");
+    let registry = config.registry.connect().expect("a registry");
+    assert_eq!(registry.url(), "etcds://ann@h:1");
+    let shown = format!("{registry:?}");
+    for part in ["/ca.pem", "/run/secrets/etcd"] {
+        assert!(shown.contains(part), "{part} is not in: {shown}");
+    }
+    let shown = to_toml(&config).expect("TOML");
+    assert!(shown.contains("/run/secrets/etcd"), "{shown}");
+}
+
+#[tokio::test]
+async fn half_of_what_secures_an_etcd_is_refused_with_the_other_half() {
+    let registry = |rest: &str| from_file(&format!("[registry]\n{rest}"));
+    for (text, parts) in [
+        (
+            "url = 'etcd://h:1'\ntls.ca = '/ca.pem'",
+            ["registry.tls", "etcds://"],
+        ),
+        (
+            "url = 'etcds://h:1'\ntls.key = '/key.pem'",
+            ["registry.tls.key", "registry.tls.certificate"],
+        ),
+        (
+            "url = 'etcds://h:1'\ntls.certificate = '/c.pem'",
+            ["registry.tls.certificate", "registry.tls.key"],
+        ),
+        (
+            "url = 'etcds://h:1'\ntls.server_name = 'a b'",
+            ["\"a b\"", "certificate"],
+        ),
+        (
+            "url = 'etcd://h:1'\nuser = 'ann'",
+            ["registry.user", "registry.password_file"],
+        ),
+        (
+            "url = 'etcd://h:1'\npassword_file = '/p'",
+            ["registry.password_file", "registry.user"],
+        ),
+    ] {
+        let refused = registry(text).expect("a configuration").registry.connect();
+        let message = registry::one_line(refused.expect_err(text).as_ref());
+        for part in parts {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+}
+
 #[test]
 fn an_empty_value_unsets_what_a_lower_layer_set() {
     let file = file("[server]\nzone = 'a'\n");

@@ -16,7 +16,8 @@ pub fn to_toml(config: &impl Serialize) -> anyhow::Result<String> {
 
 fn hide_in_table(table: &mut Table) {
     for (key, value) in table.iter_mut() {
-        let secret = SECRET_KEYS.iter().any(|name| key.contains(name));
+        let names_a_file = key.ends_with("_file");
+        let secret = !names_a_file && SECRET_KEYS.iter().any(|name| key.contains(name));
         match value {
             Value::Table(inner) => hide_in_table(inner),
             Value::String(text) if secret && !text.is_empty() => HIDDEN.clone_into(text),
@@ -26,17 +27,14 @@ fn hide_in_table(table: &mut Table) {
     }
 }
 
-/// `scheme://user:password@rest` with the password hidden; anything else as it is.
+/// `scheme://user:password@rest` with the password hidden, whatever characters that has; anything else as it is.
 fn without_password(text: &str) -> String {
     let hidden = || {
         let (scheme, rest) = text.split_once("://")?;
-        let end = rest.find('/').unwrap_or(rest.len());
-        let (userinfo, _) = rest[..end].rsplit_once('@')?;
+        let (userinfo, host) = rest.rsplit_once('@')?;
         let (user, _) = userinfo.split_once(':')?;
-        Some(format!(
-            "{scheme}://{user}:{HIDDEN}{}",
-            &rest[userinfo.len()..]
-        ))
+        // Without a host there is no user either.
+        (!user.contains('/')).then(|| format!("{scheme}://{user}:{HIDDEN}@{host}"))
     };
     hidden().unwrap_or_else(|| text.to_owned())
 }
@@ -55,12 +53,19 @@ mod tests {
         assert!(!shown.contains("s3cr3t"), "{shown}");
         assert!(shown.contains("etcd://ann:***@h1:1,h2:2/ns"), "{shown}");
         assert!(shown.contains("empty_token = \"\""), "{shown}");
+        for password in ["s3c/r3t", "s3c@r3t", "s3c:r3t", "s3c/@/r3t"] {
+            let url = format!("url = 'etcds://ann:{password}@h1:1,h2:2/ns'");
+            let shown = to_toml(&url.parse::<Table>().expect("TOML")).expect("TOML");
+            assert!(shown.contains("//ann:***@h1:1,h2:2/ns"), "{shown}");
+        }
     }
 
     #[test]
     fn what_is_no_secret_is_shown_as_it_is() {
-        let config: Table =
-            toml::from_str("a = 'file:///x:y@z'\nb = 'etcd://h:1'\nc = 'me@home'").expect("TOML");
+        let config: Table = toml::from_str(
+            "a = 'file:///x:y@z'\nb = 'etcd://h:1'\nc = 'me@home'\npassword_file = '/run/secret'",
+        )
+        .expect("TOML");
         assert_eq!(
             toml::from_str::<Table>(&to_toml(&config).expect("TOML")).expect("TOML"),
             config

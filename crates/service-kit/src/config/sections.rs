@@ -6,7 +6,10 @@ use anyhow::Context;
 use registry::{InvalidInstance, Registry, ServiceName, Weight, Zone, dialect::Dialects};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{AdminListen, Advertise, ListenAddress, LogFormat, registry_url, text};
+use super::{
+    AdminListen, Advertise, ListenAddress, LogFormat, RegistryTlsConfig, registry_access::Access,
+    registry_url, text,
+};
 
 /// A binary's whole configuration: the sections that every binary has, and its own.
 ///
@@ -86,6 +89,14 @@ pub struct RegistryConfig {
     /// How long the registry keeps an instance whose process is not heard of any more: 2 s to 10 min.
     #[serde(with = "text::ttl")]
     pub ttl: Duration,
+    /// The user that an etcd is to know us as; none when empty. It takes the place of one in the URL.
+    #[serde(with = "text::optional")]
+    pub user: Option<String>,
+    /// The file of the user's password.
+    #[serde(with = "text::optional")]
+    pub password_file: Option<String>,
+    /// `[registry.tls]`
+    pub tls: RegistryTlsConfig,
 }
 
 impl Default for RegistryConfig {
@@ -95,6 +106,9 @@ impl Default for RegistryConfig {
             namespace: None,
             dialects: Dialects::default(),
             ttl: Duration::from_secs(10),
+            user: None,
+            password_file: None,
+            tls: RegistryTlsConfig::default(),
         }
     }
 }
@@ -111,14 +125,17 @@ impl RegistryConfig {
     /// The registry itself. A cluster that cannot be reached is no error: it is tried again for as long as it is used.
     ///
     /// # Errors
-    /// When the URL leads nowhere, or its directory or list cannot be used.
+    /// When the URL leads nowhere, its directory or list cannot be used, or a part of TLS or of the user is missing.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(&self) -> anyhow::Result<Registry> {
         let dialects = self.dialects.clone();
-        registry::connect_with(&self.full_url(), |etcd| etcd.with_dialects(dialects))
-            .context("cannot use the registry")
+        let connected = Access::of(self).and_then(|access| {
+            let complete = |etcd| access.applied_to(etcd).with_dialects(dialects);
+            Ok(registry::connect_with(&self.full_url(), complete)?)
+        });
+        connected.context("cannot use the registry")
     }
 }
 
