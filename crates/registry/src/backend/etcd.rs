@@ -1,7 +1,8 @@
 //! A cluster: an etcd cluster holds the instances under leases.
 //!
 //! Each hold is a key under a lease that is kept alive, and that its owner watches; each watch is a linearizable list
-//! and what comes after it, on one connection to one member. On any failure the next member is used.
+//! and what comes after it, on one connection to one member, by a watch of its own or one that all in a namespace share. On
+//! any failure the next member is used.
 //!
 //! A service's document is the value of the key `_service_config/<service>`, below the namespace as all keys are, and
 //! has no lease. So is what an operator wants of an instance, the value of the key `_intent/<service>/<id>`.
@@ -23,6 +24,8 @@ mod place;
 mod places;
 mod reader;
 mod reconcile;
+mod shared;
+mod source;
 mod unowned;
 mod url;
 mod watch;
@@ -43,10 +46,11 @@ use self::{
     intent::{IntentKeys, gathered},
     joined::Joined,
     keys::Keys,
-    list::{BOUND, What, for_each},
+    list::{BOUND, What, for_each, range},
     members::{Connection, Failure, Members},
     reader::Reader,
     reconcile::Tally,
+    shared::Shared,
     unowned::Unowned,
     watch::{Terms, Watched},
 };
@@ -93,11 +97,18 @@ impl EtcdStore {
             keys: keys.clone(),
             groups: Groups::new(Arc::clone(&members), options.quiet),
         });
+        // Never of all of etcd.
+        let namespace = options.namespace.filter(|_| options.is_watch_shared);
+        let shared = namespace.map(|namespace| {
+            let range = range(&format!("{namespace}/"));
+            Arc::new(Shared::new(Arc::clone(&members), range, options.quiet))
+        });
         let terms = Terms {
             members: Arc::clone(&members),
             quiet: options.quiet,
             reconcile: options.reconcile,
             tally: Tally::default(),
+            shared,
         };
         Self {
             url,

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use etcd_client::Client;
-use futures_util::{StreamExt as _, stream::BoxStream};
 use registry::{
-    Change, Snapshot, Store as _, StoreError, Update,
+    Snapshot, Store as _, Update,
     backend::etcd::{EtcdOptions, EtcdStore},
     one_line,
 };
@@ -13,30 +12,15 @@ use testkit::etcd::Cluster;
 
 use crate::{
     mute::Mute,
-    support::{cluster, service, soon},
+    support::{cluster, next, service},
 };
 
 const NEVER: Duration = Duration::from_hours(1);
-
-type Watch = BoxStream<'static, Result<Change, StoreError>>;
-
-/// A way to each member of a cluster on which watches can be told less than there is.
-async fn mutes(cluster: &Cluster) -> Vec<Mute> {
-    let mut mutes = Vec::new();
-    for endpoint in cluster.endpoints() {
-        mutes.push(Mute::start(&endpoint).await);
-    }
-    mutes
-}
 
 fn options(mutes: &[Mute]) -> EtcdOptions {
     let addresses: Vec<_> = mutes.iter().map(Mute::address).collect();
     let url = format!("etcd://{}", addresses.join(","));
     url.parse().expect("a URL")
-}
-
-async fn next(watch: &mut Watch) -> Result<Change, StoreError> {
-    soon("an item", watch.next()).await.expect("an item")
 }
 
 async fn put(cluster: &Cluster, key: &str, port: u16) {
@@ -48,7 +32,7 @@ async fn put(cluster: &Cluster, key: &str, port: u16) {
 /// Follows a watch that is told nothing from some time on to its error, and then another one, which is told what is there.
 async fn moves_on(change: impl Fn(EtcdOptions) -> EtcdOptions, says: &str) {
     let cluster = cluster(3).await;
-    let mutes = mutes(&cluster).await;
+    let mutes = Mute::of_all(&cluster).await;
     let store = EtcdStore::new(change(options(&mutes)));
     let mut watch = store.watch(&service("greeter"));
     next(&mut watch).await.expect("a list");
@@ -86,7 +70,7 @@ async fn a_watch_that_does_not_tell_what_a_list_finds_is_left_for_another_member
 #[tokio::test]
 async fn what_a_watch_has_passed_over_is_told_without_an_end_and_counted() {
     let cluster = cluster(1).await;
-    let mutes = mutes(&cluster).await;
+    let mutes = Mute::of_all(&cluster).await;
     let often = Duration::from_millis(100);
     let options = options(&mutes).with_quiet(NEVER).with_reconcile(often);
     let store = EtcdStore::new(options);

@@ -12,6 +12,7 @@ mod intents;
 mod mute;
 mod recovery;
 mod returns;
+mod shared;
 mod support;
 mod tls;
 mod watches;

@@ -1,13 +1,14 @@
-//! A way to a member on which a watch is not told everything: what a faulty member, or something in between, might do.
+//! A way to a member on which not everything passes: what a faulty member, or something in between, might do.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::{RecvStream, SendStream, client, server};
 use http::{Request, Response};
+use testkit::etcd::Cluster;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -17,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// What comes before a message of gRPC: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// Passes everything on to one member, but for what is to be hidden from watches. Ends when dropped.
+/// Passes everything on to one member, but for what is to be hidden. Ends when dropped.
 pub(crate) struct Mute {
     address: String,
     state: Arc<State>,
@@ -26,13 +27,23 @@ pub(crate) struct Mute {
 
 #[derive(Default)]
 struct State {
+    hidden: Mutex<Hidden>,
+    /// How many watches were begun, how many there are, how many reads, and how many of those there were at once.
+    begun: AtomicUsize,
     watches: AtomicUsize,
-    /// Messages that contain this are hidden; empty for all of them.
-    hidden: Mutex<Option<&'static str>>,
+    reads: AtomicUsize,
+    most_reads: AtomicUsize,
+}
+
+/// Messages that contain this do not pass; empty for all of them.
+#[derive(Default, Clone, Copy)]
+struct Hidden {
+    from_watches: Option<&'static str>,
+    from_readers: Option<&'static str>,
 }
 
 impl Mute {
-    pub(crate) async fn start(member: &str) -> Self {
+    async fn start(member: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let state = Arc::new(State::default());
@@ -50,6 +61,15 @@ impl Mute {
         }
     }
 
+    /// One to each member of a cluster.
+    pub(crate) async fn of_all(cluster: &Cluster) -> Vec<Self> {
+        let mut all = Vec::new();
+        for member in cluster.endpoints() {
+            all.push(Self::start(&member).await);
+        }
+        all
+    }
+
     /// Where it is reached.
     pub(crate) fn address(&self) -> &str {
         &self.address
@@ -57,24 +77,59 @@ impl Mute {
 
     /// How many watches were begun here.
     pub(crate) fn watches(&self) -> usize {
-        self.state.watches.load(Ordering::Relaxed)
+        self.state.begun.load(Ordering::SeqCst)
+    }
+
+    /// How many watches there are here now.
+    pub(crate) fn open_watches(&self) -> usize {
+        self.state.watches.load(Ordering::SeqCst)
+    }
+
+    /// The most reads that there were at the same time.
+    pub(crate) fn most_reads(&self) -> usize {
+        self.state.most_reads.load(Ordering::SeqCst)
     }
 
     /// Hides from all watches, from now on, what contains this text; nothing at all when there is none.
     pub(crate) fn hide(&self, text: Option<&'static str>) {
-        *self.state.hidden.lock().expect("nobody panics") = text;
+        self.state.lock().from_watches = text;
+    }
+
+    /// Never passes on what is asked for by a read that contains this text.
+    pub(crate) fn keep_from_readers(&self, text: &'static str) {
+        self.state.lock().from_readers = Some(text);
     }
 }
 
 impl State {
-    fn is_hidden(&self, message: &[u8]) -> bool {
-        let hidden = *self.hidden.lock().expect("nobody panics");
-        let is_in = |text: &str| {
-            message
-                .windows(text.len())
-                .any(|part| part == text.as_bytes())
-        };
-        hidden.is_some_and(|text| text.is_empty() || is_in(text))
+    fn lock(&self) -> MutexGuard<'_, Hidden> {
+        self.hidden.lock().expect("nobody panics")
+    }
+}
+
+fn is_hidden(hidden: Option<&str>, message: &[u8]) -> bool {
+    let is_in = |text: &str| {
+        message
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    hidden.is_some_and(|text| text.is_empty() || is_in(text))
+}
+
+/// One that is under way, until it is dropped.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicUsize, most: &AtomicUsize) -> Self {
+        let now = count.fetch_add(1, Ordering::SeqCst) + 1;
+        most.fetch_max(now, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -104,9 +159,12 @@ async fn exchange(
 ) -> Option<()> {
     let (head, body) = request.into_parts();
     let is_watch = head.uri.path() == "/etcdserverpb.Watch/Watch";
-    if is_watch {
-        state.watches.fetch_add(1, Ordering::Relaxed);
-    }
+    let is_read = head.uri.path() == "/etcdserverpb.KV/Range";
+    let _watch = is_watch.then(|| {
+        state.begun.fetch_add(1, Ordering::SeqCst);
+        UnderWay::new(&state.watches, &AtomicUsize::new(0))
+    });
+    let _read = is_read.then(|| UnderWay::new(&state.reads, &state.most_reads));
     let mut there = there.ready().await.ok()?;
     let (response, up) = there
         .send_request(Request::from_parts(head, ()), false)
@@ -116,10 +174,11 @@ async fn exchange(
         let down = respond
             .send_response(Response::from_parts(head, ()), false)
             .ok()?;
-        let is_hidden = |message: &[u8]| is_watch && state.is_hidden(message);
+        let is_hidden = |message: &[u8]| is_watch && is_hidden(state.lock().from_watches, message);
         messages(body, down, is_hidden).await
     };
-    tokio::try_join!(pass(messages(body, up, |_| false)), pass(down)).ok()?;
+    let is_asked = |message: &[u8]| is_read && is_hidden(state.lock().from_readers, message);
+    tokio::try_join!(pass(messages(body, up, is_asked)), pass(down)).ok()?;
     Some(())
 }
 

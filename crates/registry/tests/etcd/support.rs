@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream::BoxStream};
 use registry::{
-    Address, Claim, Hold, HoldRequest, Incarnation, Instance, Loss, ServiceName, Store as _,
-    backend::etcd::EtcdStore,
+    Address, Change, Claim, Hold, HoldRequest, Incarnation, Instance, Loss, ServiceName,
+    Store as _, StoreError, backend::etcd::EtcdStore,
 };
 use testkit::etcd::Cluster;
 use tokio::sync::Mutex;
@@ -72,6 +73,13 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+pub(crate) type Watch = BoxStream<'static, Result<Change, StoreError>>;
+
+/// What a watch tells next.
+pub(crate) async fn next(watch: &mut Watch) -> Result<Change, StoreError> {
+    soon("an item", watch.next()).await.expect("an item")
 }
 
 pub(crate) async fn listed(store: &EtcdStore, name: &str) -> usize {

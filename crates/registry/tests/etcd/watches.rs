@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use etcd_client::Client;
-use futures_util::{StreamExt as _, future::join_all, stream::BoxStream};
+use futures_util::{StreamExt as _, future::join_all};
 use registry::{
-    Change, Snapshot, Store as _, StoreError, Update,
+    Snapshot, Store as _, Update,
     backend::etcd::{EtcdOptions, EtcdStore},
     one_line,
 };
 use tokio::time::Instant;
 
-use crate::support::{cluster, etcdctl, hold, instance, listed, service, shared, soon, store};
-
-type Watch = BoxStream<'static, Result<Change, StoreError>>;
-
-async fn next(watch: &mut Watch) -> Result<Change, StoreError> {
-    soon("an item", watch.next()).await.expect("an item")
-}
+use crate::support::{
+    Watch, cluster, etcdctl, hold, instance, listed, next, service, shared, store,
+};
 
 async fn reset(watch: &mut Watch) -> usize {
     let first = next(watch).await.expect("no error");

@@ -4,13 +4,13 @@
 //! cannot answer it: etcd answers such a read only when a majority has confirmed that it has seen everything. A progress
 //! answer would prove nothing, since a watch that is stuck gives one too. HTTP/2 pings notice a dead member much sooner.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use etcd_client::{WatchOptions, WatchResponse};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    list::{Range, Read, changed_after},
+    list::{Range, Read, changed_after, count},
     members::{Connection, Failure},
     watching::Watching,
 };
@@ -21,11 +21,13 @@ pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// A watch of a range from a revision on, at one member.
 #[derive(Debug)]
 pub(super) struct Events {
-    connection: Connection,
+    connection: Arc<Connection>,
     range: Range,
     watching: Watching,
     /// The newest revision that was delivered.
     pub(super) delivered: i64,
+    /// The newest revision at which nothing was missing.
+    pub(super) checked: i64,
     /// How many keys there are, by what was delivered.
     pub(super) count: i64,
     /// After which silence to look whether something was missed.
@@ -39,7 +41,7 @@ pub(super) struct Events {
 impl Events {
     /// Watches what comes after `read`.
     pub(super) async fn open(
-        connection: Connection,
+        connection: Arc<Connection>,
         range: Range,
         read: Read,
         quiet: Duration,
@@ -52,11 +54,16 @@ impl Events {
             range,
             watching,
             delivered: read.revision,
+            checked: read.revision,
             count: read.count,
             quiet,
             silent_since: Instant::now(),
             suspicious: false,
         })
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     /// The next message, which may tell of nothing. Cancellation safe.
@@ -95,6 +102,23 @@ impl Events {
 
     /// Compares what was delivered with what is there, after a silence.
     async fn doubt(&mut self) -> Result<(), Failure> {
+        let is_missing = !self.is_untouched().await? && self.is_missing().await?;
+        if is_missing && self.suspicious {
+            return Err(self.connection.complaint("the watch has missed changes"));
+        }
+        self.suspicious = is_missing;
+        self.silent_since = Instant::now();
+        Ok(())
+    }
+
+    /// Whether nothing has changed in all of etcd, which costs it much less to tell than whether anything has in a range.
+    async fn is_untouched(&self) -> Result<bool, Failure> {
+        let one_key = (self.range.0.clone(), Vec::new());
+        Ok(count(&self.connection, one_key).await?.revision == self.checked)
+    }
+
+    /// Whether there is anything that was not delivered.
+    async fn is_missing(&mut self) -> Result<bool, Failure> {
         let (read, changed) =
             changed_after(&self.connection, self.range.clone(), self.delivered).await?;
         if read.revision < self.delivered {
@@ -103,12 +127,10 @@ impl Events {
                 self.delivered, read.revision
             )));
         }
-        let missed = changed || read.count != self.count;
-        if missed && self.suspicious {
-            return Err(self.connection.complaint("the watch has missed changes"));
+        let is_missing = changed || read.count != self.count;
+        if !is_missing {
+            self.checked = read.revision;
         }
-        self.suspicious = missed;
-        self.silent_since = Instant::now();
-        Ok(())
+        Ok(is_missing)
     }
 }

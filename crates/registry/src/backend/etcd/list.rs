@@ -118,6 +118,17 @@ pub(super) async fn for_each(
     }
 }
 
+/// How many keys there are in a range.
+pub(super) async fn count(connection: &Connection, (from, end): Range) -> Result<Read, Failure> {
+    let options = GetOptions::new().with_range(end).with_count_only();
+    let mut client = connection.client.clone();
+    let answer = connection.ask(client.get(from, Some(options))).await?;
+    Ok(Read {
+        revision: connection.revision(answer.header())?,
+        count: answer.count(),
+    })
+}
+
 /// The number of keys in a range, and whether any of them was written after `revision`.
 pub(super) async fn changed_after(
     connection: &Connection,

@@ -35,6 +35,8 @@ pub struct EtcdOptions {
     pub(super) quiet: Duration,
     pub(super) reconcile: Duration,
     pub(super) dialects: Dialects,
+    /// Only with a namespace.
+    pub(super) is_watch_shared: bool,
 }
 
 impl EtcdOptions {
@@ -56,6 +58,7 @@ impl EtcdOptions {
             quiet: QUIET,
             reconcile: RECONCILE,
             dialects: Dialects::default(),
+            is_watch_shared: false,
         })
     }
 
@@ -71,6 +74,28 @@ impl EtcdOptions {
     pub fn with_reconcile(mut self, every: Duration) -> Self {
         self.reconcile = every;
         self
+    }
+
+    /// The same with one watch for all that is followed in the namespace, which has to be set before: for who follows much
+    /// of what is there, thousands of services perhaps. Who follows little of it is better without: this process is told
+    /// all that happens in the namespace, and needs permission to read all of it. It is no part of the URL.
+    ///
+    /// ```
+    /// use registry::backend::etcd::EtcdOptions;
+    /// let options: EtcdOptions = "etcd://10.0.0.1:2379/shop".parse()?;
+    /// let options = options.with_shared_watch()?;
+    ///
+    /// // Without a namespace it would be a watch of all of etcd.
+    /// let options: EtcdOptions = "etcd://10.0.0.1:2379".parse()?;
+    /// assert!(options.with_shared_watch().is_err());
+    /// # Ok::<(), registry::backend::etcd::InvalidEtcdUrl>(())
+    /// ```
+    pub fn with_shared_watch(mut self) -> Result<Self, InvalidEtcdUrl> {
+        if self.namespace.is_none() {
+            return Err(InvalidEtcdUrl::NothingToShare);
+        }
+        self.is_watch_shared = true;
+        Ok(self)
     }
 
     /// The same with all keys below `namespace/`, which has the form of a service name. Without one, keys are as etcd's

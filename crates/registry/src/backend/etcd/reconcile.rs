@@ -55,7 +55,7 @@ impl Tally {
 
 /// Compares what one watch delivers with what is there.
 pub(super) struct Reconciler {
-    connection: Connection,
+    connection: Arc<Connection>,
     range: Range,
     every: Duration,
     tally: Tally,
@@ -82,7 +82,7 @@ pub(super) struct Missed;
 impl Reconciler {
     /// For a watch that has delivered what is `known`.
     pub(super) fn new(
-        connection: Connection,
+        connection: Arc<Connection>,
         range: Range,
         known: Known,
         every: Duration,
@@ -122,7 +122,7 @@ impl Reconciler {
             Stage::Resting(until) => {
                 sleep_until(*until).await;
                 let nothing = self.known.nothing();
-                let list = list(self.connection.clone(), self.range.clone(), nothing);
+                let list = list(Arc::clone(&self.connection), self.range.clone(), nothing);
                 self.stage = Stage::Listing(Box::pin(list), Told::new());
             }
             Stage::Listing(list, told) => {
@@ -170,7 +170,7 @@ impl Stage {
 }
 
 async fn list(
-    connection: Connection,
+    connection: Arc<Connection>,
     range: Range,
     mut listed: Known,
 ) -> Result<(Read, Known), Failure> {

@@ -41,6 +41,11 @@ pub enum InvalidEtcdUrl {
     /// The namespace cannot be one.
     #[error("the URL's path is no namespace: {0}")]
     Namespace(InvalidInstance),
+    /// A watch is to be shared, and there is no namespace to share it in.
+    #[error(
+        "a watch can be shared within a namespace only: without one it would be a watch of all of etcd; add /NAMESPACE to the URL"
+    )]
+    NothingToShare,
     /// There is no host.
     #[error("the URL names no etcd member; {FORM}")]
     NoMember,

@@ -1,5 +1,5 @@
-//! Following the keys of a service, of the intents for it, or that of a document: a list, then a watch from the revision after
-//! it, on one connection.
+//! Following the keys of a service, of the intents for it, or that of a document: a list and what comes after it, on one
+//! connection.
 //!
 //! Nothing is resumed on another connection: after a wipe, cluster and member ids are the same, and a watch from an old
 //! revision is accepted and delivers nothing. When anything fails the stream ends with the reason; whoever starts
@@ -8,7 +8,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use etcd_client::{KeyValue, WatchResponse};
+use etcd_client::KeyValue;
 use futures_util::{Stream, stream};
 use tokio::select;
 
@@ -19,6 +19,8 @@ use super::{
     members::{Connection, Failure, Members},
     reader::revision,
     reconcile::{Missed, Reconciler, Tally},
+    shared::Shared,
+    source::{Heard, Source},
 };
 use crate::Revision;
 
@@ -49,6 +51,8 @@ pub(super) struct Terms {
     /// How often to compare what was told with what is there.
     pub(super) reconcile: Duration,
     pub(super) tally: Tally,
+    /// What is followed there is followed by one watch.
+    pub(super) shared: Option<Arc<Shared>>,
 }
 
 impl Terms {
@@ -58,6 +62,10 @@ impl Terms {
         watched: W,
     ) -> impl Stream<Item = Result<W::Said, Failure>> + use<W> {
         stream::try_unfold(State::Start(self.clone(), watched), State::next)
+    }
+
+    fn shared_by(&self, range: &Range) -> Option<&Arc<Shared>> {
+        self.shared.as_ref().filter(|shared| shared.covers(range))
     }
 }
 
@@ -71,69 +79,81 @@ impl<W: Watched> State<W> {
         loop {
             match self {
                 Self::Start(terms, watched) => {
-                    let connection = terms.members.connection().await?;
-                    let started = Following::start(&terms, connection.clone(), watched).await;
-                    let (said, following) =
-                        started.inspect_err(|_| terms.members.leave(&connection))?;
+                    let (said, following) = Following::start(&terms, watched).await?;
                     return Ok(Some((said, Self::Following(terms, Box::new(following)))));
                 }
-                Self::Following(terms, mut following) => {
-                    let next = following.next().await;
-                    let next = next.inspect_err(|_| terms.members.leave(&following.connection));
-                    match next? {
-                        Ok(said) => return Ok(Some((said, Self::Following(terms, following)))),
-                        Err(Missed) => self = Self::Start(terms, following.watched),
-                    }
-                }
+                Self::Following(terms, mut following) => match following.next().await? {
+                    Ok(said) => return Ok(Some((said, Self::Following(terms, following)))),
+                    Err(Missed) => self = Self::Start(terms, following.watched),
+                },
             }
         }
     }
 }
 
 struct Following<W> {
-    connection: Connection,
     watched: W,
-    events: Events,
+    source: Source,
     reconciler: Reconciler,
     /// The newest revision that was told.
     told: i64,
 }
 
 impl<W: Watched> Following<W> {
-    async fn start(
-        terms: &Terms,
-        connection: Connection,
-        watched: W,
-    ) -> Result<(W::Said, Self), Failure> {
-        let range = watched.range();
-        let mut known = Known::default();
-        let found = |kv: &KeyValue| {
-            known.take(kv.key(), written(kv));
+    async fn start(terms: &Terms, watched: W) -> Result<(W::Said, Self), Failure> {
+        let (listed, source) = match terms.shared_by(&watched.range()) {
+            None => Self::on_its_own(terms, &watched).await?,
+            Some(shared) => Self::by_a_shared_watch(shared, &watched).await?,
         };
-        let (read, said) = watched.list(&connection, found).await?;
-        let events = Events::open(connection.clone(), range.clone(), read, terms.quiet).await?;
         let reconciler = Reconciler::new(
-            connection.clone(),
-            range,
-            known,
+            Arc::clone(source.connection()),
+            watched.range(),
+            listed.known,
             terms.reconcile,
             terms.tally.clone(),
         );
         let following = Self {
-            connection,
             watched,
-            events,
+            source,
             reconciler,
-            told: read.revision,
+            told: listed.read.revision,
         };
-        Ok((said, following))
+        Ok((listed.said, following))
+    }
+
+    /// First the list, then a watch of what comes after it.
+    async fn on_its_own(terms: &Terms, watched: &W) -> Result<(Listed<W::Said>, Source), Failure> {
+        let members = &terms.members;
+        let connection = Arc::new(members.connection().await?);
+        let started = async {
+            let listed = list(watched, &connection).await?;
+            let range = watched.range();
+            let events =
+                Events::open(Arc::clone(&connection), range, listed.read, terms.quiet).await?;
+            Ok((listed, Source::Own(Arc::clone(members), Box::new(events))))
+        };
+        started.await.inspect_err(|_| members.leave(&connection))
+    }
+
+    /// First the place among those who are told what happens, then the list.
+    async fn by_a_shared_watch(
+        shared: &Arc<Shared>,
+        watched: &W,
+    ) -> Result<(Listed<W::Said>, Source), Failure> {
+        let joining = shared.join(watched.range()).await?;
+        let listed = list(watched, joining.connection()).await;
+        let listed = listed.inspect_err(|_| joining.leave())?;
+        let part = joining.listed(listed.read.revision);
+        Ok((listed, Source::Shared(part)))
     }
 
     async fn next(&mut self) -> Result<Result<W::Said, Missed>, Failure> {
         loop {
             let next = select! {
-                message = self.events.next() => self.hear(&message?),
-                turned = self.reconciler.turn() => turned?.map(|()| None),
+                heard = self.source.next() => self.hear(&heard?),
+                turned = self.reconciler.turn() => {
+                    turned.inspect_err(|_| self.source.leave())?.map(|()| None)
+                }
             };
             if let Some(next) = next.transpose() {
                 return Ok(next);
@@ -141,10 +161,9 @@ impl<W: Watched> Following<W> {
         }
     }
 
-    /// What a message says, if anything.
-    fn hear(&mut self, message: &WatchResponse) -> Result<Option<W::Said>, Missed> {
-        let events = message.events().iter();
-        let told: Vec<_> = events.filter_map(|event| event.kv()).collect();
+    /// What was heard says, if anything.
+    fn hear(&mut self, heard: &Heard) -> Result<Option<W::Said>, Missed> {
+        let told = heard.told();
         self.reconciler.hear(&told)?;
         for kv in &told {
             self.told = self.told.max(kv.mod_revision());
@@ -153,48 +172,77 @@ impl<W: Watched> Following<W> {
     }
 }
 
+/// What a list has found.
+struct Listed<S> {
+    read: Read,
+    said: S,
+    known: Known,
+}
+
+async fn list<W: Watched>(
+    watched: &W,
+    connection: &Connection,
+) -> Result<Listed<W::Said>, Failure> {
+    let mut known = Known::default();
+    let found = |kv: &KeyValue| {
+        known.take(kv.key(), written(kv));
+    };
+    let (read, said) = watched.list(connection, found).await?;
+    Ok(Listed { read, said, known })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Once;
 
     use testkit::etcd::Cluster;
 
-    use super::{Arc, Connection, Duration, Following, Members, Tally, Terms, Watched};
+    use super::{Arc, Duration, Events, Following, Members, Source, Tally, Terms, Watched};
     use crate::{
         Address, ServiceName, Undecodable,
         backend::etcd::{document::DocumentKey, keys::Keys, reader::Reader},
         dialect::{DialectName, Dialects},
     };
 
-    async fn connection(cluster: &Cluster) -> Connection {
+    fn terms(cluster: &Cluster) -> Terms {
         let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
-        Members::new(vec![endpoint])
-            .connection()
-            .await
-            .expect("a connection")
-    }
-
-    async fn following<W: Watched>(connection: &Connection, watched: W) -> Following<W> {
-        let terms = Terms {
-            members: Arc::new(Members::new(Vec::new())),
+        Terms {
+            members: Arc::new(Members::new(vec![endpoint])),
             quiet: Duration::from_millis(10),
             reconcile: Duration::from_hours(1),
             tally: Tally::default(),
-        };
-        let started = Following::start(&terms, connection.clone(), watched).await;
+            shared: None,
+        }
+    }
+
+    async fn following<W: Watched>(terms: &Terms, watched: W) -> Following<W> {
+        let started = Following::start(terms, watched).await;
         started.expect("a watch").1
     }
 
-    /// Has three terms miss something, as if they had not heard of a deletion, of a change, or of a wipe.
-    async fn each_ends<W: Watched>(connection: &Connection, watched: impl Fn() -> W) {
+    /// The watch of its own that something is followed by.
+    fn events<W>(following: &mut Following<W>) -> &mut Events {
+        match &mut following.source {
+            Source::Own(_, events) => events,
+            Source::Shared(_) => panic!("nothing is shared here"),
+        }
+    }
+
+    /// Has three watches miss something, as if they had not heard of a deletion, of a change, or of a wipe.
+    async fn each_ends<W: Watched>(cluster: &Cluster, watched: impl Fn() -> W) {
+        let terms = &terms(cluster);
         let (mut deletion, mut change, mut wipe) = (
-            following(connection, watched()).await,
-            following(connection, watched()).await,
-            following(connection, watched()).await,
+            following(terms, watched()).await,
+            following(terms, watched()).await,
+            following(terms, watched()).await,
         );
-        deletion.events.count += 1;
-        change.events.delivered -= 1;
-        wipe.events.delivered += 1_000;
+        for following in [&mut deletion, &mut change, &mut wipe] {
+            // Something has changed somewhere.
+            events(following).checked -= 1;
+        }
+        events(&mut deletion).count += 1;
+        events(&mut change).delivered -= 1;
+        events(&mut wipe).delivered += 1_000;
         let ended = async { tokio::join!(deletion.next(), change.next(), wipe.next()) };
         let bound = Duration::from_secs(20);
         let ended = tokio::time::timeout(bound, ended).await.expect("each ends");
@@ -222,7 +270,7 @@ mod tests {
                 Arc::new(Once::new()),
             )
         };
-        Box::pin(each_ends(&connection(&cluster).await, service)).await;
+        Box::pin(each_ends(&cluster, service)).await;
     }
 
     #[tokio::test]
@@ -232,6 +280,6 @@ mod tests {
         let put = cluster.etcdctl(&["put", key, "{}"]).await;
         put.expect("it is put");
         let document = || DocumentKey(key.into());
-        Box::pin(each_ends(&connection(&cluster).await, document)).await;
+        Box::pin(each_ends(&cluster, document)).await;
     }
 }

@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use registry::{Store, backend::etcd::EtcdStore};
+use registry::{
+    Store,
+    backend::etcd::{EtcdOptions, EtcdStore},
+};
 use testkit::etcd::Cluster;
 use tokio::sync::Mutex;
 
@@ -15,12 +18,13 @@ use crate::fixture::{Fixture, Spoiled};
 static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
 static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
 
-pub(crate) struct Etcd {
+/// A namespace, in which each watch has a stream of its own, or all share one.
+pub(crate) struct Etcd<const SHARES: bool> {
     cluster: Arc<Cluster>,
     namespace: String,
 }
 
-impl Fixture for Etcd {
+impl<const SHARES: bool> Fixture for Etcd<SHARES> {
     async fn start() -> Self {
         let mut shared = SHARED.lock().await;
         let cluster = match shared.upgrade() {
@@ -37,11 +41,15 @@ impl Fixture for Etcd {
 
     async fn open(&self) -> Arc<dyn Store> {
         let url = self.cluster.url(&self.namespace);
-        Arc::new(EtcdStore::new(url.parse().expect("a URL")))
+        let mut options: EtcdOptions = url.parse().expect("a URL");
+        if SHARES {
+            options = options.with_shared_watch().expect("a namespace");
+        }
+        Arc::new(EtcdStore::new(options))
     }
 }
 
-impl Spoiled for Etcd {
+impl<const SHARES: bool> Spoiled for Etcd<SHARES> {
     async fn spoil(&self, service: &str, id: &str) {
         let key = format!("{}/{service}/{id}", self.namespace);
         let put = self.cluster.etcdctl(&["put", &key, "no instance"]).await;
