@@ -37,6 +37,13 @@ bench *args:
 soak *args:
     cargo run --release --package bench -- soak {{ args }}
 
+# Every fault that the registry has to survive, with what came of it; `faults --help` says more
+[group('see it work')]
+[no-exit-message]
+faults *args:
+    cargo build --package greeter-server --package greeter-client
+    cargo run --quiet --package faults -- {{ args }}
+
 # --- check it ---------------------------------------------------------------------------------------------------------
 
 # Every test: units, doc tests, integration on real etcd processes, the binaries as processes, and Python's gRPC on either side

@@ -1,6 +1,5 @@
 //! Real etcd clusters on loopback: started, broken and mended at will. etcd 3.4 and 3.5 both work.
 
-mod http;
 mod keys;
 mod member;
 

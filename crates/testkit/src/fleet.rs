@@ -171,6 +171,17 @@ impl Fleet {
         Err(server.process.complaint(&format!("ended with {status}")))
     }
 
+    /// Waits until a greeter that was told to end has ended, `bound` at most. An error when it does not end well.
+    pub async fn gone(&mut self, address: &str, bound: Duration) -> Result<()> {
+        let server = self.take(address)?;
+        let status = server.process.wait(bound).await?;
+        ensure!(
+            status.success(),
+            server.process.complaint(&format!("ended with {status}"))
+        );
+        Ok(())
+    }
+
     /// Stops a greeter and starts it again at its address.
     pub async fn restart(&mut self, address: &str) -> Result<()> {
         self.stop(address).await?;

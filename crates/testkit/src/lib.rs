@@ -17,6 +17,7 @@
 pub mod etcd;
 mod eventually;
 pub mod fleet;
+pub mod http;
 pub mod link;
 mod output;
 mod ports;

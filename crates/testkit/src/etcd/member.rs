@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
-use super::{ClusterOptions, ClusterTls, Key, http, keys, program};
-use crate::{Signal, process::Process, until};
+use super::{ClusterOptions, ClusterTls, Key, keys, program};
+use crate::{Signal, http, process::Process, until};
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -177,7 +177,7 @@ impl Member {
 
     /// How many calls of a gRPC method it has answered since it was started.
     pub(super) async fn calls(&self, method: &str) -> Result<u64> {
-        let metrics = http::get_text(self.own_port(), "/metrics").await?;
+        let metrics = http::text(self.own_port(), "/metrics").await?;
         let method = format!("grpc_method=\"{method}\"");
         let is_of_method =
             |line: &&str| line.starts_with("grpc_server_handled_total{") && line.contains(&method);

@@ -1,4 +1,4 @@
-//! The few requests to etcd's JSON gateway and to its metrics that are needed here; everything else goes through `etcdctl`.
+//! The few requests that tests make of pages of this machine: etcd's JSON gateway and metrics, and our own binaries' admin pages.
 
 use std::time::Duration;
 
@@ -14,21 +14,24 @@ use tokio::{
 const ANSWER: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 1024 * 1024;
 
-pub(super) async fn get(port: u16, path: &str) -> Result<Value> {
-    json(port, &get_text(port, path).await?)
+/// The JSON at `path` of what listens at that port of 127.0.0.1.
+pub async fn get(port: u16, path: &str) -> Result<Value> {
+    parse(port, &text(port, path).await?)
 }
 
-pub(super) async fn get_text(port: u16, path: &str) -> Result<String> {
+/// The text at `path` of what listens at that port of 127.0.0.1.
+pub async fn text(port: u16, path: &str) -> Result<String> {
     request(port, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
 }
 
-pub(super) async fn post(port: u16, path: &str, body: &str) -> Result<Value> {
+/// The same for a request with a body, which is JSON.
+pub async fn post(port: u16, path: &str, body: &str) -> Result<Value> {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
-    json(port, &request(port, &format!("{head}{body}")).await?)
+    parse(port, &request(port, &format!("{head}{body}")).await?)
 }
 
-fn json(port: u16, body: &str) -> Result<Value> {
+fn parse(port: u16, body: &str) -> Result<Value> {
     serde_json::from_str(body).with_context(|| format!("port {port} answers {body:?}"))
 }
 

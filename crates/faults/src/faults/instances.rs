@@ -1,0 +1,94 @@
+//! Instances die, leave, hang, and come.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testkit::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    caller::CALLERS,
+    outcome::{MayFail, Seen},
+    scene::{EXPIRED, PATIENCE, Pace, Scene},
+};
+
+pub(super) async fn killed(pace: Pace) -> Result<Seen> {
+    let mut scene = Scene::open(pace).await?;
+    let victim = scene.eldest()?;
+    let since = Instant::now();
+    scene.fleet.kill(&victim).await?;
+    let took = scene.right_again(since).await?;
+    let right_after = Some((took, EXPIRED));
+    let seen = Seen {
+        right_after,
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}
+
+pub(super) async fn stopped(pace: Pace) -> Result<Seen> {
+    let mut scene = Scene::open(pace).await?;
+    let victim = scene.eldest()?;
+    scene.fleet.stop(&victim).await?;
+    // It has left the registry before it ended.
+    let took = scene.right_again(Instant::now()).await?;
+    let right_after = Some((took, Duration::from_secs(1)));
+    let seen = Seen {
+        right_after,
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}
+
+pub(super) async fn hangs(pace: Pace) -> Result<Seen> {
+    let scene = Scene::open(pace).await?;
+    let victim = scene.eldest()?;
+    scene.fleet.signal(&victim, Signal::SIGSTOP)?;
+    sleep(pace.pick(Duration::from_secs(12), EXPIRED)).await;
+    let registered = scene.registered().await?;
+    ensure!(
+        !registered.contains_key(&victim),
+        "its lease has outlived it"
+    );
+    scene.fleet.signal(&victim, Signal::SIGCONT)?;
+    let took = scene.right_again(Instant::now()).await?;
+    let seen = Seen {
+        may_fail: MayFail::AtMost(CALLERS),
+        right_after: Some((took, Duration::from_secs(2))),
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}
+
+pub(super) async fn rolling_restart(pace: Pace) -> Result<Seen> {
+    let mut scene = Scene::open(pace).await?;
+    for address in scene.fleet.addresses() {
+        scene.fleet.restart(&address).await?;
+        scene.right_again(Instant::now()).await?;
+    }
+    scene.close(Seen::default()).await
+}
+
+pub(super) async fn scaling(pace: Pace) -> Result<Seen> {
+    let mut scene = Scene::open(pace).await?;
+    let many = pace.pick(30, 9);
+    scene.fleet.add_many(many - 3).await?;
+    scene.right_again(Instant::now()).await?;
+    scene.calm().await;
+    let mut leaving = scene.fleet.addresses();
+    leaving.truncate(many - 3);
+    for address in &leaving {
+        scene.fleet.signal(address, Signal::SIGTERM)?;
+    }
+    for address in &leaving {
+        // Most have ended by now, which is as well.
+        scene.fleet.gone(address, PATIENCE).await?;
+    }
+    let took = scene.right_again(Instant::now()).await?;
+    let right_after = Some((took, Duration::from_secs(1)));
+    let seen = Seen {
+        right_after,
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}

@@ -1,0 +1,60 @@
+//! All of etcd is down.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    outcome::Seen,
+    scene::{Pace, Scene},
+};
+
+pub(super) async fn quorum_lost(pace: Pace) -> Result<Seen> {
+    let mut scene = Scene::open(pace).await?;
+    let leader = scene.cluster.leader().await?;
+    let down = [leader, (leader + 1) % scene.cluster.len()];
+    for member in down {
+        scene.cluster.kill(member).await?;
+    }
+    sleep(pace.outage()).await;
+    for member in down {
+        scene.cluster.restart(member).await?;
+    }
+    let took = scene.right_again(Instant::now()).await?;
+    scene.stays_right().await?;
+    let right_after = Some((took, Duration::from_secs(2)));
+    let seen = Seen {
+        right_after,
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}
+
+pub(super) async fn all_down(pace: Pace) -> Result<Seen> {
+    let mut scene = Scene::open(pace).await?;
+    scene.cluster.stop_all().await?;
+    sleep(pace.outage()).await;
+    scene.cluster.start_all().await?;
+    let took = scene.right_again(Instant::now()).await?;
+    scene.stays_right().await?;
+    let right_after = Some((took, Duration::from_secs(5)));
+    let seen = Seen {
+        right_after,
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}
+
+pub(super) async fn wiped(pace: Pace) -> Result<Seen> {
+    let mut scene = Scene::open(pace).await?;
+    scene.cluster.wipe().await?;
+    let took = scene.right_again(Instant::now()).await?;
+    scene.stays_right().await?;
+    let right_after = Some((took, Duration::from_secs(5)));
+    let seen = Seen {
+        right_after,
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}
