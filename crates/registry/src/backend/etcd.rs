@@ -22,6 +22,7 @@ mod merge;
 mod options;
 mod place;
 mod places;
+mod put;
 mod reader;
 mod reconcile;
 mod shared;

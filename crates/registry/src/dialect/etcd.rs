@@ -47,11 +47,6 @@ impl Codec for Etcd {
     }
 }
 
-/// The key of an instance.
-pub(crate) fn key(service: &ServiceName, id: &InstanceId) -> String {
-    format!("{service}/{id}")
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Written<'a> {

@@ -13,6 +13,7 @@ mod mute;
 mod recovery;
 mod returns;
 mod shared;
+mod several_keys;
 mod support;
 mod tls;
 mod watches;

@@ -5,7 +5,7 @@
 //! holds it also among the registrations of one process.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -21,13 +21,13 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    hold::transact,
     lease::{Lease, revoke_in_background, whole_seconds},
     members::{Failure, Members},
     place::Place,
     places::Places,
+    put::transact,
 };
-use crate::{Backoff, BackoffPolicy, Loss};
+use crate::{Backoff, BackoffPolicy, Incarnation, Loss};
 
 /// How many keys share a lease. All are lost together when it is; ten thousand registrations are twenty of them.
 pub(super) const SEATS: usize = 500;
@@ -52,7 +52,8 @@ struct Group {
     ttl: i64,
     standing: watch::Receiver<Standing>,
     places: Arc<Places>,
-    taken: Mutex<HashSet<Arc<str>>>,
+    /// The keys that have a seat, and for whom.
+    taken: Mutex<HashMap<Arc<str>, Option<Incarnation>>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -84,23 +85,45 @@ impl Groups {
         }
     }
 
-    /// A seat for `keys` under a lease of `ttl`, in a group that is there or in a new one.
-    pub(super) fn seat(&self, ttl: Duration, keys: Vec<Arc<str>>) -> Seat {
+    /// A seat for the `keys` of `holder` under a lease of `ttl`, in a group that is there or in a new one.
+    pub(super) fn seat(
+        &self,
+        ttl: Duration,
+        keys: Vec<Arc<str>>,
+        holder: Option<Incarnation>,
+    ) -> Seat {
         let ttl = whole_seconds(ttl);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut running = all.iter().filter_map(Weak::upgrade);
-        let found = running.find(|group| group.ttl == ttl && group.take(&keys));
+        let found = running.find(|group| group.ttl == ttl && group.take(&keys, holder));
         let group = found.unwrap_or_else(|| {
             let group = Arc::new(Group::start(&self.members, ttl, self.quiet));
-            group.take(&keys);
+            group.take(&keys, holder);
             all.retain(|group| group.strong_count() > 0);
             all.push(Arc::downgrade(&group));
             group
         });
         Seat {
-            taken: Some(Taken { group, keys }),
+            taken: Some(Taken {
+                group,
+                keys,
+                holder,
+            }),
             left: None,
         }
+    }
+
+    /// Whose key it is that has a lease of one of the groups.
+    pub(super) fn holder(&self, lease: i64, key: &Arc<str>) -> Option<Incarnation> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = all.iter().filter_map(Weak::upgrade);
+        let is_it = |group: &Arc<Group>| {
+            let standing = group.standing.borrow();
+            matches!(*standing, Standing::Granted(granted) if granted == lease)
+        };
+        let group = running.find(is_it)?;
+        let holder = group.taken().get(key).copied();
+        holder.flatten()
     }
 
     /// A write's turn; `None` when it does not come within [`TURN`].
@@ -125,20 +148,20 @@ impl Group {
     }
 
     /// Takes the keys, unless one of them is taken, there is no room, or the lease is no good any more.
-    fn take(&self, keys: &[Arc<str>]) -> bool {
+    fn take(&self, keys: &[Arc<str>], holder: Option<Incarnation>) -> bool {
         if matches!(*self.standing.borrow(), Standing::Over(_)) {
             return false;
         }
         let mut taken = self.taken();
         let is_room = taken.is_empty() || taken.len() + keys.len() <= SEATS;
-        let is_free = is_room && !keys.iter().any(|key| taken.contains(key));
+        let is_free = is_room && !keys.iter().any(|key| taken.contains_key(key));
         if is_free {
-            taken.extend(keys.iter().cloned());
+            taken.extend(keys.iter().map(|key| (Arc::clone(key), holder)));
         }
         is_free
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<Arc<str>, Option<Incarnation>>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -210,6 +233,7 @@ pub(super) struct Seat {
 struct Taken {
     group: Arc<Group>,
     keys: Vec<Arc<str>>,
+    holder: Option<Incarnation>,
 }
 
 impl Seat {
@@ -224,10 +248,31 @@ impl Seat {
         self.left = left;
     }
 
-    /// Watches over the keys, which have been put, from now on; what is returned is told when one is lost.
-    pub(super) fn watch_over(&self, place: &Place) -> watch::Receiver<Option<Loss>> {
-        let Taken { group, keys } = self.taken();
-        group.places.add(keys, place)
+    /// Takes further keys; refused when somebody else in the group has one of them.
+    pub(super) fn reserve(&mut self, keys: &[Arc<str>]) -> Result<(), ()> {
+        let taken = self.taken.as_mut().expect("it is there until the drop");
+        let new = keys.iter().filter(|key| !taken.keys.contains(key));
+        let new: Vec<_> = new.cloned().collect();
+        if !new.is_empty() && !taken.group.take(&new, taken.holder) {
+            return Err(());
+        }
+        taken.keys.extend(new);
+        Ok(())
+    }
+
+    /// Watches over keys that have been put: whom `place` tells is told when one is lost.
+    pub(super) fn watch_over(&self, keys: &[Arc<str>], place: &Place) {
+        self.taken().group.places.add(keys, place);
+    }
+
+    /// Watches over those keys no more.
+    pub(super) fn forget(&self, keys: &[Arc<str>]) {
+        self.taken().group.places.remove(keys);
+    }
+
+    /// How long the lease lasts that nobody keeps alive.
+    pub(super) fn ttl(&self) -> Duration {
+        Duration::from_secs(self.taken().group.ttl.unsigned_abs())
     }
 
     /// Looks at the keys: there is reason to think that one has been lost.

@@ -1,24 +1,20 @@
-//! An instance's keys under a lease that it shares with others.
+//! An instance's keys, one in each dialect, under a lease that they share with those of others.
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use etcd_client::KeyValue;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    group::{Groups, NoLease, Seat},
+    group::{Groups, Seat},
     keys::Keys,
-    members::{Connection, Failure, Members},
-    place::{Holder, Place, read},
+    members::Members,
+    place::{Holder, Place},
+    put::{Entry, Problem, Put},
     reader::revision,
 };
-use crate::{
-    Claim, Hold, HoldRequest, Instance, Loss, Revision, StoreError, dialect::etcd as dialect,
-};
-
-/// How often a claim that somebody crosses is made anew.
-const CLAIMS: usize = 3;
+use crate::{Claim, Hold, HoldRequest, Instance, Loss, Revision, StoreError, dialect::Slot};
 
 /// What all holds of a store have in common.
 #[derive(Debug)]
@@ -28,49 +24,23 @@ pub(super) struct Holds {
     pub(super) groups: Groups,
 }
 
-/// A key that has our lease.
+/// Keys that have our lease.
 #[derive(Debug)]
 pub(super) struct EtcdHold {
     holds: Arc<Holds>,
-    key: Arc<str>,
     instance: Instance,
-    lease: i64,
+    slot: Slot,
     seat: Seat,
-    /// The revision of our newest put.
-    written: i64,
+    /// The keys that may be there.
+    left: Vec<Arc<str>>,
+    /// Those that are known to be, and watched over.
+    watched: Vec<Arc<str>>,
+    place: Place,
     told: watch::Receiver<Option<Loss>>,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    #[error(transparent)]
-    Etcd(#[from] Failure),
-    #[error(transparent)]
-    NoLease(#[from] NoLease),
-    #[error("too many others are being registered at the same time")]
-    Busy,
-    #[error("its key changes hands too fast")]
-    Crossed,
-    #[error("its key is not held by this process any more")]
-    NotOurs,
-    #[error("{0}")]
-    Superseded(String),
-}
-
-impl Problem {
-    /// Whether it is certain that nothing was written.
-    fn wrote_nothing(&self) -> bool {
-        match self {
-            Self::Etcd(failure) => failure.wrote_nothing(),
-            Self::NoLease(_) | Self::Busy | Self::Crossed | Self::NotOurs | Self::Superseded(_) => {
-                true
-            }
-        }
-    }
-}
-
 impl EtcdHold {
-    /// Puts the instance at its key and keeps it there.
+    /// Puts the instance at its keys and keeps it there.
     pub(super) async fn new(holds: Arc<Holds>, request: HoldRequest) -> Result<Self, StoreError> {
         let (service, id) = (
             request.instance.service.clone(),
@@ -97,19 +67,29 @@ impl EtcdHold {
             ttl,
             claim,
         } = request;
-        let key: Arc<str> = holds.keys.instance(&instance.service, &instance.id).into();
-        let mut seat = holds.groups.seat(ttl, vec![Arc::clone(&key)]);
+        let slot = instance.incarnation.map_or_else(Slot::random, Slot::from);
+        let reserved = holds.keys.reserved(&instance, slot);
+        let mut seat = holds.groups.seat(ttl, reserved, instance.incarnation);
         let lease = seat.lease().await?;
+        let entries = holds.keys.written(&instance, slot);
         let put = Put {
             members: &holds.members,
-            key: &key,
-            instance: &instance,
             lease,
+            entries: &entries,
+            gone: &[],
         };
         let turn = holds.groups.turn().await.ok_or(Problem::Busy)?;
-        // Given up halfway, or after an answer that was lost, the key may be there: the next try keeps it there.
+        // Given up halfway, or after an answer that was lost, the keys may be there: the next try keeps them there.
         seat.leaves(Some(ttl));
-        let claimed = put.claim(claim).await;
+        let claimed = match claim {
+            Claim::First => put.at_once().await,
+            Claim::Again(written) => {
+                put.after_a_look(|key, found| {
+                    holds.unless_superseded(&instance, written, key, found)
+                })
+                .await
+            }
+        };
         drop(turn);
         let written = claimed.inspect_err(|problem| {
             if problem.wrote_nothing() {
@@ -117,42 +97,116 @@ impl EtcdHold {
             }
         })?;
         let place = Place {
+            keys: holds.keys.clone(),
             service: instance.service.clone(),
-            id: instance.id.clone(),
             lease,
             holder: instance.incarnation,
             known: written,
             written,
             tell: watch::Sender::new(None),
         };
-        let told = seat.watch_over(&place);
+        let keys = keys_of(&entries);
+        let told = place.tell.subscribe();
+        seat.watch_over(&keys, &place);
         seat.leaves(Some(Duration::ZERO));
         Ok(Self {
             holds,
-            key,
             instance,
-            lease,
+            slot,
             seat,
-            written,
+            left: keys.clone(),
+            watched: keys,
+            place,
             told,
         })
     }
 
-    async fn write(&self, instance: &Instance) -> Result<i64, Problem> {
+    /// Puts another value in place, and takes away the keys of dialects that cannot say what it says.
+    async fn write(&mut self, instance: &Instance) -> Result<(), Problem> {
+        let entries = self.holds.keys.written(instance, self.slot);
+        let keys = keys_of(&entries);
+        self.seat.reserve(&keys).map_err(|()| Problem::Crossed)?;
+        let gone = less(&self.left, &keys);
+        // That they go is no loss, and until it is known whether they have gone nothing is.
+        self.watched.retain(|key| !gone.contains(key));
+        self.seat.forget(&gone);
+        let came = less(&keys, &self.watched);
+        let new = less(&keys, &self.left);
+        self.left.extend(new);
         let put = Put {
             members: &self.holds.members,
-            key: &self.key,
-            instance,
-            lease: self.lease,
+            lease: self.place.lease,
+            entries: &entries,
+            gone: &gone,
         };
-        let _turn = self.holds.groups.turn().await.ok_or(Problem::Busy)?;
-        let ours = Compare::lease(&*self.key, CompareOp::Equal, self.lease);
-        let written = put.when(vec![ours]).await?;
-        written.ok_or_else(|| {
-            self.seat.doubt();
-            Problem::NotOurs
-        })
+        let turn = self.holds.groups.turn().await.ok_or(Problem::Busy)?;
+        let written = put.after_a_look(|key, found| self.unless_lost(&came, key, found));
+        let written = Box::pin(written).await;
+        drop(turn);
+        let written = written.inspect_err(|problem| match problem {
+            Problem::NotOurs => self.seat.doubt(),
+            Problem::Superseded(by) => self.place.lose(&Loss::Superseded(by.clone())),
+            _ => {}
+        })?;
+        (self.place.known, self.place.written) = (written, written);
+        self.seat.watch_over(&came, &self.place);
+        (self.left, self.watched) = (keys.clone(), keys);
+        Ok(())
     }
+
+    /// Whether a key is as we have left it. One that was not there, or not known to be, may be put; but it is taken when
+    /// somebody else has put it meanwhile.
+    fn unless_lost(
+        &self,
+        came: &[Arc<str>],
+        key: &Arc<str>,
+        found: Option<&KeyValue>,
+    ) -> Result<(), Problem> {
+        match found {
+            Some(kv) if kv.lease() == self.place.lease => Ok(()),
+            None if came.contains(key) => Ok(()),
+            Some(kv) if came.contains(key) => {
+                let holder = Holder::of(&self.holds.keys, &self.instance.service, kv);
+                Err(Problem::Superseded(holder.text))
+            }
+            _ => Err(Problem::NotOurs),
+        }
+    }
+}
+
+impl Holds {
+    /// Whether nobody else has put the key since our own newest put.
+    fn unless_superseded(
+        &self,
+        instance: &Instance,
+        written: Revision,
+        key: &Arc<str>,
+        found: Option<&KeyValue>,
+    ) -> Result<(), Problem> {
+        let Some(kv) = found else {
+            return Ok(());
+        };
+        let holder = Holder::of(&self.keys, &instance.service, kv);
+        // Most dialects do not say who holds; the lease does, as long as it is one of this process's own.
+        let incarnation = holder
+            .incarnation
+            .or_else(|| self.groups.holder(kv.lease(), key));
+        let ours = incarnation.is_some() && incarnation == instance.incarnation;
+        if !ours && revision(kv.mod_revision()) > written {
+            return Err(Problem::Superseded(holder.text));
+        }
+        Ok(())
+    }
+}
+
+fn keys_of(entries: &[Entry]) -> Vec<Arc<str>> {
+    entries.iter().map(|entry| Arc::clone(&entry.key)).collect()
+}
+
+/// Those of `all` that are not among `others`.
+fn less(all: &[Arc<str>], others: &[Arc<str>]) -> Vec<Arc<str>> {
+    let rest = all.iter().filter(|key| !others.contains(key));
+    rest.cloned().collect()
 }
 
 impl Hold for EtcdHold {
@@ -165,19 +219,18 @@ impl Hold for EtcdHold {
     }
 
     fn written(&self) -> Revision {
-        Revision(self.written.unsigned_abs())
+        revision(self.place.written)
     }
 
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async {
             let written = self.write(&instance).await;
             self.instance = instance;
-            self.written = written.map_err(|problem| StoreError::UpdateFailed {
+            written.map_err(|problem| StoreError::UpdateFailed {
                 service: self.instance.service.clone(),
                 id: self.instance.id.clone(),
                 source: problem.into(),
-            })?;
-            Ok(())
+            })
         })
     }
 
@@ -197,79 +250,11 @@ impl Hold for EtcdHold {
 }
 
 impl Drop for EtcdHold {
-    /// A key that was lost is not ours to delete.
+    /// A key that was lost is not ours to delete; others of the same hold may be, unless the next one takes them over.
     fn drop(&mut self) {
         if self.told.borrow().is_some() {
-            self.seat.leaves(None);
+            let others = self.left.len() > 1;
+            self.seat.leaves(others.then_some(self.seat.ttl()));
         }
     }
-}
-
-/// A value to be put under a lease.
-struct Put<'a> {
-    members: &'a Members,
-    key: &'a str,
-    instance: &'a Instance,
-    lease: i64,
-}
-
-impl Put<'_> {
-    /// Puts it if the comparisons hold, and says at which revision; `None` when they do not.
-    async fn when(&self, comparisons: Vec<Compare>) -> Result<Option<i64>, Failure> {
-        let options = PutOptions::new().with_lease(self.lease);
-        let value = dialect::encode(self.instance);
-        let put =
-            Txn::new()
-                .when(comparisons)
-                .and_then([TxnOp::put(self.key, value, Some(options))]);
-        // Once: by the time of a second try a later process may have taken the key.
-        let asked = self
-            .members
-            .call_once(|connection| transact(connection, put.clone()));
-        asked.await.map_err(|failure| failure.about(self.key))
-    }
-
-    async fn claim(&self, claim: Claim) -> Result<i64, Problem> {
-        match claim {
-            Claim::First => self.when(Vec::new()).await?.ok_or(Problem::Crossed),
-            Claim::Again(written) => self.unless_superseded(written).await,
-        }
-    }
-
-    /// Puts it if nobody else has put the key since our own newest put.
-    async fn unless_superseded(&self, written: Revision) -> Result<i64, Problem> {
-        for _ in 0..CLAIMS {
-            let found = self
-                .members
-                .call(|connection| read(connection, self.key.to_owned()));
-            let seen = match found.await?.1 {
-                None => 0,
-                Some(kv) => {
-                    let holder = Holder::of(&self.instance.service, &self.instance.id, &kv);
-                    let ours = holder.incarnation.is_some()
-                        && holder.incarnation == self.instance.incarnation;
-                    if !ours && revision(kv.mod_revision()) > written {
-                        return Err(Problem::Superseded(holder.text));
-                    }
-                    kv.mod_revision()
-                }
-            };
-            let unchanged = Compare::mod_revision(self.key, CompareOp::Equal, seen);
-            if let Some(revision) = self.when(vec![unchanged]).await? {
-                return Ok(revision);
-            }
-        }
-        Err(Problem::Crossed)
-    }
-}
-
-/// The revision of a transaction whose comparisons held.
-pub(super) async fn transact(
-    connection: Connection,
-    transaction: Txn,
-) -> Result<Option<i64>, Failure> {
-    let mut client = connection.client.clone();
-    let answer = connection.ask(client.txn(transaction)).await?;
-    let revision = connection.revision(answer.header())?;
-    Ok(answer.succeeded().then_some(revision))
 }

@@ -1,10 +1,11 @@
 //! Where in etcd's flat key space a registry's keys are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use super::put::Entry;
 use crate::{
-    InstanceId, ServiceName,
-    dialect::{Dialect, Dialects, etcd as dialect},
+    Instance, ServiceName, Status,
+    dialect::{Dialect, Dialects, Slot, Written},
 };
 
 /// The keys below one namespace, or all keys.
@@ -29,9 +30,30 @@ impl Keys {
         &self.dialects
     }
 
-    /// The key of an instance.
-    pub(super) fn instance(&self, service: &ServiceName, id: &InstanceId) -> String {
-        self.namespace.clone() + &dialect::key(service, id)
+    /// What is to stand in etcd for an instance: fewer keys while it takes no calls, since most dialects cannot say so.
+    pub(super) fn written(&self, instance: &Instance, slot: Slot) -> Vec<Entry> {
+        let written = self.dialects.written(instance, slot).into_iter();
+        let entry = |Written { key, value }| Entry {
+            key: (self.namespace.clone() + &key).into(),
+            value,
+        };
+        written.map(entry).collect()
+    }
+
+    /// All keys that an instance has while it serves.
+    pub(super) fn reserved(&self, instance: &Instance, slot: Slot) -> Vec<Arc<str>> {
+        let serving = instance.clone().with_status(Status::Serving);
+        let entries = self.written(&serving, slot).into_iter();
+        entries.map(|entry| entry.key).collect()
+    }
+
+    /// The instance of a service that stands at a key, in whichever dialect that is.
+    pub(super) fn read(&self, service: &ServiceName, key: &[u8], value: &[u8]) -> Option<Instance> {
+        let mut dialects = self.dialects.iter();
+        dialects.find_map(|dialect| {
+            let suffix = key.strip_prefix(self.service(dialect, service).as_bytes())?;
+            dialect.decode(service, suffix, value).ok()
+        })
     }
 
     /// The key of a service's document: outside what any service's keys begin with, since no name starts with `_`.

@@ -3,14 +3,17 @@
 use etcd_client::KeyValue;
 use tokio::sync::watch;
 
-use super::members::{Connection, Failure};
-use crate::{Incarnation, InstanceId, Loss, ServiceName, dialect::etcd as dialect};
+use super::{
+    keys::Keys,
+    members::{Connection, Failure},
+};
+use crate::{Incarnation, Loss, ServiceName};
 
 /// A key that is ours as long as it has our lease.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
+    pub(super) keys: Keys,
     pub(super) service: ServiceName,
-    pub(super) id: InstanceId,
     pub(super) lease: i64,
     pub(super) holder: Option<Incarnation>,
     /// The revision at which it was last known to be ours.
@@ -52,7 +55,7 @@ impl Place {
                 "its key is older than what we have put there: a backup was restored".into(),
             ));
         }
-        let holder = Holder::of(&self.service, &self.id, kv);
+        let holder = Holder::of(&self.keys, &self.service, kv);
         Some(
             if holder.incarnation.is_some() && holder.incarnation == self.holder {
                 Loss::Gone("another of this process's own holds has taken its key".into())
@@ -70,8 +73,8 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    pub(super) fn of(service: &ServiceName, id: &InstanceId, kv: &KeyValue) -> Self {
-        let instance = dialect::decode(service, id.clone(), kv.value()).ok();
+    pub(super) fn of(keys: &Keys, service: &ServiceName, kv: &KeyValue) -> Self {
+        let instance = keys.read(service, kv.key(), kv.value());
         let incarnation = instance.as_ref().and_then(|instance| instance.incarnation);
         let text = match (&instance, incarnation) {
             (Some(instance), Some(incarnation)) => {

@@ -14,7 +14,7 @@ use std::{
 use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse};
 use tokio::{
     select,
-    sync::{Notify, watch},
+    sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -61,13 +61,11 @@ impl Places {
         }
     }
 
-    /// Watches over keys that have been put; what is returned is told when one of them is lost.
-    pub(super) fn add(&self, keys: &[Arc<str>], place: &Place) -> watch::Receiver<Option<Loss>> {
-        let told = place.tell.subscribe();
+    /// Watches over keys that have been put: whom `place` tells is told when one of them is lost.
+    pub(super) fn add(&self, keys: &[Arc<str>], place: &Place) {
         let mut known = self.known();
         if let Some(loss) = &known.lost {
-            place.lose(loss);
-            return told;
+            return place.lose(loss);
         }
         for key in keys {
             known.places.insert(Arc::clone(key), place.clone());
@@ -75,7 +73,6 @@ impl Places {
         }
         drop(known);
         self.changed.notify_one();
-        told
     }
 
     /// Forgets keys.
@@ -204,7 +201,8 @@ impl Places {
                 .collect()
         };
         for some in all.chunks(READ_AT_ONCE) {
-            let read = self.members.call(|connection| read_all(connection, some));
+            let keys: Vec<_> = some.iter().map(|(key, _)| Arc::clone(key)).collect();
+            let read = self.members.call(|connection| read_all(connection, &keys));
             let (revision, found) = Box::pin(read).await?;
             let mut known = self.known();
             for ((key, before), found) in some.iter().zip(found) {
@@ -220,11 +218,11 @@ impl Places {
 }
 
 /// The key-values as they are now, read linearizably, and at which revision that is.
-async fn read_all(
+pub(super) async fn read_all(
     connection: Connection,
-    keys: &[(Arc<str>, i64)],
+    keys: &[Arc<str>],
 ) -> Result<(i64, Vec<Option<KeyValue>>), Failure> {
-    let gets = keys.iter().map(|(key, _)| TxnOp::get(&**key, None));
+    let gets = keys.iter().map(|key| TxnOp::get(&**key, None));
     let all = Txn::new().and_then(gets.collect::<Vec<_>>());
     let mut client = connection.client.clone();
     let asked = connection.ask(client.txn(all)).await;
@@ -247,10 +245,10 @@ async fn read_all(
 #[cfg(test)]
 mod tests {
     use testkit::etcd::Cluster;
-    use tokio::time::timeout;
+    use tokio::{sync::watch, time::timeout};
 
-    use super::{Arc, Duration, Loss, Members, Place, Places, watch};
-    use crate::{Address, InstanceId, ServiceName};
+    use super::{Arc, Duration, Loss, Members, Place, Places};
+    use crate::{Address, ServiceName, backend::etcd::keys::Keys, dialect::Dialects};
 
     const BOUND: Duration = Duration::from_secs(20);
 
@@ -263,8 +261,8 @@ mod tests {
     /// The place of a lease that was lost before the watch of its key began, which has nothing to say of it.
     fn place() -> Place {
         Place {
+            keys: Keys::new(None, Dialects::default()),
             service: ServiceName::new("greeter").expect("a name"),
-            id: InstanceId::new("a").expect("an id"),
             lease: 7,
             holder: None,
             known: 2,
@@ -282,7 +280,9 @@ mod tests {
         let patient = places(&cluster, Duration::from_hours(1));
         let impatient = places(&cluster, Duration::from_millis(100));
         let hears = |places: &Arc<Places>| {
-            let told = places.add(&[Arc::clone(&key)], &place());
+            let place = place();
+            let told = place.tell.subscribe();
+            places.add(&[Arc::clone(&key)], &place);
             let places = Arc::clone(places);
             let task = tokio::spawn(async move { places.watch_over().await });
             (told, tokio_util::task::AbortOnDropHandle::new(task))
@@ -313,7 +313,8 @@ mod tests {
         let told: Vec<_> = (0..300)
             .map(|n| {
                 let place = Place { known, ..place() };
-                places.add(&[format!("greeter/{n}").into()], &place)
+                places.add(&[format!("greeter/{n}").into()], &place);
+                place.tell.subscribe()
             })
             .collect();
         places.remove(&["greeter/8".into()]);
