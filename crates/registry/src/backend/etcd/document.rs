@@ -6,7 +6,6 @@ use super::{
     list::{Range, Read},
     members::{Connection, Failure, Members},
     place::read,
-    put::transact,
     reader::revision,
     unowned::Unowned,
     watch::Watched,

@@ -46,7 +46,7 @@ impl EtcdHold {
             request.instance.service.clone(),
             request.instance.id.clone(),
         );
-        let held = Self::claimed(holds, request).await;
+        let held = Box::pin(Self::claimed(holds, request)).await;
         held.map_err(|problem| match problem {
             Problem::Superseded(holder) => StoreError::Superseded {
                 service,

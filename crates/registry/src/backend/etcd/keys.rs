@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::put::Entry;
 use crate::{
-    Instance, ServiceName, Status,
+    Instance, InstanceId, ServiceName, Status,
     dialect::{Dialect, Dialects, Slot, Written},
 };
 

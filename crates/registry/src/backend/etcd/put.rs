@@ -108,7 +108,7 @@ impl Put<'_> {
             .and_then(all.collect::<Vec<_>>());
         // Once: by the time of a second try a later process may have taken the key.
         self.members
-            .call_once(|connection| transact(connection, all))
+            .call_once(|connection| transact(connection, all.clone()))
             .await
     }
 }

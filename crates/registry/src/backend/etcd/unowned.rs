@@ -3,9 +3,9 @@
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 
 use super::{
-    hold::transact,
     members::{Failure, Members},
     place::read,
+    put::transact,
 };
 
 /// Where something stands, or would stand.

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{decode, encode, key};
+use super::{decode, encode};
 use crate::{
     Address, Incarnation, Instance, InstanceId, ServiceName, Status, Weight, Zone,
     dialect::{DecodeError, Dialect, DialectName},
@@ -27,7 +27,6 @@ fn read(value: &str) -> Result<Instance, String> {
 
 #[test]
 fn an_instance_with_nothing_to_add_is_what_go_writes() {
-    assert_eq!(key(&greeter(), &id()), "greeter/10.0.0.7:50051");
     assert_eq!(
         String::from_utf8(encode(&plain())).expect("text"),
         r#"{"Op":0,"Addr":"10.0.0.7:50051","Metadata":null}"#
