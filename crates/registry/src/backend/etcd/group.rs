@@ -320,11 +320,10 @@ impl Taken {
         let txn = txn.or_else(each.collect::<Vec<_>>());
         let members = &self.group.members;
         let deleted = members.call(|connection| transact(connection, txn.clone()));
-        let about = |failure: Failure| match self.keys.first() {
-            Some(key) => failure.about(&**key),
-            None => failure,
-        };
-        deleted.await.map(drop).map_err(about)
+        deleted
+            .await
+            .map(drop)
+            .map_err(|failure| failure.about_one_of(&self.keys))
     }
 
     /// Deletes the keys after a time, and goes on trying for as long as the lease lives: a group that goes on living

@@ -226,10 +226,7 @@ pub(super) async fn read_all(
     let all = Txn::new().and_then(gets.collect::<Vec<_>>());
     let mut client = connection.client.clone();
     let asked = connection.ask(client.txn(all)).await;
-    let answer = asked.map_err(|failure| match keys.first() {
-        Some((key, _)) => failure.about(&**key),
-        None => failure,
-    })?;
+    let answer = asked.map_err(|failure| failure.about_one_of(keys))?;
     let revision = connection.revision(answer.header())?;
     let found = answer.op_responses().into_iter().map(|one| match one {
         TxnOpResponse::Get(mut got) => got.take_kvs().pop(),

@@ -107,9 +107,11 @@ impl Put<'_> {
             .when(comparisons)
             .and_then(all.collect::<Vec<_>>());
         // Once: by the time of a second try a later process may have taken the key.
-        self.members
-            .call_once(|connection| transact(connection, all.clone()))
-            .await
+        let asked = self
+            .members
+            .call_once(|connection| transact(connection, all.clone()));
+        let keys: Vec<_> = self.entries.iter().map(|entry| &*entry.key).collect();
+        asked.await.map_err(|failure| failure.about_one_of(&keys))
     }
 }
 

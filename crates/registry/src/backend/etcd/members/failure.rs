@@ -194,6 +194,14 @@ impl Failure {
         self
     }
 
+    /// The same of a request about several keys, of which the first stands for all: etcd does not say which it was.
+    pub(in super::super) fn about_one_of(self, keys: &[impl AsRef<str>]) -> Self {
+        match keys.first() {
+            Some(key) => self.about(key.as_ref()),
+            None => self,
+        }
+    }
+
     /// Whether etcd refused the token that the request had, and did nothing.
     pub(super) fn is_token_refused(&self) -> bool {
         matches!(self.cause, EtcdError::TokenRefused { .. })
