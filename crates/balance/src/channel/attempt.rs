@@ -79,6 +79,7 @@ impl Shared {
                         Err(Unpicked::Dropped(status)) => return Err(status),
                     };
                     let endpoint = to.endpoint.serial();
+                    progress.waits_for(endpoint);
                     if hedged {
                         progress.goes_to(endpoint);
                     }
@@ -120,10 +121,8 @@ impl Shared {
         if let Some(picked) = self.published.load().pick_now(&call) {
             return Ok(picked);
         }
-        progress.is_queued(true);
-        let picked = self.pick(&call, wait_for_ready).await;
-        progress.is_queued(false);
-        picked
+        progress.waits_for_an_endpoint();
+        self.pick(&call, wait_for_ready).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -60,9 +60,12 @@ pub(super) struct Progress {
     sent: AtomicU32,
     /// Whether the one transparent retry was made that a call gets which a server had seen and not processed.
     retried_transparently: AtomicBool,
-    /// Whether it waits for an endpoint, and for nothing else.
-    queued: AtomicBool,
+    /// The serial of the endpoint whose response it waits for, or [`AN_ENDPOINT`]; 0 when neither is known.
+    waits_for: AtomicU64,
 }
+
+/// A call waits for any endpoint that it could be sent to.
+const AN_ENDPOINT: u64 = u64::MAX;
 
 impl<B> Pending<B>
 where
@@ -158,12 +161,18 @@ where
 
 impl Shared {
     fn expired(&self, call: &Call, progress: &Progress) -> Status {
-        let doing = if progress.queued.load(Ordering::Relaxed) {
-            let request = call.head.again(&self.head);
-            let why = self.why_none(&call.info(request.headers(), &[]));
-            format!("no instance of {} was ready: {why}", self.target)
-        } else {
-            "the response did not come".to_owned()
+        let doing = match progress.waits_for.load(Ordering::Relaxed) {
+            AN_ENDPOINT => {
+                let request = call.head.again(&self.head);
+                let why = self.why_none(&call.info(request.headers(), &[]));
+                format!("no instance of {} was ready: {why}", self.target)
+            }
+            serial => {
+                let published = self.published.load();
+                let endpoint = published.endpoints.iter().find(|e| e.serial() == serial);
+                let named = endpoint.map(|e| format!("{}: ", e.instance().address()));
+                format!("{}the response did not come", named.unwrap_or_default())
+            }
         };
         let total = call.total();
         Status::new(Code::DeadlineExceeded, format!("{doing} within {total:?}"))
@@ -287,9 +296,14 @@ impl Progress {
         !self.retried_transparently.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether an attempt waits for an endpoint now, for the message when it waits for too long.
-    pub(super) fn is_queued(&self, queued: bool) {
-        self.queued.store(queued, Ordering::Relaxed);
+    /// An attempt waits for an endpoint now, for the message when it waits for too long.
+    pub(super) fn waits_for_an_endpoint(&self) {
+        self.waits_for.store(AN_ENDPOINT, Ordering::Relaxed);
+    }
+
+    /// An attempt waits for the response of that endpoint now.
+    pub(super) fn waits_for(&self, endpoint: u64) {
+        self.waits_for.store(endpoint, Ordering::Relaxed);
     }
 
     fn been_at(&self) -> MutexGuard<'_, Vec<u64>> {

@@ -1,13 +1,16 @@
 //! Calls of all four kinds, their deadlines, their cancellation, their retries.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
 
 use balance::{Channel, ServedBy, TellServedBy};
 use proto::helloworld::HelloRequest;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
 
-use crate::{BOUND, call, client, hello, server::Server, until};
+use crate::{BOUND, call, client, hello, peer::Peer, server::Server, to, until};
 
 async fn one() -> (Server, Channel) {
     let server = Server::start().await;
@@ -117,6 +120,22 @@ async fn a_deadline_ends_a_call_and_tells_the_server() {
         server.seen.running.load(Ordering::SeqCst) == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_deadline_of_a_call_that_waited_for_its_connection_names_the_server_as_well() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let silent = Peer::answering(move |respond| {
+        calls.lock().expect("no panic").push(respond);
+    });
+    let silent = silent.await;
+    let mut request = hello("forever");
+    request.set_timeout(Duration::from_secs(1));
+    let status = client(&to(&[&silent.address])).say_hello(request).await;
+    let status = status.expect_err("it says nothing");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let says = format!("{}: the response did not come within 1s", silent.address);
+    assert_eq!(status.message(), says);
 }
 
 #[tokio::test]
