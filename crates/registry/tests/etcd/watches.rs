@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use etcd_client::Client;
+use etcd_client::{Client, Txn, TxnOp};
 use futures_util::{StreamExt as _, future::join_all};
 use registry::{
-    Snapshot, Store as _, Update,
+    Change, Revision, Snapshot, Store as _, Update,
     backend::etcd::{EtcdOptions, EtcdStore},
     one_line,
 };
@@ -69,6 +69,65 @@ async fn a_list_of_many_pages_is_whole_and_of_one_revision() {
         snapshot = snapshot.apply(change);
     }
     assert!(snapshot.is_empty());
+}
+
+#[tokio::test]
+async fn forty_thousand_instances_are_listed_and_go_in_one_transaction() {
+    const INSTANCES: usize = 40_000;
+    const AT_ONCE: usize = 100;
+    let cluster = cluster(1).await;
+    let mut client = Client::connect(cluster.endpoints(), None)
+        .await
+        .expect("a client");
+    let store = store(&cluster);
+    let mut early = store.watch(&service("large"));
+    assert_eq!(reset(&mut early).await, 0);
+    for first in (0..INSTANCES).step_by(AT_ONCE) {
+        let puts = (first..first + AT_ONCE).map(|n| {
+            let value = format!(r#"{{"Addr":"10.0.0.1:{}"}}"#, n + 1);
+            // Long enough that what deletes them all does not fit into one message.
+            TxnOp::put(format!("large/{n:0>64}"), value, None)
+        });
+        let written = client.txn(Txn::new().and_then(puts.collect::<Vec<_>>()));
+        written.await.expect("they are written");
+    }
+    assert_eq!(listed(&store, "large").await, INSTANCES);
+    let mut late = store.watch(&service("large"));
+    assert_eq!(reset(&mut late).await, INSTANCES);
+    etcdctl(&cluster, &["del", "--prefix", "large/"]).await;
+    for (watch, first_updates) in [(&mut early, INSTANCES), (&mut late, 0)] {
+        let (mut updates, mut changes) = (Vec::new(), 0);
+        while updates.len() < first_updates + INSTANCES {
+            updates.extend(next(watch).await.expect("it goes on").updates);
+            changes += usize::from(updates.len() > first_updates);
+        }
+        assert!(changes > 1, "it takes more than one message");
+        let mut snapshot = Snapshot::empty(service("large"));
+        let deletions = updates.split_off(first_updates);
+        let is_removal = |update: &Update| matches!(update, Update::Remove(_));
+        assert!(deletions.iter().all(is_removal));
+        for updates in [updates, deletions] {
+            let revision = Revision(1);
+            snapshot = snapshot.apply(Change { revision, updates });
+        }
+        assert!(snapshot.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_member_has_no_leader_any_more() {
+    let cluster = cluster(3).await;
+    let options: EtcdOptions = format!("etcd://{}", cluster.endpoints()[0])
+        .parse()
+        .expect("a URL");
+    let store = EtcdStore::new(options.with_quiet(Duration::MAX));
+    let mut watch = store.watch(&service("alone"));
+    assert_eq!(reset(&mut watch).await, 0);
+    for other in [1, 2] {
+        cluster.pause(other).expect("it is paused");
+    }
+    let error = error(&mut watch).await;
+    assert!(error.contains("no leader"), "{error}");
 }
 
 #[tokio::test]

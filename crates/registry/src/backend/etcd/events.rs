@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{WatchOptions, WatchResponse};
+use etcd_client::WatchResponse;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -46,9 +46,7 @@ impl Events {
         read: Read,
         quiet: Duration,
     ) -> Result<Self, Failure> {
-        let (from, end) = range.clone();
-        let options = WatchOptions::new().with_range(end).with_fragment();
-        let watching = Watching::open(&connection, from, options, read.revision).await?;
+        let watching = Watching::open(&connection, range.clone(), read.revision).await?;
         Ok(Self {
             connection,
             range,
@@ -132,5 +130,33 @@ impl Events {
             self.checked = read.revision;
         }
         Ok(is_missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::etcd::Cluster;
+
+    use super::changed_after;
+    use crate::{
+        Address,
+        backend::etcd::{list::range, members::Members},
+    };
+
+    #[tokio::test]
+    async fn a_member_that_is_cut_off_from_the_others_cannot_say_that_nothing_was_missed() {
+        let cluster = Cluster::start(3).await.expect("a cluster");
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        let members = Members::new(vec![endpoint]);
+        let connection = members.connection().await.expect("a connection");
+        let read = async || changed_after(&connection, range("greeter/"), 1).await;
+        read().await.expect("it is one of three");
+        for other in [1, 2] {
+            cluster.pause(other).expect("it is paused");
+        }
+        read().await.expect_err("it is alone");
+        for other in [1, 2] {
+            cluster.resume(other).expect("it goes on");
+        }
     }
 }

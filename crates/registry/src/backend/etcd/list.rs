@@ -182,7 +182,7 @@ mod tests {
         let services = [".first/1", "m/1", "m/n/1", "m/z", "z/1"].map(String::from);
         let puts = others.chain(services).map(|key| {
             let mut client = connection.client.clone();
-            async move { client.put(key, "", None).await }
+            async move { client.put(key, "a value", None).await }
         });
         assert!(join_all(puts).await.iter().all(Result::is_ok));
         let keys = Keys::new(None, Dialects::default());
@@ -190,6 +190,7 @@ mod tests {
         let (mut services, mut handed) = (Vec::new(), 0);
         let read = for_each(&connection, What::ServiceKeys(root), BOUND, |kv| {
             services.extend(root.services_of(kv.key()).map(|name| name.to_string()));
+            assert!(kv.value().is_empty(), "the keys alone are read");
             handed += 1;
         });
         read.await.expect("it is read");

@@ -12,6 +12,9 @@ const QUIET: Duration = Duration::from_secs(30);
 /// How often to compare what a watch has told with what is there.
 const RECONCILE: Duration = Duration::from_mins(10);
 
+/// What is longer is as good as never, and can be added to any moment.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
 /// Which etcd cluster, and which part of its keys.
 ///
 /// ```
@@ -65,14 +68,14 @@ impl EtcdOptions {
     /// The same with another time, by default 30 s, after which a watch that has heard nothing is checked by a
     /// linearizable read. It is no part of the URL.
     pub fn with_quiet(mut self, quiet: Duration) -> Self {
-        self.quiet = quiet;
+        self.quiet = quiet.min(LONGEST);
         self
     }
 
     /// The same with another time, by default 10 min, longer or shorter by a tenth at random, after which what a running
     /// watch has told is compared with a list. It is no part of the URL.
     pub fn with_reconcile(mut self, every: Duration) -> Self {
-        self.reconcile = every;
+        self.reconcile = every.min(LONGEST);
         self
     }
 

@@ -40,7 +40,7 @@ impl Watchers {
         self.last += 1;
         let options = WatchOptions::new()
             .with_watch_id(self.last)
-            .with_start_revision(known + 1);
+            .with_start_revision(known.saturating_add(1));
         if let Some(stream) = &mut self.stream {
             let asked = connection.ask(stream.watch(&*key, Some(options)));
             asked.await?;

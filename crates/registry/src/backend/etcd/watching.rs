@@ -1,8 +1,14 @@
 //! One watcher on a stream of its own, from a revision that a linearizable read on the same cluster gave.
+//!
+//! A member that has lost its leader ends the watch ([`Connection`] asks it to), and one that has much to tell at once sends
+//! it in several messages.
 
 use etcd_client::{WatchOptions, WatchResponse, WatchStream};
 
-use super::members::{Connection, Failure};
+use super::{
+    list::Range,
+    members::{Connection, Failure},
+};
 
 /// A service of tens of thousands of instances that all change at once.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
@@ -11,17 +17,17 @@ const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
 pub(super) struct Watching(WatchStream);
 
 impl Watching {
-    /// Watches what comes after revision `known`.
+    /// Watches what comes after revision `known` in a range.
     pub(super) async fn open(
         connection: &Connection,
-        key: impl Into<Vec<u8>> + Send,
-        options: WatchOptions,
+        (key, end): Range,
         known: i64,
     ) -> Result<Self, Failure> {
-        let options = options
+        let options = WatchOptions::new()
+            .with_range(end)
             .with_start_revision(known.saturating_add(1))
-            .with_progress_notify();
-        let key: Vec<u8> = key.into();
+            .with_progress_notify()
+            .with_fragment();
         let mut client = connection
             .client
             .watch_client()
@@ -71,27 +77,60 @@ pub(super) fn check(
 
 #[cfg(test)]
 mod tests {
-    use super::{WatchOptions, Watching};
-    use crate::{Address, backend::etcd::members::Members};
+    use testkit::etcd::Cluster;
+
+    use super::{Connection, Range, Watching};
+    use crate::{
+        Address,
+        backend::etcd::{list::range, members::Members},
+    };
+
+    async fn connection(cluster: &Cluster) -> Connection {
+        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
+        let members = Members::new(vec![endpoint]);
+        members.connection().await.expect("a connection")
+    }
+
+    fn keys() -> Range {
+        range("a/")
+    }
 
     #[tokio::test]
     async fn a_watch_from_a_revision_that_is_yet_to_come_is_refused() {
-        let cluster = testkit::etcd::Cluster::start_one().await.expect("an etcd");
-        let endpoint = Address::new(&cluster.endpoints()[0]).expect("an address");
-        let connection = Members::new(vec![endpoint])
-            .connection()
-            .await
-            .expect("a connection");
-        let open = async |known| {
-            Watching::open(&connection, "key", WatchOptions::new(), known)
-                .await
-                .map(drop)
-        };
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let connection = connection(&cluster).await;
+        let open = async |known| Watching::open(&connection, keys(), known).await.map(drop);
         open(1).await.expect("etcd begins at 1");
-        let refused = open(1_000)
-            .await
-            .expect_err("it would wait for ever")
-            .to_string();
-        assert!(refused.contains("revision 1, before 1000"), "{refused}");
+        for known in [1_000, i64::MAX] {
+            let refused = open(known).await.expect_err("it would wait for ever");
+            let refused = refused.to_string();
+            let says = format!("revision 1, before {known}");
+            assert!(refused.contains(&says), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_for_one_message_comes_in_several() {
+        const VALUES: usize = 12;
+        const LARGE: usize = 1_000_000;
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let connection = connection(&cluster).await;
+        let mut client = connection.client.clone();
+        for number in 0..VALUES {
+            let put = client.put(format!("a/{number}"), vec![b'x'; LARGE], None);
+            put.await.expect("it is put");
+        }
+        let watching = Watching::open(&connection, keys(), 1).await;
+        let mut watching = watching.expect("a watch");
+        let mut told = 0;
+        while told < VALUES {
+            let message = watching.next(&connection).await.expect("a message");
+            let events = message.events().iter();
+            let sizes = events.filter_map(|event| Some(event.kv()?.value().len()));
+            let sizes: Vec<_> = sizes.collect();
+            told += sizes.len();
+            assert!(sizes.iter().sum::<usize>() <= 2 * LARGE, "{sizes:?}");
+        }
+        assert_eq!(told, VALUES);
     }
 }
