@@ -60,7 +60,7 @@ pub enum ConnectError {
 /// # Panics
 /// Outside a tokio runtime.
 pub fn connect(url: &str) -> Result<Registry, ConnectError> {
-    connect_with(url, |etcd| etcd)
+    connect_with(url, Ok)
 }
 
 /// The same, with what the URL of an etcd has no place for; `etcd` is not asked about another registry.
@@ -70,7 +70,7 @@ pub fn connect(url: &str) -> Result<Registry, ConnectError> {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use registry::dialect::Dialects;
 /// let dialects: Dialects = "etcd,kratos".parse()?;
-/// let registry = registry::connect_with("etcd://10.0.0.1:2379", |etcd| etcd.with_dialects(dialects))?;
+/// let registry = registry::connect_with("etcd://10.0.0.1:2379", |etcd| Ok(etcd.with_dialects(dialects)))?;
 /// # Ok(())
 /// # }
 /// ```
@@ -79,11 +79,11 @@ pub fn connect(url: &str) -> Result<Registry, ConnectError> {
 /// Outside a tokio runtime.
 pub fn connect_with(
     url: &str,
-    etcd: impl FnOnce(EtcdOptions) -> EtcdOptions,
+    etcd: impl FnOnce(EtcdOptions) -> Result<EtcdOptions, InvalidEtcdUrl>,
 ) -> Result<Registry, ConnectError> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(MemoryStore::new().into()),
-        Some(("etcd" | "etcds", _)) => Ok(EtcdStore::new(etcd(url.parse()?)).into()),
+        Some(("etcd" | "etcds", _)) => Ok(EtcdStore::new(etcd(url.parse()?)?).into()),
         Some(("file", rest)) => Ok(FileStore::open(path(url, "file", rest)?)?.into()),
         Some(("fixed", rest)) => Ok(FixedStore::from_file(path(url, "fixed", rest)?)?.into()),
         _ => Err(ConnectError::UnknownScheme {

@@ -138,6 +138,29 @@ async fn an_etcd_is_spoken_to_as_the_configuration_says() {
 }
 
 #[tokio::test]
+async fn a_watch_is_shared_within_a_namespace_only() {
+    let connect = |rest: &str| {
+        let text = format!("[registry]\nshared_watch = true\nurl = {rest}\n");
+        from_file(&text)
+            .expect("a configuration")
+            .registry
+            .connect()
+    };
+    for good in [
+        "'etcd://h:1/shop'",
+        "'etcd://h:1'\nnamespace = 'shop'",
+        "'memory:'",
+    ] {
+        connect(good).expect(good);
+    }
+    let refused = connect("'etcd://h:1'").expect_err("it would be all of etcd");
+    let message = registry::one_line(refused.as_ref());
+    for part in ["namespace", "all of etcd"] {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+}
+
+#[tokio::test]
 async fn half_of_what_secures_an_etcd_is_refused_with_the_other_half() {
     let registry = |rest: &str| from_file(&format!("[registry]\n{rest}"));
     for (text, parts) in [

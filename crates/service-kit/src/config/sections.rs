@@ -86,6 +86,8 @@ pub struct RegistryConfig {
     /// Whose keys and values instances have in an etcd; the first one wins.
     #[serde(with = "text::dialects")]
     pub dialects: Dialects,
+    /// Whether all that is followed in an etcd's namespace is followed by one watch.
+    pub shared_watch: bool,
     /// How long the registry keeps an instance whose process is not heard of any more: 2 s to 10 min.
     #[serde(with = "text::ttl")]
     pub ttl: Duration,
@@ -105,6 +107,7 @@ impl Default for RegistryConfig {
             url: registry_url::default_url(),
             namespace: None,
             dialects: Dialects::default(),
+            shared_watch: false,
             ttl: Duration::from_secs(10),
             user: None,
             password_file: None,
@@ -125,14 +128,22 @@ impl RegistryConfig {
     /// The registry itself. A cluster that cannot be reached is no error: it is tried again for as long as it is used.
     ///
     /// # Errors
-    /// When the URL leads nowhere, its directory or list cannot be used, or a part of TLS or of the user is missing.
+    /// When the URL leads nowhere, its directory or list cannot be used, a part of TLS or of the user is missing, or a watch is
+    /// to be shared without a namespace.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(&self) -> anyhow::Result<Registry> {
         let dialects = self.dialects.clone();
         let connected = Access::of(self).and_then(|access| {
-            let complete = |etcd| access.applied_to(etcd).with_dialects(dialects);
+            let complete = |etcd| {
+                let etcd = access.applied_to(etcd).with_dialects(dialects);
+                if self.shared_watch {
+                    etcd.with_shared_watch()
+                } else {
+                    Ok(etcd)
+                }
+            };
             Ok(registry::connect_with(&self.full_url(), complete)?)
         });
         connected.context("cannot use the registry")
