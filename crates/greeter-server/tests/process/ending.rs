@@ -122,6 +122,37 @@ async fn a_registry_that_has_gone_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn a_server_is_in_every_dialect_and_while_it_drains_in_those_that_can_say_so() {
+    let runtime = runtime();
+    let etcd = Cluster::start_one().await.expect("an etcd");
+    let mut command = command(runtime.path(), &["--registry", &etcd.url("")]);
+    command
+        .env("DISCOVERY__REGISTRY__DIALECTS", "etcd,kratos=/fleet")
+        .env("DISCOVERY__SERVER__DRAIN_NOTICE", "5m");
+    let server = spawn(command).await;
+    let key = async |key: &str| {
+        let key = key.to_owned() + &server.address;
+        let found = etcd
+            .etcdctl_text(&["get", "--print-value-only", &key])
+            .await;
+        found.expect("etcdctl works")
+    };
+    let endpoint = format!("grpc://{}?isSecure=false", server.address);
+    eventually(BOUND, "the server in kratos' form", async || {
+        key("/fleet/greeter/").await.contains(&endpoint)
+    })
+    .await;
+    assert!(key("greeter/").await.contains(&server.address));
+
+    server.process.signal(Signal::SIGTERM).expect("it runs");
+    eventually(BOUND, "no server in kratos' form", async || {
+        key("/fleet/greeter/").await.is_empty()
+    })
+    .await;
+    assert!(key("greeter/").await.contains("draining"));
+}
+
+#[tokio::test]
 async fn a_signal_that_comes_with_the_first_line_ends_it_in_order() {
     let runtime = runtime();
     for _ in 0..5 {

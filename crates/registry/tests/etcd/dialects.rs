@@ -67,11 +67,11 @@ async fn put(cluster: &Cluster, key: &str, value: &str) {
     etcdctl(cluster, &["put", "--", key, value]).await;
 }
 
-/// Puts the key of each dialect, and gives the addresses that are there then.
-async fn put_all(cluster: &Cluster, name: &str) -> BTreeSet<String> {
+/// Puts the key of each dialect below a namespace, which may be none, and gives the addresses that are there then.
+async fn put_all(cluster: &Cluster, namespace: &str, name: &str) -> BTreeSet<String> {
     for (_, key, value) in FOREIGN {
         let own = |text: &str| text.replace("NAME", name);
-        put(cluster, &own(key), &own(value)).await;
+        put(cluster, &(namespace.to_owned() + &own(key)), &own(value)).await;
     }
     let numbers = 1..=FOREIGN.len();
     numbers.map(|n| format!("10.0.0.{n}:50051")).collect()
@@ -99,6 +99,11 @@ impl Followed {
         }
     }
 
+    async fn until_listed(&mut self) {
+        let first = soon("a list", self.watch.next()).await.expect("an item");
+        self.snapshot = self.snapshot.clone().apply(first.expect("no error"));
+    }
+
     /// Follows until the instances are as wanted.
     async fn until(&mut self, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> &Snapshot {
         while !wanted(&self.snapshot) {
@@ -113,7 +118,7 @@ impl Followed {
 #[tokio::test]
 async fn keys_that_each_system_has_written_are_found() {
     let cluster = shared().await;
-    let all = put_all(&cluster, "dialects-each").await;
+    let all = put_all(&cluster, "", "dialects-each").await;
     for (number, (dialect, ..)) in FOREIGN.iter().enumerate() {
         let store = reading(&cluster, [*dialect]);
         let mut own = BTreeSet::from([format!("10.0.0.{}:50051", number + 1)]);
@@ -131,7 +136,7 @@ async fn keys_that_each_system_has_written_are_found() {
 #[tokio::test]
 async fn services_are_listed_in_each_dialect() {
     let cluster = shared().await;
-    put_all(&cluster, "dialects-services").await;
+    put_all(&cluster, "", "dialects-services").await;
     let name = service("dialects-services");
     for dialect in DialectName::ALL {
         let services = reading(&cluster, [dialect]).services().await;
@@ -259,4 +264,29 @@ async fn one_of_ours_keeps_its_status_among_theirs() {
     assert_eq!(snapshot.len(), 2);
     held.release().await.expect("it is ours");
     followed.until("theirs stays", |all| all.len() == 1).await;
+}
+
+#[tokio::test]
+async fn each_dialect_is_told_of_by_a_watch_that_all_in_a_namespace_share() {
+    let cluster = shared().await;
+    let options: EtcdOptions = cluster.url("dialects-ns").parse().expect("a URL");
+    let all = Dialects::new(DialectName::ALL).expect("they go together");
+    let options = options.with_shared_watch().expect("it has a namespace");
+    let store = EtcdStore::new(options.with_dialects(all));
+    let mut followed = Followed::start(&store, "greeter");
+    let mut longer = Followed::start(&store, "greeter-2");
+    followed.until_listed().await;
+    longer.until_listed().await;
+    let there = put_all(&cluster, "dialects-ns/", "greeter").await;
+    put_all(&cluster, "dialects-ns/", "greeter-2").await;
+    for both in [&mut followed, &mut longer] {
+        both.until("all", |all| addresses(all) == there).await;
+    }
+    for (_, key, _) in FOREIGN {
+        let key = format!("dialects-ns/{}", key.replace("NAME", "greeter"));
+        etcdctl(&cluster, &["del", &key]).await;
+    }
+    followed.until("nobody", Snapshot::is_empty).await;
+    assert_eq!(found(&store, "greeter-2").await, there);
+    assert_eq!(store.undecodable(), 0);
 }

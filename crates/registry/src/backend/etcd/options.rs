@@ -109,8 +109,9 @@ impl EtcdOptions {
         Ok(self)
     }
 
-    /// The same in other dialects than [`Etcd`](crate::dialect::DialectName::Etcd) alone: instances are found that are
-    /// written in any of them, merged by address, the first one winning. It is no part of the URL.
+    /// The same in other dialects than [`Etcd`](crate::dialect::DialectName::Etcd) alone: an instance is written in each of
+    /// them, in one transaction, and those are found that are written in any of them, merged by address, the first one
+    /// winning. It is no part of the URL.
     ///
     /// ```
     /// use registry::{backend::etcd::EtcdOptions, dialect::{DialectName, Dialects}};
