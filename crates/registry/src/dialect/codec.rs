@@ -47,16 +47,23 @@ pub(super) fn one_segment(suffix: &str) -> Result<&str, DecodeError> {
     }
 }
 
-/// Refuses what says that it belongs to another service. When it does not say, it is of another one if what its key has
-/// in the place of `segment` is several.
+/// Refuses what says that it is of another service. When it does not say, it is of another one if what its key has in the
+/// place of `segment` is several.
 pub(super) fn named(
     name: Option<&str>,
     service: &ServiceName,
     segment: &str,
 ) -> Result<(), DecodeError> {
-    match name.filter(|name| !name.is_empty()) {
-        Some(name) if name == service.as_str() => Ok(()),
-        None if !segment.contains('/') => Ok(()),
-        _ => Err(DecodeError::AnotherService),
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return if segment.contains('/') {
+            Err(DecodeError::AnotherService)
+        } else {
+            Ok(())
+        };
+    };
+    match name.strip_prefix(service.as_str()) {
+        Some("") => Ok(()),
+        Some(rest) if rest.starts_with('/') => Err(DecodeError::AnotherService),
+        _ => Err(DecodeError::wrong_service(name)),
     }
 }

@@ -21,6 +21,12 @@ pub enum DecodeError {
         /// What would do.
         allowed: &'static str,
     },
+    /// The value says that it is of a service that cannot have such a key.
+    #[error("its value is of the service {name:?}, and its key is not")]
+    WrongService {
+        /// That service, cut off when its name is long.
+        name: String,
+    },
     /// The value is longer than any instance's.
     #[error("its value is {bytes} bytes long; an instance's is at most {LONGEST_VALUE}")]
     TooLong {
@@ -47,6 +53,11 @@ impl DecodeError {
         let text = String::from_utf8_lossy(suffix);
         let suffix = text.chars().take(LONGEST).collect();
         Self::InvalidKey { suffix, allowed }
+    }
+
+    pub(super) fn wrong_service(name: &str) -> Self {
+        let name = name.chars().take(LONGEST).collect();
+        Self::WrongService { name }
     }
 
     pub(super) fn invalid_value(cause: impl Into<Cause>) -> Self {

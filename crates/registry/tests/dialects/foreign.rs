@@ -208,7 +208,7 @@ fn kratos() {
             (
                 key,
                 r#"{"name":"other","endpoints":["grpc://a:1"]}"#,
-                "another service",
+                "service \"other\"",
             ),
             (key, "null", "not of this dialect"),
             (
@@ -358,7 +358,7 @@ fn gopherex() {
         DialectName::Gopherex,
         &[
             (key, r#"{"Name":"greeter"}"#, "no address"),
-            (key, r#"{"Name":"other","Addr":"a:1"}"#, "another service"),
+            (key, r#"{"Name":"other","Addr":"a:1"}"#, "service \"other\""),
             (
                 key,
                 r#"{"Addr":"a:1","MetaData":["a"]}"#,

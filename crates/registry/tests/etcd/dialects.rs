@@ -222,9 +222,11 @@ async fn a_key_that_no_dialect_can_read_is_counted_once() {
     put(&cluster, "dialects-bad/1", "nothing").await;
     put(&cluster, "/microservices/dialects-bad/1", "{").await;
     put(&cluster, "dialects-bad/2", "10.0.0.1:1").await;
+    let other = r#"{"id":"2","name":"other","endpoints":["grpc://10.0.0.2:1"]}"#;
+    put(&cluster, "/microservices/dialects-bad/2", other).await;
     for _ in 0..2 {
         assert_eq!(found(&store, "dialects-bad").await.len(), 1);
-        assert_eq!(store.undecodable(), 2);
+        assert_eq!(store.undecodable(), 3);
     }
 }
 
