@@ -19,8 +19,9 @@ use crate::{
 };
 
 const ROOT: &str = "REGISTRY_TEST_OWNER_ROOT";
-const THIS: &str = "backend::file::deaths::a_killed_owner_is_gone_within_a_second";
-const TRIES: usize = 20;
+const THIS: &str = "backend::file::deaths::a_killed_owner_is_gone_within_a_tenth_of_a_second";
+const TRIES: usize = 1_000;
+const BOUND: Duration = Duration::from_millis(100);
 
 /// Starts this test executable again, as a process that holds 10.0.0.1:1 of `greeter`.
 async fn owner(root: &Path) -> Process {
@@ -44,7 +45,7 @@ async fn own(root: &OsStr) {
 // Real time is what is measured, between processes.
 #[expect(clippy::disallowed_methods)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_owner_is_gone_within_a_second() {
+async fn a_killed_owner_is_gone_within_a_tenth_of_a_second() {
     if let Some(root) = env::var_os(ROOT) {
         return own(&root).await;
     }
@@ -61,9 +62,10 @@ async fn a_killed_owner_is_gone_within_a_second() {
         taken.push(killed.elapsed());
     }
     taken.sort();
-    let (median, worst) = (taken[TRIES / 2], taken[TRIES - 1]);
-    println!("{TRIES} deaths seen: median {median:?}, worst {worst:?}");
-    assert!(worst < Duration::from_secs(1), "{taken:?}");
+    let at = |percent: usize| taken[TRIES * percent / 100 - 1];
+    let (p50, p99, max) = (at(50), at(99), at(100));
+    println!("{TRIES} deaths seen: p50 {p50:?}, p99 {p99:?}, max {max:?}");
+    assert!(max <= BOUND, "the longest took {:?}", &taken[TRIES - 10..]);
 }
 
 #[tokio::test]
