@@ -90,9 +90,8 @@ impl EtcdStore {
     /// The store that `options` lead to. Does no I/O: the first use connects.
     pub fn new(options: EtcdOptions) -> Self {
         let url = options.to_string();
+        let members = Arc::new(Members::of(&options));
         let keys = Keys::new(options.namespace.as_ref(), options.dialects);
-        let members = Members::new(options.endpoints).with_tls(options.tls);
-        let members = Arc::new(members.with_user(options.user));
         let holds = Arc::new(Holds {
             members: Arc::clone(&members),
             keys: keys.clone(),

@@ -9,6 +9,7 @@ mod format;
 mod groups;
 mod holds;
 mod intents;
+mod members;
 mod mute;
 mod recovery;
 mod returns;

@@ -47,6 +47,7 @@ impl RegistryTlsConfig {
 pub(super) struct Access {
     tls: Option<EtcdTls>,
     user: Option<EtcdUser>,
+    member_list: bool,
 }
 
 impl Access {
@@ -65,10 +66,15 @@ impl Access {
             (None, Some(_)) => bail!("registry.password_file is set without registry.user"),
         };
         let tls = is_secured.then(|| config.tls.options()).transpose()?;
-        Ok(Self { tls, user })
+        Ok(Self {
+            tls,
+            user,
+            member_list: config.member_list,
+        })
     }
 
-    pub(super) fn applied_to(self, mut etcd: EtcdOptions) -> EtcdOptions {
+    pub(super) fn applied_to(self, etcd: EtcdOptions) -> EtcdOptions {
+        let mut etcd = etcd.with_member_list(self.member_list);
         if let Some(tls) = self.tls {
             etcd = etcd.with_tls(tls);
         }

@@ -97,6 +97,8 @@ pub struct RegistryConfig {
     /// The file of the user's password.
     #[serde(with = "text::optional")]
     pub password_file: Option<String>,
+    /// Whether an etcd is asked for members beside those in the URL, for when none of these answers.
+    pub member_list: bool,
     /// `[registry.tls]`
     pub tls: RegistryTlsConfig,
 }
@@ -111,6 +113,7 @@ impl Default for RegistryConfig {
             ttl: Duration::from_secs(10),
             user: None,
             password_file: None,
+            member_list: true,
             tls: RegistryTlsConfig::default(),
         }
     }

@@ -35,6 +35,7 @@ pub struct EtcdOptions {
     pub(super) namespace: Option<ServiceName>,
     pub(super) tls: Option<EtcdTls>,
     pub(super) user: Option<EtcdUser>,
+    pub(super) learns_members: bool,
     pub(super) quiet: Duration,
     pub(super) reconcile: Duration,
     pub(super) dialects: Dialects,
@@ -58,6 +59,7 @@ impl EtcdOptions {
             namespace: None,
             tls: None,
             user: None,
+            learns_members: true,
             quiet: QUIET,
             reconcile: RECONCILE,
             dialects: Dialects::default(),
@@ -127,6 +129,16 @@ impl EtcdOptions {
     /// The same by TLS. Of it, the URL has the scheme alone.
     pub fn with_tls(mut self, tls: EtcdTls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// The same with or without asking the cluster for members beside those that are configured, which is done unless
+    /// told otherwise: every ten minutes, and after a failure, at most once a minute.
+    ///
+    /// Those that are configured stay. Others are taken when they can be reached and are of the same cluster, and are used
+    /// when none of the configured ones answers. A cluster that does not tell its members is used without.
+    pub fn with_member_list(mut self, is_asked_for: bool) -> Self {
+        self.learns_members = is_asked_for;
         self
     }
 

@@ -82,7 +82,10 @@ impl Connection {
     ) -> BoxFuture<'a, Result<T, Failure>> {
         Box::pin(async move {
             match timeout(bound, request).await {
-                Ok(Ok(answer)) => Ok(answer),
+                Ok(Ok(answer)) => {
+                    self.link.note_answer();
+                    Ok(answer)
+                }
                 Ok(Err(error)) => Err(self.failure(error)),
                 Err(_) => Err(Failure::new(&self.member, EtcdError::TimedOut)),
             }

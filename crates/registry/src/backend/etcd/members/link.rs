@@ -4,7 +4,10 @@
 //! channel is made here.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,7 @@ pub(super) struct Link {
     pub(super) channel: Channel,
     /// Why the member ended the connection, where that was for TLS.
     pub(super) ended: Arc<OnceLock<TlsFailure>>,
+    answered: Arc<AtomicBool>,
 }
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -63,7 +67,21 @@ impl Link {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
             .connect_with_connector_lazy(service_fn(move |uri| dial.clone().connect(uri)));
-        Self { channel, ended }
+        Self {
+            channel,
+            ended,
+            answered: Arc::default(),
+        }
+    }
+
+    /// Notes that the member has answered.
+    pub(super) fn note_answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the member has ever answered.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 }
 
