@@ -81,17 +81,22 @@ macro_rules! conformance {
 conformance!(reading fixed: crate::backend::fixed::Fixed);
 conformance!(reading memory_read: crate::fixture::Held<crate::backend::memory::Memory>);
 conformance!(reading file_read: crate::fixture::Held<crate::backend::file::File>);
-conformance!(reading etcd_read: crate::fixture::Held<crate::backend::etcd::Etcd<false>>);
+conformance!(reading etcd_read: crate::fixture::Held<crate::backend::etcd::OwnWatches>);
 conformance!(memory: crate::backend::memory::Memory);
 conformance!(file: crate::backend::file::File;
     spoiling: bad_values_are_skipped_and_each_is_counted_once,
     documents: what_is_no_document_is_told_and_what_follows_too,
     intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);
-conformance!(etcd: crate::backend::etcd::Etcd<false>;
+conformance!(etcd: crate::backend::etcd::OwnWatches;
     spoiling: bad_values_are_skipped_and_each_is_counted_once,
     documents: what_is_no_document_is_told_and_what_follows_too,
     intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);
-conformance!(etcd_shared: crate::backend::etcd::Etcd<true>;
+conformance!(etcd_shared: crate::backend::etcd::SharedWatch;
+    spoiling: bad_values_are_skipped_and_each_is_counted_once,
+    documents: what_is_no_document_is_told_and_what_follows_too,
+    intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);
+conformance!(reading etcd_dialects_read: crate::fixture::Held<crate::backend::etcd::SeveralDialects>);
+conformance!(etcd_dialects: crate::backend::etcd::SeveralDialects;
     spoiling: bad_values_are_skipped_and_each_is_counted_once,
     documents: what_is_no_document_is_told_and_what_follows_too,
     intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);

@@ -1,13 +1,17 @@
 //! The etcd backend: "another process" is another store, with connections of its own.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    marker::PhantomData,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use registry::{
     Store,
     backend::etcd::{EtcdOptions, EtcdStore},
+    dialect::{DialectName, Dialects},
 };
 use testkit::etcd::Cluster;
 use tokio::sync::Mutex;
@@ -18,13 +22,51 @@ use crate::fixture::{Fixture, Spoiled};
 static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
 static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
 
-/// A namespace, in which each watch has a stream of its own, or all share one.
-pub(crate) struct Etcd<const SHARES: bool> {
-    cluster: Arc<Cluster>,
-    namespace: String,
+/// How the stores of a namespace are set up.
+pub(crate) trait Setup: Send + Sync {
+    fn applied_to(options: EtcdOptions) -> EtcdOptions;
 }
 
-impl<const SHARES: bool> Fixture for Etcd<SHARES> {
+/// Each watch has a stream of its own.
+pub(crate) struct Own;
+
+impl Setup for Own {
+    fn applied_to(options: EtcdOptions) -> EtcdOptions {
+        options
+    }
+}
+
+/// All watches share one.
+pub(crate) struct Shared;
+
+impl Setup for Shared {
+    fn applied_to(options: EtcdOptions) -> EtcdOptions {
+        options.with_shared_watch().expect("a namespace")
+    }
+}
+
+/// Instances have keys in further dialects, one that has its keys elsewhere and one that has them in the same place.
+pub(crate) struct Several;
+
+impl Setup for Several {
+    fn applied_to(options: EtcdOptions) -> EtcdOptions {
+        let names = [DialectName::Etcd, DialectName::Kratos, DialectName::GoZero];
+        options.with_dialects(Dialects::new(names).expect("they go together"))
+    }
+}
+
+pub(crate) type OwnWatches = Etcd<Own>;
+pub(crate) type SharedWatch = Etcd<Shared>;
+pub(crate) type SeveralDialects = Etcd<Several>;
+
+/// A namespace.
+pub(crate) struct Etcd<S> {
+    cluster: Arc<Cluster>,
+    namespace: String,
+    setup: PhantomData<S>,
+}
+
+impl<S: Setup> Fixture for Etcd<S> {
     async fn start() -> Self {
         let mut shared = SHARED.lock().await;
         let cluster = match shared.upgrade() {
@@ -36,20 +78,18 @@ impl<const SHARES: bool> Fixture for Etcd<SHARES> {
         Self {
             cluster,
             namespace: format!("test-{number}"),
+            setup: PhantomData,
         }
     }
 
     async fn open(&self) -> Arc<dyn Store> {
         let url = self.cluster.url(&self.namespace);
-        let mut options: EtcdOptions = url.parse().expect("a URL");
-        if SHARES {
-            options = options.with_shared_watch().expect("a namespace");
-        }
+        let options = S::applied_to(url.parse().expect("a URL"));
         Arc::new(EtcdStore::new(options))
     }
 }
 
-impl<const SHARES: bool> Spoiled for Etcd<SHARES> {
+impl<S: Setup> Spoiled for Etcd<S> {
     async fn spoil(&self, service: &str, id: &str) {
         let key = format!("{}/{service}/{id}", self.namespace);
         let put = self.cluster.etcdctl(&["put", &key, "no instance"]).await;
