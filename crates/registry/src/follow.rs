@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::{
-    Stream, StreamExt,
-    stream::{self, BoxStream},
+    StreamExt,
+    stream::{self, BoxStream, FusedStream},
 };
 use tokio::time::sleep;
 
@@ -28,7 +28,7 @@ pub(crate) struct Subject<'a> {
 /// never ends.
 pub(crate) fn for_ever<T>(
     watch: impl Fn() -> BoxStream<'static, Result<T, StoreError>>,
-) -> impl Stream<Item = Result<T, String>> {
+) -> impl FusedStream<Item = Result<T, String>> {
     let following = Following {
         current: watch(),
         watch,

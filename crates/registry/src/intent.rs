@@ -8,6 +8,7 @@ use std::{fmt, sync::Arc};
 use imbl::{OrdMap, ordmap::DiffItem};
 
 pub(crate) use self::merge::Merged;
+pub(crate) use self::record::IntentRecord;
 pub use self::record::InvalidIntent;
 use crate::{InstanceId, Origin, Revision, Status, Weight, instance::Provenance};
 

@@ -31,6 +31,7 @@
 
 pub mod backend;
 mod backoff;
+mod cache;
 mod connect;
 pub mod dialect;
 mod document;

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Change, Freshness, Intents, ServiceName, Snapshot, Store,
+    cache::{Cache, GRACE, ONLY_KEPT, Slot},
     follow::{self, Subject},
     intent::Merged,
 };
@@ -25,7 +26,8 @@ pub struct View {
     /// Its instances, as last known, each with the status and the weight that an operator [wants](crate::Intent) where one
     /// does; `None` until the registry has been read once. Never emptied by an error.
     ///
-    /// What operators want was read too, unless that could not be done within two seconds; then the freshness says so.
+    /// What operators want was read too, unless that could not be done within two seconds; then the freshness says so. With a
+    /// [cache](crate::Registry::with_cache) it may be what an earlier process has read; then the freshness says that.
     pub snapshot: Option<Snapshot>,
     /// Whether that is current.
     pub freshness: Freshness,
@@ -80,16 +82,18 @@ pub(crate) struct Reflector {
 
 impl Reflector {
     /// Starts to follow `service`; ends when dropped.
-    pub(crate) fn start(store: Arc<dyn Store>, service: ServiceName) -> Self {
+    pub(crate) fn start(store: Arc<dyn Store>, cache: Option<Cache>, service: ServiceName) -> Self {
         let view = watch::Sender::new(View {
             snapshot: None,
             freshness: Freshness::Starting,
         });
         let follow = Follow {
             merged: Merged::new(Snapshot::empty(service.clone()), Intents::default()),
-            instances: Side::unread(None),
-            intents: Side::unread(Some("the intents have not been read yet")),
+            instances: Side::unread("the instances have not been read yet"),
+            intents: Side::unread("the intents have not been read yet"),
             patience: Patience::Untried,
+            slot: Slot::new(cache, service.clone()),
+            is_kept: false,
             store,
             service,
             view: view.clone(),
@@ -108,6 +112,9 @@ struct Follow {
     instances: Side,
     intents: Side,
     patience: Patience,
+    slot: Slot<Merged>,
+    /// Whether there is something of an earlier run, for what has not been read yet.
+    is_kept: bool,
     view: watch::Sender<View>,
 }
 
@@ -117,9 +124,11 @@ struct Side {
     is_read: bool,
     /// Why what it has said may not be all.
     trouble: Option<String>,
+    /// What is said while there is neither.
+    unread: &'static str,
 }
 
-/// Whether the instances wait for the intents.
+/// How long to wait for the rest before what there is is shown.
 #[derive(Clone, Copy, PartialEq)]
 enum Patience {
     Untried,
@@ -135,6 +144,11 @@ enum Said {
 
 impl Follow {
     async fn run(mut self) {
+        if let Some(kept) = self.slot.load().await {
+            self.merged = kept;
+            self.is_kept = true;
+            self.patience.begins(GRACE);
+        }
         let (store, service) = (Arc::clone(&self.store), self.service.clone());
         let instances = follow::for_ever(|| store.watch(&service)).map(Said::Instances);
         let intents = follow::for_ever(|| store.watch_intents(&service)).map(Said::Intents);
@@ -144,6 +158,7 @@ impl Follow {
             select! {
                 said = said.select_next_some() => self.hear(said),
                 () = self.patience.over() => self.patience = Patience::Over,
+                () = self.slot.is_due() => self.slot.write(self.merged.clone()),
             }
             self.publish();
         }
@@ -154,7 +169,7 @@ impl Follow {
             Said::Instances(Ok(change)) => {
                 self.merged.said(change);
                 self.instances.is_current();
-                self.patience.begins();
+                self.patience.begins(PATIENCE);
             }
             Said::Intents(Ok(intents)) => {
                 self.merged.wanted(intents);
@@ -163,22 +178,38 @@ impl Follow {
             Said::Instances(Err(cause)) => self.instances.trouble = Some(cause),
             Said::Intents(Err(cause)) => self.intents.trouble = Some(cause),
         }
+        if self.is_kept || self.are_read() {
+            self.slot.now_differs();
+        }
+    }
+
+    fn are_read(&self) -> bool {
+        self.instances.is_read && self.intents.is_read
     }
 
     fn publish(&self) {
-        let is_known =
-            self.instances.is_read && (self.intents.is_read || self.patience == Patience::Over);
-        let of_intents = self.intents.trouble.as_deref().filter(|_| is_known);
-        let trouble = self.instances.trouble.as_deref().or(of_intents);
+        let is_shown = self.are_read()
+            || self.patience == Patience::Over
+            || self.is_kept && self.instances.trouble.is_some();
+        let trouble = if is_shown {
+            self.instances.doubt().or(self.intents.doubt())
+        } else {
+            self.instances.trouble.as_deref()
+        };
+        let is_kept = self.is_kept && !self.are_read();
+        let only_kept = |cause| format!("{ONLY_KEPT}: {cause}");
         self.view.send_if_modified(|view| {
             let freshness = match trouble {
+                Some(cause) if is_kept => {
+                    view.freshness.now_lost(&self.subject(), &only_kept(cause))
+                }
                 Some(cause) => view.freshness.now_lost(&self.subject(), cause),
-                None if is_known => view.freshness.now_live(&self.subject()),
+                None if is_shown => view.freshness.now_live(&self.subject()),
                 // Not worth a word: the rest may be read in a moment.
                 None => return false,
             };
             let now = View {
-                snapshot: is_known.then(|| self.merged.snapshot().clone()),
+                snapshot: is_shown.then(|| self.merged.snapshot().clone()),
                 freshness,
             };
             let changed = *view != now;
@@ -197,10 +228,11 @@ impl Follow {
 }
 
 impl Side {
-    fn unread(trouble: Option<&str>) -> Self {
+    fn unread(unread: &'static str) -> Self {
         Self {
             is_read: false,
-            trouble: trouble.map(ToOwned::to_owned),
+            trouble: None,
+            unread,
         }
     }
 
@@ -208,12 +240,18 @@ impl Side {
         self.is_read = true;
         self.trouble = None;
     }
+
+    /// Why what is known of it may not be all.
+    fn doubt(&self) -> Option<&str> {
+        let unread = (!self.is_read).then_some(self.unread);
+        self.trouble.as_deref().or(unread)
+    }
 }
 
 impl Patience {
-    fn begins(&mut self) {
+    fn begins(&mut self, patience: Duration) {
         if *self == Self::Untried {
-            *self = Self::Until(Instant::now() + PATIENCE);
+            *self = Self::Until(Instant::now() + patience);
         }
     }
 

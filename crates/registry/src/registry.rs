@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -10,8 +11,8 @@ use futures_util::future::try_join;
 
 use crate::{
     Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Reconciled, Registration,
-    ServiceName, Snapshot, SnapshotWatch, Store, StoreError, document::DocumentReflector,
-    intent::Merged, reflector::Reflector,
+    ServiceName, Snapshot, SnapshotWatch, Store, StoreError, cache::Cache,
+    document::DocumentReflector, intent::Merged, reflector::Reflector,
 };
 
 /// A registry, whatever keeps it. Cheap to clone; clones share one reflector for each service, and one for its document.
@@ -39,6 +40,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Registry {
     store: Arc<dyn Store>,
+    cache: Option<Cache>,
     reflectors: Running<Reflector>,
     documents: Running<DocumentReflector>,
 }
@@ -48,6 +50,37 @@ impl Registry {
     pub fn new(store: impl Store) -> Self {
         Self {
             store: Arc::new(store),
+            cache: None,
+            reflectors: Running::default(),
+            documents: Running::default(),
+        }
+    }
+
+    /// The same registry with a directory in which to keep what is known of each service that is
+    /// [followed](Self::watch), for a process that starts while the registry cannot be reached.
+    ///
+    /// Such a process knows at once what was known last, as [stale](crate::Freshness::Stale), until the registry has
+    /// answered. One that answers within 0.3 s is all that is shown. So it is with [documents](Self::document).
+    ///
+    /// The directory is made with mode 0700 when something is kept first, the files in it have mode 0600, and each is
+    /// written at most once a second, whole. Several processes and registries may share it: what is in it is told apart by
+    /// the registry's URL. A file that is none, or that belongs to somebody else, is ignored with a warning; where nothing
+    /// can be written, that is said once and all else goes on.
+    ///
+    /// To be called before anything is followed: clones from before have no cache.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = registry::connect("etcd://10.0.0.1:2379")?.with_cache("/var/cache/discovery");
+    /// let mut watch = registry.watch(&registry::ServiceName::new("greeter")?);
+    /// println!("{:?}, {:?}", watch.first().await, watch.view().freshness);
+    /// # Ok(()) }
+    /// ```
+    pub fn with_cache(self, directory: impl AsRef<Path>) -> Self {
+        let cache = Cache::new(directory.as_ref(), self.store.url());
+        Self {
+            store: self.store,
+            cache: Some(cache),
             reflectors: Running::default(),
             documents: Running::default(),
         }
@@ -78,7 +111,7 @@ impl Registry {
     /// Outside a tokio runtime.
     pub fn watch(&self, service: &ServiceName) -> SnapshotWatch {
         SnapshotWatch::new(self.reflectors.of(service, || {
-            Reflector::start(Arc::clone(&self.store), service.clone())
+            Reflector::start(Arc::clone(&self.store), self.cache.clone(), service.clone())
         }))
     }
 
@@ -184,7 +217,7 @@ impl Registry {
     /// Outside a tokio runtime.
     pub fn document(&self, service: &ServiceName) -> DocumentWatch {
         DocumentWatch::new(self.documents.of(service, || {
-            DocumentReflector::start(Arc::clone(&self.store), service.clone())
+            DocumentReflector::start(Arc::clone(&self.store), self.cache.clone(), service.clone())
         }))
     }
 

@@ -16,4 +16,4 @@ pub use registry_access::RegistryTlsConfig;
 pub use sections::{
     AdminConfig, LogConfig, RegistryConfig, Sections, ServerConfig, ServiceConfig, ServiceSections,
 };
-pub use values::{AdminListen, Advertise, ListenAddress, LogFormat};
+pub use values::{AdminListen, Advertise, Directory, ListenAddress, LogFormat};

@@ -72,6 +72,7 @@ fn the_later_layer_wins() {
 fn the_environment_gives_every_type_of_value() {
     let config = from_environment(&[
         ("DISCOVERY__REGISTRY__TTL", "5s"),
+        ("DISCOVERY__REGISTRY__CACHE", "/var/cache/discovery"),
         ("DISCOVERY__SERVER__WEIGHT", "7"),
         ("DISCOVERY__SERVER__REQUIRE_REGISTRY", "true"),
         ("DISCOVERY__SERVER__VERSION", "1.10"),
@@ -84,6 +85,8 @@ fn the_environment_gives_every_type_of_value() {
     ])
     .expect("typed values");
     assert_eq!(config.registry.ttl, Duration::from_secs(5));
+    let cache = config.registry.cache.expect("a directory");
+    assert_eq!(cache.path(), "/var/cache/discovery");
     assert_eq!(config.server.weight.get(), 7);
     assert!(config.server.require_registry);
     assert_eq!(config.server.version.as_deref(), Some("1.10"));
@@ -275,6 +278,11 @@ fn a_value_that_does_not_fit_is_named_with_its_key_and_where_it_came_from() {
             "DISCOVERY__REGISTRY__TTL",
             "10",
             ["registry.ttl", "environment", "unit"],
+        ),
+        (
+            "DISCOVERY__REGISTRY__CACHE",
+            "cache",
+            ["registry.cache", "\"cache\"", "absolute"],
         ),
         (
             "DISCOVERY__SERVER__LISTEN",

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::{select, sync::watch, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Document, InvalidDocument};
 use crate::{
     Freshness, ServiceName, Store,
+    cache::{Cache, GRACE, KeptDocument, ONLY_KEPT, Slot},
     follow::{self, Subject},
 };
 
@@ -20,7 +21,8 @@ pub struct DocumentView {
     pub document: Option<Document>,
     /// Why what is there now is no document, where it is none.
     pub refused: Option<InvalidDocument>,
-    /// Whether the registry has been read once.
+    /// Whether the registry has been read once, by this process or by an earlier one that has left a
+    /// [cache](crate::Registry::with_cache).
     pub is_known: bool,
     /// Whether that is current.
     pub freshness: Freshness,
@@ -55,7 +57,7 @@ impl DocumentWatch {
         self.view.borrow_and_update().clone()
     }
 
-    /// Waits until the registry has been read once, and gives what was found. Cancellation safe.
+    /// Waits until the document is known, and gives what was found. Cancellation safe.
     pub async fn first(&mut self) -> Option<Document> {
         let known = self.view.wait_for(|view| view.is_known).await;
         known
@@ -74,7 +76,7 @@ pub(crate) struct DocumentReflector {
 
 impl DocumentReflector {
     /// Starts to follow the document of `service`; ends when dropped.
-    pub(crate) fn start(store: Arc<dyn Store>, service: ServiceName) -> Self {
+    pub(crate) fn start(store: Arc<dyn Store>, cache: Option<Cache>, service: ServiceName) -> Self {
         let view = watch::Sender::new(DocumentView {
             document: None,
             refused: None,
@@ -82,22 +84,16 @@ impl DocumentReflector {
             freshness: Freshness::Starting,
         });
         let follow = Follow {
+            slot: Slot::new(cache, service.clone()),
+            kept: None,
+            is_kept: false,
             store,
             service,
             view: view.clone(),
         };
-        let followed = async move {
-            let said = follow::for_ever(|| follow.store.watch_document(&follow.service));
-            let heard = said.for_each(async |said| match said {
-                Ok(Ok(document)) => follow.live(document),
-                Ok(Err(invalid)) => follow.refuse(&invalid),
-                Err(cause) => follow.stale(&cause),
-            });
-            heard.await;
-        };
         Self {
             view,
-            _task: AbortOnDropHandle::new(tokio::spawn(followed)),
+            _task: AbortOnDropHandle::new(tokio::spawn(follow.run())),
         }
     }
 }
@@ -105,11 +101,40 @@ impl DocumentReflector {
 struct Follow {
     store: Arc<dyn Store>,
     service: ServiceName,
+    slot: Slot<KeptDocument>,
+    /// What was kept of an earlier run, until it is shown or something newer is known.
+    kept: Option<KeptDocument>,
+    /// Whether what is shown is that.
+    is_kept: bool,
     view: watch::Sender<DocumentView>,
 }
 
 impl Follow {
-    fn live(&self, document: Option<Document>) {
+    async fn run(mut self) {
+        self.kept = self.slot.load().await;
+        let (store, service) = (Arc::clone(&self.store), self.service.clone());
+        let said = follow::for_ever(|| store.watch_document(&service));
+        let grace = sleep(GRACE);
+        tokio::pin!(said, grace);
+        loop {
+            select! {
+                said = said.select_next_some() => match said {
+                    Ok(Ok(document)) => self.live(document),
+                    Ok(Err(invalid)) => self.refuse(&invalid),
+                    Err(cause) => self.stale(&cause),
+                },
+                () = &mut grace, if self.kept.is_some() => self.stale("it has not been read yet"),
+                () = self.slot.is_due() => {
+                    let document = self.view.borrow().document.clone();
+                    self.slot.write(KeptDocument(document));
+                }
+            }
+        }
+    }
+
+    fn live(&mut self, document: Option<Document>) {
+        (self.kept, self.is_kept) = (None, false);
+        self.slot.now_differs();
         self.update(|view| DocumentView {
             document,
             refused: None,
@@ -118,8 +143,17 @@ impl Follow {
         });
     }
 
-    fn stale(&self, cause: &str) {
+    fn stale(&mut self, cause: &str) {
+        let kept = self.kept.take();
+        self.is_kept |= kept.is_some();
+        let cause = if self.is_kept {
+            &format!("{ONLY_KEPT}: {cause}")
+        } else {
+            cause
+        };
         self.update(|view| DocumentView {
+            is_known: view.is_known || kept.is_some(),
+            document: kept.map_or_else(|| view.document.clone(), |KeptDocument(kept)| kept),
             freshness: view.freshness.now_lost(&self.subject(), cause),
             ..view.clone()
         });
@@ -127,7 +161,10 @@ impl Follow {
 
     /// The registry is read, and has nothing that can be used: what was known last stays, and reading it again would
     /// not make it better.
-    fn refuse(&self, invalid: &InvalidDocument) {
+    fn refuse(&mut self, invalid: &InvalidDocument) {
+        if self.kept.is_some() {
+            self.stale(&invalid.to_string());
+        }
         let (service, registry) = (&self.service, self.store.url());
         let changed = self.update(|view| DocumentView {
             refused: Some(invalid.clone()),

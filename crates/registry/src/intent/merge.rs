@@ -30,6 +30,11 @@ impl Merged {
         &self.snapshot
     }
 
+    /// All that is wanted of them.
+    pub(crate) fn intents(&self) -> &Intents {
+        &self.intents
+    }
+
     /// The same, and nothing else of this.
     pub(crate) fn into_snapshot(self) -> Snapshot {
         self.snapshot

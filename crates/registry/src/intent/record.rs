@@ -36,8 +36,9 @@ pub enum InvalidIntent {
     Weight(InvalidInstance),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Record {
+/// An intent as it is written down.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct IntentRecord {
     v: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<String>,
@@ -51,11 +52,7 @@ impl Intent {
 
     /// The intent as a store keeps it.
     pub(crate) fn to_json(&self) -> String {
-        let record = Record {
-            v: VERSION,
-            status: self.status.map(|status| status.to_string()),
-            weight: self.weight.map(Weight::get),
-        };
+        let record = IntentRecord::from(self);
         serde_json::to_string(&record).expect("a record is made of strings and numbers")
     }
 
@@ -65,7 +62,26 @@ impl Intent {
             let bytes = text.len() as u64;
             return Err(InvalidIntent::TooLarge { bytes });
         }
-        let record: Record = serde_json::from_slice(text).map_err(InvalidIntent::Malformed)?;
+        let record: IntentRecord =
+            serde_json::from_slice(text).map_err(InvalidIntent::Malformed)?;
+        record.try_into()
+    }
+}
+
+impl From<&Intent> for IntentRecord {
+    fn from(intent: &Intent) -> Self {
+        Self {
+            v: VERSION,
+            status: intent.status.map(|status| status.to_string()),
+            weight: intent.weight.map(Weight::get),
+        }
+    }
+}
+
+impl TryFrom<IntentRecord> for Intent {
+    type Error = InvalidIntent;
+
+    fn try_from(record: IntentRecord) -> Result<Self, InvalidIntent> {
         let status = |text: String| Status::parse(&text).ok_or(InvalidIntent::Status(text));
         let weight = |weight| Weight::new(weight).map_err(InvalidIntent::Weight);
         Self::new(

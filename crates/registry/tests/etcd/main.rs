@@ -1,6 +1,7 @@
 //! What only etcd can show: its bytes, its leases, its members and what becomes of them.
 
 mod authentication;
+mod cache;
 mod dialects;
 mod documents;
 mod errors;

@@ -3,7 +3,11 @@
 use registry::{Document, DocumentView, DocumentWatch, Freshness, InvalidDocument, Registry};
 use tokio::time::timeout;
 
-use crate::{BOUND, faulty::faulty, greeter};
+use crate::{
+    BOUND,
+    faulty::{NewWatches, faulty},
+    greeter,
+};
 
 fn document(text: &str) -> Document {
     Document::new(text).expect("a document")
@@ -64,20 +68,20 @@ async fn a_watch_that_breaks_makes_a_document_stale_and_takes_nothing_away() {
     set(&registry, "a").await;
     let mut watch = registry.document(&greeter());
     view(&mut watch, is_live).await;
-    faults.pause_watches(true);
+    faults.let_watches(NewWatches::Fail);
     faults.break_watches();
     let stale = view(&mut watch, is_stale).await;
     assert_eq!(stale.document, Some(document("a")));
     set(&registry, "b").await;
-    faults.pause_watches(false);
+    faults.let_watches(NewWatches::Work);
     let live = view(&mut watch, is_live).await;
     assert_eq!(live.document, Some(document("b")));
-    faults.pause_watches(true);
+    faults.let_watches(NewWatches::Fail);
     faults.break_watches();
     view(&mut watch, is_stale).await;
     let deleted = registry.delete_document(&greeter()).await;
     deleted.expect("it is deleted");
-    faults.pause_watches(false);
+    faults.let_watches(NewWatches::Work);
     let live = view(&mut watch, is_live).await;
     assert_eq!((live.document, live.is_known), (None, true));
 }

@@ -51,15 +51,15 @@ struct Shared {
 struct State {
     down: bool,
     holds_hang: bool,
-    watches_paused: bool,
-    intents: IntentWatches,
+    watches: NewWatches,
+    intents: NewWatches,
     holds_lost: usize,
     watches_broken: usize,
 }
 
-/// What becomes of watches of intents that are started.
+/// What becomes of watches that are started.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) enum IntentWatches {
+pub(crate) enum NewWatches {
     #[default]
     Work,
     Fail,
@@ -77,15 +77,13 @@ impl Faults {
         self.0.faults.send_modify(|state| state.holds_hang = hang);
     }
 
-    /// Makes new watches fail, or not.
-    pub(crate) fn pause_watches(&self, paused: bool) {
-        self.0
-            .faults
-            .send_modify(|state| state.watches_paused = paused);
+    /// Decides on new watches of whatever it is.
+    pub(crate) fn let_watches(&self, be: NewWatches) {
+        self.0.faults.send_modify(|state| state.watches = be);
     }
 
     /// Decides on new watches of intents.
-    pub(crate) fn let_intents(&self, be: IntentWatches) {
+    pub(crate) fn let_intents(&self, be: NewWatches) {
         self.0.faults.send_modify(|state| state.intents = be);
     }
 
@@ -193,8 +191,8 @@ impl Store for Faulty {
         service: &'a ServiceName,
     ) -> BoxFuture<'a, Result<Intents, StoreError>> {
         match self.faults.now().intents {
-            IntentWatches::Work => self.store.list_intents(service),
-            IntentWatches::Fail | IntentWatches::Hang => async { Err(refused(service)) }.boxed(),
+            NewWatches::Work => self.store.list_intents(service),
+            NewWatches::Fail | NewWatches::Hang => async { Err(refused(service)) }.boxed(),
         }
     }
 
@@ -203,9 +201,9 @@ impl Store for Faulty {
         service: &ServiceName,
     ) -> BoxStream<'static, Result<Intents, StoreError>> {
         match self.faults.now().intents {
-            IntentWatches::Work => self.faulty(self.store.watch_intents(service), service),
-            IntentWatches::Fail => stream::iter([Err(refused(service))]).boxed(),
-            IntentWatches::Hang => stream::pending().boxed(),
+            NewWatches::Work => self.faulty(self.store.watch_intents(service), service),
+            NewWatches::Fail => stream::iter([Err(refused(service))]).boxed(),
+            NewWatches::Hang => stream::pending().boxed(),
         }
     }
 
@@ -268,8 +266,11 @@ impl Faulty {
         self.faults.0.running.send_modify(|running| *running += 1);
         let running = Running(self.faults.clone());
         let state = self.faults.now();
-        if state.down || state.watches_paused {
+        if state.down || state.watches == NewWatches::Fail {
             return stream::iter([Err(refused(service))]).boxed();
+        }
+        if state.watches == NewWatches::Hang {
+            return stream::pending().boxed();
         }
         let faults = self.faults.clone();
         let broken = async move { faults.changes(|state| state.watches_broken).await };

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     BOUND, TTL,
-    faulty::{IntentWatches, faulty},
+    faulty::{NewWatches, faulty},
     greeter, held, instance, view,
 };
 
@@ -111,12 +111,12 @@ async fn instances_wait_for_the_intents_that_are_read_late() {
     let registration = registry.register(instance(), TTL);
     held(&registration).await;
     drain(&registry).await;
-    faults.let_intents(IntentWatches::Fail);
+    faults.let_intents(NewWatches::Fail);
     let mut watch = registry.watch(&greeter());
     let nothing = timeout(Duration::from_secs(1), watch.changed()).await;
     assert!(nothing.is_err(), "{nothing:?}");
     assert_eq!(watch.view().freshness, Freshness::Starting);
-    faults.let_intents(IntentWatches::Work);
+    faults.let_intents(NewWatches::Work);
     let (first, _) = first(&mut watch).await;
     assert_eq!(status(&first), Some(Status::Draining));
     assert!(is_live(&first), "{first:?}");
@@ -125,8 +125,8 @@ async fn instances_wait_for_the_intents_that_are_read_late() {
 #[tokio::test(start_paused = true)]
 async fn intents_that_cannot_be_read_keep_nobody_from_being_known_for_long() {
     for (fault, says) in [
-        (IntentWatches::Fail, "connection refused"),
-        (IntentWatches::Hang, "have not been read yet"),
+        (NewWatches::Fail, "connection refused"),
+        (NewWatches::Hang, "have not been read yet"),
     ] {
         let (registry, faults) = faulty();
         let registration = registry.register(instance(), TTL);
@@ -155,7 +155,7 @@ async fn intents_that_were_known_stay_in_force_while_they_cannot_be_read() {
     drain(&registry).await;
     let mut watch = registry.watch(&greeter());
     view(&mut watch, is_live).await;
-    faults.let_intents(IntentWatches::Fail);
+    faults.let_intents(NewWatches::Fail);
     faults.break_watches();
     let stale = view(&mut watch, |view| !is_live(view)).await;
     assert_eq!(status(&stale), Some(Status::Draining));
@@ -166,7 +166,7 @@ async fn intents_that_were_known_stay_in_force_while_they_cannot_be_read() {
     let stale = watch.view();
     assert_eq!(status(&stale), Some(Status::Draining));
     assert!(cause(&stale).contains("connection refused"), "{stale:?}");
-    faults.let_intents(IntentWatches::Work);
+    faults.let_intents(NewWatches::Work);
     let live = view(&mut watch, is_live).await;
     assert_eq!(status(&live), Some(Status::Serving));
 }

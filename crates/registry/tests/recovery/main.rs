@@ -1,12 +1,13 @@
 //! What registrations and reflectors do when their store fails: time is paused, and the faults are a script's.
 
+mod cache;
 mod documents;
 mod faulty;
 mod intents;
 
 use std::time::Duration;
 
-use faulty::faulty;
+use faulty::{NewWatches, faulty};
 use registry::{
     Address, Freshness, Instance, Registration, RegistrationState, Registry, ServiceName,
     SnapshotWatch, Status, Weight,
@@ -263,7 +264,7 @@ async fn what_happened_while_a_watch_was_broken_is_seen_when_it_is_back() {
             .is_some_and(|snapshot| snapshot.len() == 1)
     })
     .await;
-    faults.pause_watches(true);
+    faults.let_watches(NewWatches::Fail);
     faults.break_watches();
     view(&mut watch, |view| {
         matches!(view.freshness, Freshness::Stale { .. })
@@ -272,7 +273,7 @@ async fn what_happened_while_a_watch_was_broken_is_seen_when_it_is_back() {
     gone.deregister().await.expect("removed");
     let come = registry.register(instance().with_id("other".parse().expect("an id")), TTL);
     held(&come).await;
-    faults.pause_watches(false);
+    faults.let_watches(NewWatches::Work);
     let now = view(&mut watch, |view| view.freshness == Freshness::Live)
         .await
         .snapshot

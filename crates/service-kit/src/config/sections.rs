@@ -7,8 +7,8 @@ use registry::{InvalidInstance, Registry, ServiceName, Weight, Zone, dialect::Di
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    AdminListen, Advertise, ListenAddress, LogFormat, RegistryTlsConfig, registry_access::Access,
-    registry_url, text,
+    AdminListen, Advertise, Directory, ListenAddress, LogFormat, RegistryTlsConfig,
+    registry_access::Access, registry_url, text,
 };
 
 /// A binary's whole configuration: the sections that every binary has, and its own.
@@ -91,6 +91,10 @@ pub struct RegistryConfig {
     /// How long the registry keeps an instance whose process is not heard of any more: 2 s to 10 min.
     #[serde(with = "text::ttl")]
     pub ttl: Duration,
+    /// Where to keep what is known of the services that are called, for a start while the registry cannot be reached;
+    /// nowhere when empty.
+    #[serde(with = "text::optional")]
+    pub cache: Option<Directory>,
     /// The user that an etcd is to know us as; none when empty. It takes the place of one in the URL.
     #[serde(with = "text::optional")]
     pub user: Option<String>,
@@ -111,6 +115,7 @@ impl Default for RegistryConfig {
             dialects: Dialects::default(),
             shared_watch: false,
             ttl: Duration::from_secs(10),
+            cache: None,
             user: None,
             password_file: None,
             member_list: true,
@@ -149,7 +154,11 @@ impl RegistryConfig {
             };
             Ok(registry::connect_with(&self.full_url(), complete)?)
         });
-        connected.context("cannot use the registry")
+        let registry = connected.context("cannot use the registry")?;
+        Ok(match &self.cache {
+            Some(directory) => registry.with_cache(directory.path()),
+            None => registry,
+        })
     }
 }
 

@@ -1,6 +1,11 @@
 //! Values that are text in a file: each is checked once, when it is read.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use registry::{Address, InvalidInstance};
 
@@ -23,6 +28,38 @@ impl FromStr for ListenAddress {
                 "{text:?} is no address to listen on; it is IP:PORT, such as 127.0.0.1:50051, 0.0.0.0:50051 or [::]:0"
             )
         })
+    }
+}
+
+/// A directory to keep something in, by an absolute path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl FromStr for Directory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() {
+            Ok(Self(path))
+        } else {
+            Err(format!(
+                "{text:?} is no absolute path of a directory, such as /var/cache/discovery"
+            ))
+        }
     }
 }
 
