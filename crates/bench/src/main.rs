@@ -10,6 +10,7 @@ mod memory;
 mod peers;
 mod pick;
 mod process;
+mod registry;
 mod servers;
 mod soak;
 mod table;
@@ -55,6 +56,9 @@ enum Question {
     Update(update::Args),
     /// What does one pick cost, by each policy, among few and among very many endpoints?
     Pick(pick::Args),
+    /// What does the registry's client cost beside a bare etcd client: until a registration is seen, for each event, for
+    /// each instance?
+    Registry(registry::Args),
     /// Does anything stay behind, when a channel is used hard for ten minutes while servers come and go?
     Soak(soak::Args),
     /// Serves the greeter for the other questions until its standard input ends.
@@ -69,6 +73,9 @@ enum Question {
     /// Follows a registry of very many endpoints, one of which changes; what `update` measures.
     #[command(hide = true)]
     Follow(update::FollowArgs),
+    /// Follows a service in etcd, by the registry's client or a bare one; what `registry` measures.
+    #[command(hide = true)]
+    Watch(registry::WatchArgs),
 }
 
 /// What is asked when nothing else is: the commands of `docs/benchmarks.md`.
@@ -93,6 +100,10 @@ const ALL: &[(&str, &[&str])] = &[
         &["update"],
     ),
     ("What does one pick cost?", &["pick"]),
+    (
+        "What does the registry's client cost beside a bare etcd client?",
+        &["registry"],
+    ),
 ];
 
 fn main() -> Result<()> {
@@ -126,11 +137,13 @@ fn ask(question: Question) -> Result<()> {
         Question::Memory(args) => memory::run(&args),
         Question::Update(args) => update::run(&args),
         Question::Pick(args) => pick::run(&args),
+        Question::Registry(args) => registry::run(&args),
         Question::Soak(args) => soak::run(&args),
         Question::Serve(args) => servers::serve(&args),
         Question::Client(job) => client::run(&job),
         Question::Hold(args) => memory::hold(&args),
         Question::Follow(args) => update::follow(&args),
+        Question::Watch(args) => registry::watch(&args),
     }
 }
 
