@@ -94,6 +94,16 @@ impl Caller {
         .await
     }
 
+    /// How often it has called one of the greeters, while that is one of its endpoints.
+    pub(crate) async fn picks_of(&self, address: &str) -> Result<u64> {
+        let channel = self.channel().await?;
+        let mut endpoints = channel["endpoints"].as_array().into_iter().flatten();
+        let endpoint = endpoints.find(|endpoint| endpoint["id"] == address);
+        Ok(endpoint
+            .and_then(|endpoint| endpoint["picks"].as_u64())
+            .unwrap_or(0))
+    }
+
     /// How many attempts have succeeded so far.
     pub(crate) async fn succeeded(&self) -> Result<u64> {
         self.attempts(|line| line.contains("grpc_status=\"OK\""))

@@ -2,10 +2,13 @@
 
 mod caller_cut_off;
 mod clock;
+mod cold_start;
+mod drained;
 mod instances;
 mod members;
 mod operators;
 mod outages;
+mod secrets;
 mod superseded;
 
 use anyhow::Result;
@@ -113,6 +116,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         operators::keys_deleted
     ),
     fault!(
+        "drained",
+        "an operator drains an instance; then all keys and leases go, and the instance is started anew",
+        "no call fails; it stays drained until it is given back",
+        drained::drained
+    ),
+    fault!(
         "superseded",
         "two processes are started on one address and id",
         "the later serves, the earlier says that it is superseded, nothing flaps",
@@ -137,10 +146,22 @@ pub(crate) const FAULTS: &[Fault] = &[
         caller_cut_off::from_servers
     ),
     fault!(
+        "secrets",
+        "tokens are forgotten, the password is changed, and certificates are rotated",
+        "no call fails; no registration is lost; who comes later is let in",
+        secrets::change
+    ),
+    fault!(
         "clock-jumps",
         "the wall clock jumps an hour ahead and back",
         "no call fails; nothing happens",
         clock::jumps
+    ),
+    fault!(
+        "cold-start",
+        "a caller starts while all of etcd is down, with a cache directory",
+        "it is answered within 1 s, and says that its list is stale",
+        cold_start::cold_start
     ),
     fault!(
         "thousands",

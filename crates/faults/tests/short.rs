@@ -52,11 +52,14 @@ each_holds! {
     all_members_are_wiped: "wiped",
     every_lease_is_revoked: "leases-revoked",
     every_key_is_deleted: "keys-deleted",
+    an_operator_drains: "drained",
     a_later_process_takes_the_address: "superseded",
     a_watch_falls_behind_a_compaction: "compacted",
     the_caller_is_cut_off_from_the_registry: "no-registry",
     the_caller_is_cut_off_from_the_servers: "no-servers",
+    secrets_change: "secrets",
     the_wall_clock_jumps: "clock-jumps",
+    a_caller_starts_without_etcd: "cold-start",
     thousands_of_instances_flap: "thousands",
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn paused(pace: Pace) -> Result<Seen> {
 }
 
 /// When each registration's key came to be.
-async fn created(scene: &Scene) -> Result<BTreeMap<String, u64>> {
+pub(super) async fn created(scene: &Scene) -> Result<BTreeMap<String, u64>> {
     let registered = scene.registered().await?;
     Ok(registered
         .into_iter()
@@ -55,7 +55,7 @@ async fn created(scene: &Scene) -> Result<BTreeMap<String, u64>> {
         .collect())
 }
 
-async fn none_was_lost(scene: &Scene, before: &BTreeMap<String, u64>) -> Result<()> {
+pub(super) async fn none_was_lost(scene: &Scene, before: &BTreeMap<String, u64>) -> Result<()> {
     let now = created(scene).await?;
     ensure!(
         now == *before,

@@ -14,6 +14,32 @@ use crate::{
 pub(super) async fn leases_revoked(pace: Pace) -> Result<Seen> {
     let scene = Scene::open(pace).await?;
     let before = scene.registered().await?;
+    revoke_all_leases(&scene).await?;
+    right_within(scene, &before, Duration::from_secs(2)).await
+}
+
+pub(super) async fn keys_deleted(pace: Pace) -> Result<Seen> {
+    let scene = Scene::open(pace).await?;
+    let before = scene.registered().await?;
+    delete_all_keys(&scene).await?;
+    right_within(scene, &before, Duration::from_secs(1)).await
+}
+
+async fn right_within(
+    scene: Scene,
+    before: &BTreeMap<String, Key>,
+    bound: Duration,
+) -> Result<Seen> {
+    let took = scene.right_again(Instant::now()).await?;
+    all_are_new(&scene, before).await?;
+    let seen = Seen {
+        right_after: Some((took, bound)),
+        ..Seen::default()
+    };
+    scene.close(seen).await
+}
+
+pub(super) async fn revoke_all_leases(scene: &Scene) -> Result<()> {
     let leases = scene.cluster.etcdctl_text(&["lease", "list"]).await?;
     let leases: Vec<_> = leases.lines().skip(1).collect();
     ensure!(
@@ -22,41 +48,21 @@ pub(super) async fn leases_revoked(pace: Pace) -> Result<Seen> {
         leases.len()
     );
     for lease in leases {
-        scene
-            .cluster
-            .etcdctl_text(&["lease", "revoke", lease])
-            .await?;
+        let revoke = ["lease", "revoke", lease];
+        scene.cluster.etcdctl_text(&revoke).await?;
     }
-    let took = scene.right_again(Instant::now()).await?;
-    all_are_new(&scene, &before).await?;
-    let right_after = Some((took, Duration::from_secs(2)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    Ok(())
 }
 
-pub(super) async fn keys_deleted(pace: Pace) -> Result<Seen> {
-    let scene = Scene::open(pace).await?;
-    let before = scene.registered().await?;
+pub(super) async fn delete_all_keys(scene: &Scene) -> Result<()> {
     let prefix = format!("{NAMESPACE}/greeter/");
-    let deleted = scene
-        .cluster
-        .etcdctl_text(&["del", "--prefix", &prefix])
-        .await?;
+    let delete = ["del", "--prefix", &prefix];
+    let deleted = scene.cluster.etcdctl_text(&delete).await?;
     ensure!(
         deleted.trim() == "3",
         "{deleted:?} keys were deleted, and there were 3"
     );
-    let took = scene.right_again(Instant::now()).await?;
-    all_are_new(&scene, &before).await?;
-    let right_after = Some((took, Duration::from_secs(1)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    Ok(())
 }
 
 /// That every key was gone in between.

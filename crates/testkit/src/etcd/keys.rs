@@ -1,4 +1,4 @@
-//! What etcd's JSON gateway says of keys.
+//! What etcd's JSON gateway, and `etcdctl`, say of keys.
 
 use std::collections::BTreeMap;
 
@@ -33,9 +33,10 @@ pub(super) fn read(answer: &Value) -> Result<BTreeMap<String, Key>> {
         let bytes = BASE64_STANDARD.decode(coded).context("no base64")?;
         anyhow::Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
+    // The gateway writes numbers as texts, `etcdctl` as they are.
     let number = |value: &Value| {
-        let digits = value.as_str().context("no number")?;
-        digits.parse::<u64>().context("no number")
+        let digits = value.as_str().and_then(|digits| digits.parse().ok());
+        digits.or(value.as_u64()).context("no number")
     };
     let each = all.iter().map(|kv| {
         let key = Key {
