@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
     admin,
@@ -83,6 +84,7 @@ fn configured<C: Sections, T: Termination>(
             return print(&admin::check(config.admin().listen).await?);
         }
         let telemetry = Telemetry::start(config.log())?;
+        allow_open_files();
         let outcome = program(config, telemetry.clone()).await;
         telemetry.flush();
         outcome.map(Termination::report)
@@ -90,6 +92,16 @@ fn configured<C: Sections, T: Termination>(
     // Whatever is left has been given its time already.
     runtime.shutdown_background();
     outcome
+}
+
+/// Lets this process have as many files open as it may at most (`RLIMIT_NOFILE`): each connection is one, and each
+/// registration in a directory. The usual limit of 1,024 is for programs that call `select`, which none of ours does.
+fn allow_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Writes to stdout; a reader that has seen enough is no failure.

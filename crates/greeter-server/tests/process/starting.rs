@@ -1,6 +1,6 @@
 //! What a start says, and what is there after it.
 
-use std::path::Path;
+use std::{fs, path::Path, process::Command};
 
 use registry::Status;
 use testkit::{
@@ -14,7 +14,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::running::{BOUND, command, greeters, hello, registry_of, runtime, start};
+use crate::running::{BOUND, command, greeters, hello, registry_of, runtime, spawn, start};
 
 #[tokio::test]
 async fn the_first_line_says_where_it_listens_and_what_it_registers_where() {
@@ -48,6 +48,32 @@ async fn two_servers_run_side_by_side_without_configuration() {
     .await;
     one.greets("one").await;
     two.greets("two").await;
+}
+
+#[tokio::test]
+async fn a_server_takes_all_the_open_files_that_it_may_have() {
+    let runtime = runtime();
+    let server = command(runtime.path(), &[]);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -S -n 256; exec \"$@\"", "sh"])
+        .arg(server.get_program())
+        .env("XDG_RUNTIME_DIR", runtime.path());
+    let server = spawn(shell).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.process.pid()));
+    let limits = limits.expect("it runs");
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<_> = open_files.expect("the limit").split_whitespace().collect();
+    let [.., soft, hard, "files"] = numbers[..] else {
+        panic!("{numbers:?}");
+    };
+    assert_ne!(
+        hard, "256",
+        "a limit that can be told from the one it was given"
+    );
+    assert_eq!(soft, hard);
 }
 
 #[tokio::test]
@@ -200,7 +226,7 @@ async fn the_health_check_tells_whether_the_instance_of_its_configuration_is_rea
 
     let mut running = command(runtime.path(), &[]);
     running.env("DISCOVERY__ADMIN__LISTEN", &admin);
-    let _server = crate::running::spawn(running).await;
+    let _server = spawn(running).await;
     eventually(BOUND, "a health check that passes", async || {
         health_check(runtime.path(), &admin).await == (Some(0), "ready".to_owned())
     })

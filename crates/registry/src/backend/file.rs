@@ -232,7 +232,10 @@ impl Shared {
             return Ok(services);
         };
         for entry in entries {
-            if let Some(service) = service_of(&entry?.file_name())
+            let entry = entry?;
+            // What is no directory is somebody's note, and no service.
+            if let Some(service) = service_of(&entry.file_name())
+                && entry.path().is_dir()
                 && self
                     .sight(&self.directory(&service), &service)
                     .is_any_live()?
@@ -422,7 +425,8 @@ impl Store for FileStore {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    spawn_blocking(work).await.map_err(io::Error::other)?
+    let done = spawn_blocking(work).await.map_err(io::Error::other)?;
+    done.map_err(error::of_opening)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

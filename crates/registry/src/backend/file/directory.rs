@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    blocking,
+    blocking, error,
     layout::{self, FileIdentity, or_absent},
     root::Root,
 };
@@ -87,6 +87,11 @@ impl Directory {
     pub(super) fn create(&self) -> io::Result<()> {
         self.root.prepare().map_err(io::Error::other)?;
         DirBuilder::new().recursive(true).create(&self.path)
+    }
+
+    /// An error with something that was to be written here, with what would do.
+    pub(super) fn not_written(&self, error: io::Error) -> io::Error {
+        error::of_writing(&self.path, error)
     }
 
     /// Refuses a registry that may not be trusted: to be asked before anything in it is believed.

@@ -45,7 +45,7 @@ impl FileHold {
             Err(Refused::Failed(error)) => Err(StoreError::HoldFailed {
                 service,
                 id,
-                source: error.into(),
+                source: directory.not_written(error).into(),
             }),
         }
     }
@@ -130,11 +130,12 @@ impl Hold for FileHold {
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let (service, id) = self.key();
+            let directory = Arc::clone(&self.directory);
             let replaced = self.replace(instance).await;
             replaced.map_err(|error| StoreError::UpdateFailed {
                 service,
                 id,
-                source: error.into(),
+                source: directory.not_written(error).into(),
             })
         }
         .boxed()
@@ -143,11 +144,12 @@ impl Hold for FileHold {
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         async move {
             let (service, id) = self.key();
+            let directory = Arc::clone(&self.directory);
             let given_up = self.give_up().await;
             given_up.map_err(|error| StoreError::ReleaseFailed {
                 service,
                 id,
-                source: error.into(),
+                source: directory.not_written(error).into(),
             })
         }
         .boxed()

@@ -36,7 +36,7 @@ impl Root {
             .recursive(true)
             .mode(0o700)
             .create(&self.path)
-            .map_err(|source| self.unusable(source))?;
+            .map_err(|source| FileError::of_writing(&self.path, source))?;
         self.check()
     }
 

@@ -63,23 +63,32 @@ impl Unowned {
 
     /// Puts a text in place of what was there.
     pub(super) async fn put(&self, text: String) -> io::Result<()> {
-        let lock = self.directory.lock().await?;
         let file = self.clone();
-        blocking(move || {
+        self.change(move |lock| {
             if file.directory.must_be_cleaned() {
                 file.directory
-                    .clean(&lock, |name| Ok(layout::is_unfinished(name)));
+                    .clean(lock, |name| Ok(layout::is_unfinished(name)));
             }
-            file.replace(&lock, &text)
+            file.replace(lock, &text)
         })
         .await
     }
 
     /// Removes what is there, if anything is.
     pub(super) async fn delete(&self) -> io::Result<()> {
-        let lock = self.directory.lock().await?;
         let file = self.clone();
-        blocking(move || file.remove(&lock)).await
+        self.change(move |lock| file.remove(lock)).await
+    }
+
+    async fn change(
+        &self,
+        work: impl FnOnce(&DirectoryLock) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let changed = match self.directory.lock().await {
+            Ok(lock) => blocking(move || work(&lock)).await,
+            Err(error) => Err(error),
+        };
+        changed.map_err(|error| self.directory.not_written(error))
     }
 
     fn remove(&self, _lock: &DirectoryLock) -> io::Result<()> {

@@ -2,11 +2,15 @@
 //! here.
 
 mod deaths;
+mod descriptors;
 mod directories;
 mod documents;
+mod full_disk;
 mod intents;
 mod leftovers;
 mod odd_files;
+mod process;
+mod read_only;
 
 use std::{fs, path::PathBuf, sync::Arc};
 

@@ -1,41 +1,36 @@
 //! Owners are processes of their own here, and die.
 
 use std::{
-    env,
-    ffi::OsStr,
     future::pending,
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use registry::{Loss, Snapshot, Update, Weight, backend::file::FileStore};
 use testkit::{Signal, process::Process};
 
-use super::File;
+use super::{
+    File,
+    process::{again, given_root},
+};
 use crate::{
     fixture::{PATIENCE, hold, instance, listed, soon},
     follower::Follower,
 };
 
-const ROOT: &str = "REGISTRY_TEST_OWNER_ROOT";
 const THIS: &str = "backend::file::deaths::a_killed_owner_is_gone_within_a_tenth_of_a_second";
 const TRIES: usize = 1_000;
 const BOUND: Duration = Duration::from_millis(100);
 
-/// Starts this test executable again, as a process that holds 10.0.0.1:1 of `greeter`.
-async fn owner(root: &Path) -> Process {
-    let mut command = Command::new(env::current_exe().expect("this executable"));
-    command
-        .args(["--exact", THIS, "--nocapture"])
-        .env(ROOT, root);
-    let owner = Process::spawn("owner", command).expect("it starts");
+/// Starts a process that holds 10.0.0.1:1 of `greeter`.
+async fn owner(registry: &File) -> Process {
+    let owner = Process::spawn("owner", again(THIS, registry)).expect("it starts");
     let held = owner.wait_for_line("held", PATIENCE).await;
     held.expect("it holds its instance");
     owner
 }
 
-async fn own(root: &OsStr) {
+async fn own(root: &Path) {
     let store = FileStore::open(root).expect("a file store");
     let _hold = hold(&store, &instance("greeter", 1)).await;
     println!("\nheld");
@@ -46,7 +41,7 @@ async fn own(root: &OsStr) {
 #[expect(clippy::disallowed_methods)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_owner_is_gone_within_a_tenth_of_a_second() {
-    if let Some(root) = env::var_os(ROOT) {
+    if let Some(root) = given_root() {
         return own(&root).await;
     }
     let registry = File::new();
@@ -54,7 +49,7 @@ async fn a_killed_owner_is_gone_within_a_tenth_of_a_second() {
     let mut follower = Follower::start(&store, "greeter").await;
     let mut taken = Vec::new();
     for _ in 0..TRIES {
-        let owner = owner(&registry.root()).await;
+        let owner = owner(&registry).await;
         follower.until(|snapshot| snapshot.len() == 1).await;
         let killed = Instant::now();
         owner.signal(Signal::SIGKILL).expect("it lives");
@@ -77,7 +72,7 @@ async fn a_later_process_takes_over_from_a_live_one() {
     let mut follower = Follower::start(&store, "greeter").await;
     follower.until_exactly(&[&earlier]).await;
 
-    let later = owner(&registry.root()).await;
+    let later = owner(&registry).await;
     let loss = soon("the loss", earlier_hold.lost()).await;
     let seen = follower.next().await;
     let [Update::Upsert(seen)] = &seen.updates[..] else {
@@ -96,7 +91,7 @@ async fn a_later_process_takes_over_from_a_live_one() {
 async fn a_stopped_owner_is_not_a_dead_one() {
     let registry = File::new();
     let store = registry.store();
-    let owner = owner(&registry.root()).await;
+    let owner = owner(&registry).await;
     owner.signal(Signal::SIGSTOP).expect("it lives");
     assert_eq!(listed(&store, "greeter").await, ["10.0.0.1:1"]);
     let later = instance("greeter", 1);

@@ -101,3 +101,13 @@ async fn an_owner_whose_file_is_deleted_or_replaced_by_hand_is_told() {
     replaced.release().await.expect("nothing is left to do");
     assert!(registry.record(9).exists(), "it is not ours to remove");
 }
+
+#[tokio::test]
+async fn a_file_where_a_service_s_directory_would_be_hides_no_other_service() {
+    let registry = File::new();
+    let store = registry.store();
+    let _hold = hold(&store, &instance("greeter", 1)).await;
+    fs::write(registry.root().join("README"), "for whoever comes here").expect("a file");
+    let services = store.services().await.expect("the services");
+    assert_eq!(services, [crate::fixture::service("greeter")]);
+}
