@@ -7,6 +7,7 @@ use registry::{
     RegistrationState, Registry, SnapshotWatch, Store as _, StoreError,
     backend::etcd::{EtcdError, EtcdOptions, EtcdStore, EtcdUser},
 };
+use tempfile::TempDir;
 use testkit::{
     etcd::{Cluster, ClusterOptions},
     eventually,
@@ -196,15 +197,18 @@ async fn forgotten(cluster: &Cluster, store: &EtcdStore) {
     soon("another token", forgotten).await;
 }
 
+/// etcd's argument for tokens that say by themselves how long they are good.
+fn signed_tokens(directory: &TempDir, further: &str) -> String {
+    let key = directory.path().join("key");
+    fs::write(&key, "what tokens are signed with").expect("it is written");
+    let key = key.display();
+    format!("--auth-token=jwt,sign-method=HS256,priv-key={key}{further}")
+}
+
 #[tokio::test]
 async fn tokens_that_expire_are_fetched_again_and_nobody_notices() {
     let directory = tempfile::tempdir().expect("a directory");
-    let key = directory.path().join("key");
-    fs::write(&key, "what tokens are signed with").expect("it is written");
-    let signed = format!(
-        "--auth-token=jwt,sign-method=HS256,ttl=1s,priv-key={}",
-        key.display()
-    );
+    let signed = signed_tokens(&directory, ",ttl=1s");
     for kind in ["--auth-token-ttl=1", &signed] {
         let cluster = cluster(&[kind]).await;
         let store = ann(&cluster);
@@ -221,6 +225,41 @@ async fn tokens_that_expire_are_fetched_again_and_nobody_notices() {
         forgotten(&cluster, &store).await;
         hold.release().await.expect("it is ours");
         assert_eq!(listed(&store, "greeter").await, 0);
+    }
+}
+
+/// What runs for long looks for itself now and then, and had a good token when it began.
+#[tokio::test]
+async fn a_watch_outlives_the_token_that_it_was_begun_with() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cluster = cluster(&[&signed_tokens(&directory, ",ttl=1s")]).await;
+    let quiet = Duration::from_millis(200);
+    let own = options(&cluster)
+        .with_quiet(quiet)
+        .with_user(EtcdUser::new("ann", "first"));
+    let shared = own.clone().with_shared_watch().expect("a namespace");
+    for (name, options) in [("own", own), ("shared", shared)] {
+        let store = EtcdStore::new(options);
+        let mut watch = store.watch(&service("greeter"));
+        let first = soon("a list", watch.next()).await.expect("an item");
+        first.expect("a list");
+        let before = cluster.calls("Authenticate").await.expect("a count");
+        let forgotten = eventually(PATIENCE, "three more tokens", async || {
+            cluster.calls("Authenticate").await.expect("a count") >= before + 3
+        });
+        tokio::select! {
+            item = watch.next() => panic!("it has ended: {item:?}"),
+            () = forgotten => {}
+        }
+        let key = format!("shop/greeter/{name}");
+        let put = ["put", &key, r#"{"Addr":"10.0.0.1:1"}"#];
+        cluster.etcdctl(&put).await.expect("it is put");
+        let change = soon("the instance", watch.next()).await.expect("an item");
+        assert_eq!(change.expect("a change").updates.len(), 1);
+        // Another service's is listed where the watch is, with a token that has expired long ago.
+        let mut other = store.watch(&service("bookkeeper"));
+        let first = soon("a list", other.next()).await.expect("an item");
+        first.expect("a list");
     }
 }
 
@@ -263,6 +302,9 @@ async fn a_member_that_was_restarted_knows_no_token_and_gives_another() {
     let mut watch = registry.watch(&service("greeter"));
     count_is(&mut watch, 1).await;
     let mut states = held.states();
+    soon("a hold", states.wait_for(RegistrationState::is_held))
+        .await
+        .expect("it goes on");
     states.mark_unchanged();
     for port in 2..4 {
         cluster.restart(0).await.expect("it is started");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{GetOptions, KeyValue};
+use etcd_client::{GetOptions, GetResponse, KeyValue};
 use tokio::time::Instant;
 
 use super::{
@@ -70,10 +70,6 @@ pub(super) async fn for_each(
 ) -> Result<Read, Failure> {
     let deadline = Instant::now() + bound;
     let (mut from, end) = what.range();
-    let mut client = connection
-        .client
-        .kv_client()
-        .max_decoding_message_size(LARGEST_MESSAGE);
     let mut read = None;
     let mut page = PAGE;
     loop {
@@ -84,16 +80,13 @@ pub(super) async fn for_each(
         if let Some(Read { revision, .. }) = read {
             options = options.with_revision(revision);
         }
-        let answer = match connection
-            .ask(client.get(from.clone(), Some(options)))
-            .await
-        {
+        let answer = match get(connection, &from, options).await {
             // Somebody keeps large values beside the instances: fewer of them at a time.
             Err(failure) if failure.is_too_large() && page > 1 => {
                 page = (page / 10).max(1);
                 continue;
             }
-            answer => answer.map_err(|failure| failure.about(what.range().0))?,
+            answer => answer?,
         };
         let first = Read {
             revision: connection.revision(answer.header())?,
@@ -121,8 +114,7 @@ pub(super) async fn for_each(
 /// How many keys there are in a range.
 pub(super) async fn count(connection: &Connection, (from, end): Range) -> Result<Read, Failure> {
     let options = GetOptions::new().with_range(end).with_count_only();
-    let mut client = connection.client.clone();
-    let answer = connection.ask(client.get(from, Some(options))).await?;
+    let answer = get(connection, &from, options).await?;
     Ok(Read {
         revision: connection.revision(answer.header())?,
         count: answer.count(),
@@ -140,14 +132,26 @@ pub(super) async fn changed_after(
         .with_min_mod_revision(revision.saturating_add(1))
         .with_limit(1)
         .with_keys_only();
-    let mut client = connection.client.clone();
-    let asked = connection.ask(client.get(&*from, Some(options))).await;
-    let answer = asked.map_err(|failure| failure.about(from))?;
+    let answer = get(connection, &from, options).await?;
     let read = Read {
         revision: connection.revision(answer.header())?,
         count: answer.count(),
     };
     Ok((read, !answer.kvs().is_empty()))
+}
+
+async fn get(
+    connection: &Connection,
+    from: &[u8],
+    options: GetOptions,
+) -> Result<GetResponse, Failure> {
+    let read = connection.read(|client| {
+        let kv = client.kv_client();
+        let mut kv = kv.max_decoding_message_size(LARGEST_MESSAGE);
+        let (from, options) = (from.to_vec(), options.clone());
+        async move { kv.get(from, Some(options)).await }
+    });
+    read.await.map_err(|failure| failure.about(from))
 }
 
 /// The range of all keys that begin with `prefix`, which is empty or ends with a `/`. One that ends otherwise is a key itself:

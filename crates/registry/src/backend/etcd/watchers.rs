@@ -45,6 +45,7 @@ impl Watchers {
             let asked = connection.ask(stream.watch(&*key, Some(options)));
             asked.await?;
         } else {
+            let connection = connection.renewed().await?;
             let mut client = connection.client.watch_client();
             let opened = connection.ask(client.watch(&*key, Some(options)));
             self.stream = Some(opened.await?);

@@ -28,6 +28,7 @@ impl Watching {
             .with_start_revision(known.saturating_add(1))
             .with_progress_notify()
             .with_fragment();
+        let connection = &connection.renewed().await?;
         let mut client = connection
             .client
             .watch_client()

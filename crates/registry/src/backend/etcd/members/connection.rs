@@ -137,6 +137,38 @@ impl Connection {
         self.pass.as_ref().map(|pass| pass.credentials.user())
     }
 
+    /// The same connection with the token that is good by now: for what goes on for longer than a token.
+    pub(in super::super) async fn renewed(&self) -> Result<Self, Failure> {
+        let Some(pass) = self.pass.as_ref().filter(|_| self.has_lost_its_token()) else {
+            return Ok(self.clone());
+        };
+        let credentials = Arc::clone(&pass.credentials);
+        let token = credentials.token(&self.member, &self.link).await?;
+        let pass = Some(Pass { credentials, token });
+        Self::new(self.turn, self.member.clone(), self.link.clone(), pass).await
+    }
+
+    /// What a read on this connection gives, within [`REQUEST`]; done again when etcd did not know the token any more.
+    pub(in super::super) fn read<'a, T, F>(
+        &'a self,
+        read: impl Fn(Client) -> F + Send + Sync + 'a,
+    ) -> BoxFuture<'a, Result<T, Failure>>
+    where
+        T: Send + 'a,
+        F: Future<Output = Result<T, etcd_client::Error>> + Send + 'a,
+    {
+        Box::pin(async move {
+            let connection = self.renewed().await?;
+            match connection.ask(read(connection.client.clone())).await {
+                Err(failure) if failure.is_token_refused() => {
+                    let connection = connection.renewed().await?;
+                    connection.ask(read(connection.client.clone())).await
+                }
+                result => result,
+            }
+        })
+    }
+
     /// Whether the token that its requests have was refused, or doubted.
     pub(super) fn has_lost_its_token(&self) -> bool {
         let holds = |pass: &Pass| pass.credentials.holds(&pass.token);
