@@ -101,6 +101,11 @@ advisories:
 compose-test:
     deploy/compose-test
 
+# The containers under faults: members of etcd, greeters and callers are killed and cut off from the network, under load
+[group('check it')]
+fault-test:
+    deploy/fault-test
+
 # Go and this project in one registry: a caller and a greeter on etcd's own Go package find ours, and ours find them
 [group('check it')]
 interop-test:
@@ -108,7 +113,7 @@ interop-test:
 
 # What a change has to pass besides `test`: lint and the containers
 [group('check it')]
-ci: lint compose-test interop-test
+ci: lint compose-test fault-test interop-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 

@@ -54,6 +54,21 @@ pub enum RegistrationState {
 }
 
 impl RegistrationState {
+    /// What [`name`](Self::name) may say.
+    pub const NAMES: [&str; 5] = ["held", "retrying", "draining", "superseded", "deregistered"];
+
+    /// Which one it is, in a word: `held`, `retrying`, `draining`, `superseded` or `deregistered`.
+    pub fn name(&self) -> &'static str {
+        let [held, retrying, draining, superseded, deregistered] = Self::NAMES;
+        match self {
+            Self::Held { .. } => held,
+            Self::Retrying { .. } => retrying,
+            Self::Draining => draining,
+            Self::Superseded { .. } => superseded,
+            Self::Deregistered => deregistered,
+        }
+    }
+
     /// Whether the instance is in the registry: held, or held and draining.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Held { .. } | Self::Draining)

@@ -9,7 +9,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::Request;
-use registry::{Address, Instance, Registry};
+use opentelemetry::KeyValue;
+use registry::{Address, Instance, RegistrationState, Registry};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -257,6 +258,20 @@ impl Service {
             .u64_observable_gauge("discovery.registered")
             .with_description("Whether the registry shows this instance as serving: 1 or 0")
             .with_callback(move |gauge| gauge.observe(standing.is_registered().into(), &[]))
+            .build();
+        let standing = self.standing.clone();
+        meter
+            .u64_observable_gauge("discovery.registration.state")
+            .with_description(
+                "How the registration stands: 1 at the state that it is in, 0 at the others",
+            )
+            .with_callback(move |gauge| {
+                let now = standing.registration();
+                for state in RegistrationState::NAMES {
+                    let is_it = u64::from(now == Some(state));
+                    gauge.observe(is_it, &[KeyValue::new("state", state)]);
+                }
+            })
             .build();
     }
 }

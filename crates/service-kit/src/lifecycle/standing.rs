@@ -88,6 +88,12 @@ impl Standing {
         let _ = self.registration.set(states);
     }
 
+    /// How the registration stands, in a word; `None` until there is one.
+    pub(crate) fn registration(&self) -> Option<&'static str> {
+        let states = self.registration.get()?;
+        Some(states.borrow().name())
+    }
+
     /// Whether the registry shows the instance.
     pub(crate) fn is_registered(&self) -> bool {
         let states = self.registration.get();

@@ -40,6 +40,14 @@ async fn a_service_registers_when_it_serves_and_every_page_says_so() {
     }
     eventually(BOUND, "readiness", async || running.ready().await.is_ok()).await;
     every_documented_metric_is_there(&running).await;
+    let metrics = running.telemetry.render().expect("metrics");
+    let state =
+        |line: &&str| line.starts_with("discovery_registration_state") && line.ends_with(" 1");
+    let states: Vec<_> = metrics.lines().filter(state).collect();
+    assert!(
+        matches!(states[..], [held] if held.contains("\"held\"")),
+        "{states:?}"
+    );
     running.ask_to_end();
     running.ended().await.expect("an end in order");
     assert_eq!(running.registered().await, None);
