@@ -272,3 +272,13 @@ async fn certificates_are_rotated_under_a_registration_and_a_watch_that_lose_not
     let never_lost = !states.has_changed().expect("it goes on");
     assert!(never_lost, "{:?}", registration.state());
 }
+
+#[tokio::test]
+async fn who_does_not_speak_tls_with_members_that_do_is_told_what_to_write() {
+    let secured = Secured::start().await;
+    let url = secured.cluster.url("").replace("etcds://", "etcd://");
+    let store = EtcdStore::new(url.parse().expect("a URL"));
+    let error = store.services().await.expect_err("it is refused");
+    let told = registry::one_line(&error);
+    assert!(told.contains("etcds://"), "{told}");
+}

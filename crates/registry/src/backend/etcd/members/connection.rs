@@ -105,11 +105,7 @@ impl Connection {
 
     /// That a request on this connection failed.
     pub(in super::super) fn failure(&self, error: etcd_client::Error) -> Failure {
-        self.failed(EtcdError::of_request(
-            error,
-            self.link.ended.get(),
-            self.user(),
-        ))
+        self.failed(EtcdError::of_request(error, Some(&self.link), self.user()))
     }
 
     /// That this connection's member cancelled a watch.

@@ -144,7 +144,7 @@ impl Credentials {
             Ok(Ok(answer)) => Some(header(answer.token()).map_err(failed)?),
             Ok(Err(error)) if is_not_enabled(&error) => None,
             Ok(Err(error)) => {
-                let cause = EtcdError::of_request(error, link.ended.get(), Some(self.user()));
+                let cause = EtcdError::of_request(error, Some(&link), Some(self.user()));
                 if matches!(cause, EtcdError::WrongPassword { .. }) {
                     self.note_refusal(password);
                 }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, iter::successors, sync::Arc};
 
 use tonic::Code;
 
-use super::tls::TlsFailure;
+use super::{link::Link, tls::TlsFailure};
 use crate::Address;
 
 /// What etcd-client makes of a first keep-alive that is answered with a TTL of 0.
@@ -82,10 +82,10 @@ impl EtcdError {
         causes.find_map(<dyn Error>::downcast_ref)
     }
 
-    /// What an error of a request means; `ended` is why its connection was ended, where that was for TLS.
+    /// What an error of a request over `link` means.
     pub(super) fn of_request(
         error: etcd_client::Error,
-        ended: Option<&TlsFailure>,
+        link: Option<&Link>,
         user: Option<&str>,
     ) -> Self {
         let broken: Option<&(dyn Error + 'static)> = match &error {
@@ -96,7 +96,7 @@ impl EtcdError {
         // With a cause, it is the connection's; a member's answer has none.
         let told = broken.and_then(|cause| {
             let dialled = Self::of(cause).cloned();
-            dialled.or_else(|| ended.cloned().map(Self::Tls))
+            dialled.or_else(|| link.and_then(Link::ended))
         });
         let refused = match &error {
             etcd_client::Error::GRpcStatus(status) => Self::of_refusal(status.message(), user),

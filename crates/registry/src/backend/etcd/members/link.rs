@@ -39,7 +39,8 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 pub(super) struct Link {
     pub(super) channel: Channel,
     /// Why the member ended the connection, where that was for TLS.
-    pub(super) ended: Arc<OnceLock<TlsFailure>>,
+    ended: Arc<OnceLock<TlsFailure>>,
+    is_secured: bool,
     answered: Arc<AtomicBool>,
 }
 
@@ -70,8 +71,18 @@ impl Link {
         Self {
             channel,
             ended,
+            is_secured: tls.is_some(),
             answered: Arc::default(),
         }
+    }
+
+    /// Why the member ended the connection, where there is more to say than that it broke.
+    pub(super) fn ended(&self) -> Option<EtcdError> {
+        if !self.is_secured && !self.has_answered() {
+            let text = "the member ends the connection without an answer, as one does that speaks TLS only (etcds://)";
+            return Some(EtcdError::Unreachable(text.into()));
+        }
+        self.ended.get().cloned().map(EtcdError::Tls)
     }
 
     /// Notes that the member has answered.
