@@ -171,6 +171,12 @@ impl Cluster {
         format!("{scheme}://{endpoints}{slash}{namespace}")
     }
 
+    /// The same URL as [`url`](Self::url) where nothing is secured by TLS: where this testkit goes on without.
+    pub fn own_url(&self, namespace: &str) -> String {
+        let endpoints: Vec<_> = self.members.iter().map(Member::own_endpoint).collect();
+        format!("etcd://{}/{namespace}", endpoints.join(","))
+    }
+
     /// Kills a member (SIGKILL). Nothing to do when it is not running.
     pub async fn kill(&mut self, member: usize) -> Result<()> {
         self.members[member].kill().await

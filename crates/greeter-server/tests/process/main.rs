@@ -4,4 +4,5 @@ mod burdens;
 mod ending;
 mod mistakes;
 mod running;
+mod secured;
 mod starting;
