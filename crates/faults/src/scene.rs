@@ -147,6 +147,16 @@ impl Scene {
         Ok((leader + 1) % self.cluster.len())
     }
 
+    /// Ends the calls, none of which may fail, and tells how long it took until everything was right again.
+    pub(crate) async fn close_right_after(self, took: Duration, bound: Duration) -> Result<Seen> {
+        let right_after = Some((took, bound));
+        let seen = Seen {
+            right_after,
+            ..Seen::default()
+        };
+        self.close(seen).await
+    }
+
     /// Ends the calls, and tells what was seen.
     pub(crate) async fn close(self, seen: Seen) -> Result<Seen> {
         self.calm().await;

@@ -79,12 +79,7 @@ pub(super) async fn from_etcd(pace: Pace) -> Result<Seen> {
     sleep(pace.outage()).await;
     links.iter().for_each(Link::mend);
     let took = scene.right_again(Instant::now()).await?;
-    let right_after = Some((took, Duration::from_secs(2)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    scene.close_right_after(took, Duration::from_secs(2)).await
 }
 
 /// Waits until the caller has given up the connection on which it watches.

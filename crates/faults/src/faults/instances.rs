@@ -18,12 +18,7 @@ pub(super) async fn killed(pace: Pace) -> Result<Seen> {
     let since = Instant::now();
     scene.fleet.kill(&victim).await?;
     let took = scene.right_again(since).await?;
-    let right_after = Some((took, EXPIRED));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    scene.close_right_after(took, EXPIRED).await
 }
 
 pub(super) async fn stopped(pace: Pace) -> Result<Seen> {
@@ -32,12 +27,7 @@ pub(super) async fn stopped(pace: Pace) -> Result<Seen> {
     scene.fleet.stop(&victim).await?;
     // It has left the registry before it ended.
     let took = scene.right_again(Instant::now()).await?;
-    let right_after = Some((took, Duration::from_secs(1)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    scene.close_right_after(took, Duration::from_secs(1)).await
 }
 
 pub(super) async fn hangs(pace: Pace) -> Result<Seen> {
@@ -85,10 +75,5 @@ pub(super) async fn scaling(pace: Pace) -> Result<Seen> {
         scene.fleet.gone(address, PATIENCE).await?;
     }
     let took = scene.right_again(Instant::now()).await?;
-    let right_after = Some((took, Duration::from_secs(1)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    scene.close_right_after(took, Duration::from_secs(1)).await
 }

@@ -32,11 +32,7 @@ async fn right_within(
 ) -> Result<Seen> {
     let took = scene.right_again(Instant::now()).await?;
     all_are_new(&scene, before).await?;
-    let seen = Seen {
-        right_after: Some((took, bound)),
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    scene.close_right_after(took, bound).await
 }
 
 pub(super) async fn revoke_all_leases(scene: &Scene) -> Result<()> {

@@ -21,14 +21,7 @@ pub(super) async fn quorum_lost(pace: Pace) -> Result<Seen> {
     for member in down {
         scene.cluster.restart(member).await?;
     }
-    let took = scene.right_again(Instant::now()).await?;
-    scene.stays_right().await?;
-    let right_after = Some((took, Duration::from_secs(2)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    right_within(scene, Duration::from_secs(2)).await
 }
 
 pub(super) async fn all_down(pace: Pace) -> Result<Seen> {
@@ -36,25 +29,17 @@ pub(super) async fn all_down(pace: Pace) -> Result<Seen> {
     scene.cluster.stop_all().await?;
     sleep(pace.outage()).await;
     scene.cluster.start_all().await?;
-    let took = scene.right_again(Instant::now()).await?;
-    scene.stays_right().await?;
-    let right_after = Some((took, Duration::from_secs(5)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    right_within(scene, Duration::from_secs(5)).await
 }
 
 pub(super) async fn wiped(pace: Pace) -> Result<Seen> {
     let mut scene = Scene::open(pace).await?;
     scene.cluster.wipe().await?;
+    right_within(scene, Duration::from_secs(5)).await
+}
+
+async fn right_within(scene: Scene, bound: Duration) -> Result<Seen> {
     let took = scene.right_again(Instant::now()).await?;
     scene.stays_right().await?;
-    let right_after = Some((took, Duration::from_secs(5)));
-    let seen = Seen {
-        right_after,
-        ..Seen::default()
-    };
-    scene.close(seen).await
+    scene.close_right_after(took, bound).await
 }

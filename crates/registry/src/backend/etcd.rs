@@ -25,6 +25,7 @@ mod places;
 mod put;
 mod reader;
 mod reconcile;
+mod seat;
 mod shared;
 mod source;
 mod unowned;

@@ -6,28 +6,24 @@
 
 use std::{
     collections::HashMap,
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use tokio::{
-    runtime::Handle,
     select,
     sync::{Semaphore, SemaphorePermit, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     lease::{Lease, revoke_in_background, whole_seconds},
     members::{Failure, Members},
-    place::Place,
     places::Places,
-    put::transact,
+    seat::Seat,
 };
-use crate::{Backoff, BackoffPolicy, Incarnation, Loss};
+use crate::{Incarnation, Loss};
 
 /// How many keys share a lease. All are lost together when it is; ten thousand registrations are twenty of them.
 pub(super) const SEATS: usize = 500;
@@ -47,11 +43,12 @@ pub(super) struct Groups {
 
 /// A lease that keys share, and what watches over both.
 #[derive(Debug)]
-struct Group {
-    members: Arc<Members>,
-    ttl: i64,
+pub(super) struct Group {
+    pub(super) members: Arc<Members>,
+    /// In seconds.
+    pub(super) ttl: i64,
     standing: watch::Receiver<Standing>,
-    places: Arc<Places>,
+    pub(super) places: Arc<Places>,
     /// The keys that have a seat, and for whom.
     taken: Mutex<HashMap<Arc<str>, Option<Incarnation>>>,
     _task: AbortOnDropHandle<()>,
@@ -103,14 +100,7 @@ impl Groups {
             all.push(Arc::downgrade(&group));
             group
         });
-        Seat {
-            taken: Some(Taken {
-                group,
-                keys,
-                holder,
-            }),
-            left: None,
-        }
+        Seat::new(group, keys, holder)
     }
 
     /// Whose key it is that has a lease of one of the groups.
@@ -148,7 +138,7 @@ impl Group {
     }
 
     /// Takes the keys, unless one of them is taken, there is no room, or the lease is no good any more.
-    fn take(&self, keys: &[Arc<str>], holder: Option<Incarnation>) -> bool {
+    pub(super) fn take(&self, keys: &[Arc<str>], holder: Option<Incarnation>) -> bool {
         if matches!(*self.standing.borrow(), Standing::Over(_)) {
             return false;
         }
@@ -161,12 +151,21 @@ impl Group {
         is_free
     }
 
+    /// Gives keys free.
+    pub(super) fn free(&self, keys: &[Arc<str>]) {
+        self.places.remove(keys);
+        let mut taken = self.taken();
+        for key in keys {
+            taken.remove(key);
+        }
+    }
+
     fn taken(&self) -> MutexGuard<'_, HashMap<Arc<str>, Option<Incarnation>>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lease, once it is granted.
-    async fn lease(&self) -> Result<i64, NoLease> {
+    pub(super) async fn lease(&self) -> Result<i64, NoLease> {
         let mut standing = self.standing.clone();
         let settled = standing.wait_for(|standing| !matches!(standing, Standing::Asked));
         match settled.await.map(|standing| standing.clone()) {
@@ -177,7 +176,7 @@ impl Group {
     }
 
     /// Ends when the lease is lost.
-    async fn lost(&self) {
+    pub(super) async fn lost(&self) {
         let mut standing = self.standing.clone();
         // An error is the end of what keeps it.
         let over = standing.wait_for(|standing| matches!(standing, Standing::Over(_)));
@@ -217,148 +216,4 @@ async fn keep(
     let lost = NoLease::Lost(how.clone());
     stand.send_replace(Standing::Over(lost));
     places.lose_all(&Loss::Gone(how));
-}
-
-/// Keys of one registration in a group. Dropped, it sees to it that none stays behind that may be there.
-#[derive(Debug)]
-pub(super) struct Seat {
-    /// `None` once it is dropped.
-    taken: Option<Taken>,
-    /// After which time to delete what may be there; `None` when nothing is.
-    left: Option<Duration>,
-}
-
-/// Keys that nobody else in the group can have.
-#[derive(Debug)]
-struct Taken {
-    group: Arc<Group>,
-    keys: Vec<Arc<str>>,
-    holder: Option<Incarnation>,
-}
-
-impl Seat {
-    /// The lease of the group.
-    pub(super) async fn lease(&self) -> Result<i64, NoLease> {
-        self.taken().group.lease().await
-    }
-
-    /// Says that from now on the keys may be there, and when to delete them when the seat is given up: at once, or after
-    /// a time in which another seat may take them over without their having been gone; `None` says that none is there.
-    pub(super) fn leaves(&mut self, left: Option<Duration>) {
-        self.left = left;
-    }
-
-    /// Takes further keys; refused when somebody else in the group has one of them.
-    pub(super) fn reserve(&mut self, keys: &[Arc<str>]) -> Result<(), ()> {
-        let taken = self.taken.as_mut().expect("it is there until the drop");
-        let new = keys.iter().filter(|key| !taken.keys.contains(key));
-        let new: Vec<_> = new.cloned().collect();
-        if !new.is_empty() && !taken.group.take(&new, taken.holder) {
-            return Err(());
-        }
-        taken.keys.extend(new);
-        Ok(())
-    }
-
-    /// Watches over keys that have been put: whom `place` tells is told when one is lost.
-    pub(super) fn watch_over(&self, keys: &[Arc<str>], place: &Place) {
-        self.taken().group.places.add(keys, place);
-    }
-
-    /// Watches over those keys no more.
-    pub(super) fn forget(&self, keys: &[Arc<str>]) {
-        self.taken().group.places.remove(keys);
-    }
-
-    /// How long the lease lasts that nobody keeps alive.
-    pub(super) fn ttl(&self) -> Duration {
-        Duration::from_secs(self.taken().group.ttl.unsigned_abs())
-    }
-
-    /// Looks at the keys: there is reason to think that one has been lost.
-    pub(super) fn doubt(&self) {
-        self.taken().group.places.doubt();
-    }
-
-    fn taken(&self) -> &Taken {
-        self.taken.as_ref().expect("it is there until the drop")
-    }
-
-    /// Deletes the keys, those that are still ours.
-    pub(super) async fn delete(&self) -> Result<(), Failure> {
-        match self.lease().await {
-            Ok(lease) => self.taken().delete(lease).await,
-            // What it held goes with it.
-            Err(_) => Ok(()),
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let (taken, left) = (self.taken.take(), self.left);
-        // Outside a runtime nothing can be sent; the lease expires.
-        if let (Some(taken), Some(after), Ok(runtime)) = (taken, left, Handle::try_current()) {
-            runtime.spawn(taken.clear(after));
-        }
-    }
-}
-
-impl Taken {
-    /// Deletes in one step those keys that have our lease.
-    async fn delete(&self, lease: i64) -> Result<(), Failure> {
-        let ours = |key: &Arc<str>| Compare::lease(&**key, CompareOp::Equal, lease);
-        let delete = |key: &Arc<str>| TxnOp::delete(&**key, None);
-        let all_ours: Vec<_> = self.keys.iter().map(ours).collect();
-        let delete_all: Vec<_> = self.keys.iter().map(delete).collect();
-        // When one is not ours any more, each is looked at by itself.
-        let each = self.keys.iter().map(|key| {
-            let one = Txn::new().when([ours(key)]).and_then([delete(key)]);
-            TxnOp::txn(one)
-        });
-        let txn = Txn::new().when(all_ours).and_then(delete_all);
-        let txn = txn.or_else(each.collect::<Vec<_>>());
-        let members = &self.group.members;
-        let deleted = members.call(|connection| transact(connection, txn.clone()));
-        deleted
-            .await
-            .map(drop)
-            .map_err(|failure| failure.about_one_of(&self.keys))
-    }
-
-    /// Deletes the keys after a time, and goes on trying for as long as the lease lives: a group that goes on living
-    /// would keep alive what its owner has given up.
-    async fn clear(self, after: Duration) {
-        let mut backoff = Backoff::new(BackoffPolicy {
-            initial: Duration::from_millis(50),
-            max: Duration::from_secs(1),
-            multiplier: 1.6,
-            jitter: 0.2,
-        });
-        let cleared = async {
-            sleep(after).await;
-            let Ok(lease) = self.group.lease().await else {
-                return;
-            };
-            while let Err(failure) = self.delete(lease).await {
-                tracing::debug!(keys = ?self.keys, %failure, "keys that were given up are there still");
-                sleep(backoff.next_delay()).await;
-            }
-        };
-        select! {
-            () = cleared => {}
-            () = self.group.lost() => {}
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let keys = mem::take(&mut self.keys);
-        self.group.places.remove(&keys);
-        let mut taken = self.group.taken();
-        for key in keys {
-            taken.remove(&key);
-        }
-    }
 }

@@ -7,12 +7,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    group::{Groups, Seat},
+    group::Groups,
     keys::Keys,
     members::Members,
     place::{Holder, Place},
     put::{Entry, Problem, Put},
     reader::revision,
+    seat::Seat,
 };
 use crate::{Claim, Hold, HoldRequest, Instance, Loss, Revision, StoreError, dialect::Slot};
 
