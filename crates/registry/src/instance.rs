@@ -258,10 +258,12 @@ impl Instance {
         self
     }
 
-    /// The same instance with another weight.
-    pub fn with_weight(mut self, weight: Weight) -> Self {
-        self.weight = weight;
-        self
+    /// The same instance with another weight of its own; it is left to [itself](Self::itself).
+    pub fn with_weight(self, weight: Weight) -> Self {
+        Self {
+            weight,
+            ..self.itself()
+        }
     }
 
     /// The same instance in a zone.
@@ -282,10 +284,12 @@ impl Instance {
         self
     }
 
-    /// The same instance with another status.
-    pub fn with_status(mut self, status: Status) -> Self {
-        self.status = status;
-        self
+    /// The same instance with another status of its own; it is left to [itself](Self::itself).
+    pub fn with_status(self, status: Status) -> Self {
+        Self {
+            status,
+            ..self.itself()
+        }
     }
 
     /// The same instance as one certain start of its process.
@@ -297,8 +301,8 @@ impl Instance {
 
 #[cfg(test)]
 mod tests {
-    use super::{Incarnation, Instance};
-    use crate::{Address, Revision, ServiceName};
+    use super::{Arc, Incarnation, Instance, Status, Weight};
+    use crate::{Address, Intent, Revision, ServiceName};
 
     #[test]
     fn an_incarnation_is_1_to_16_hexadecimal_digits_and_not_zero() {
@@ -308,6 +312,28 @@ mod tests {
         assert!(Incarnation::parse("f").is_some());
         for bad in ["", "0", "+f", "-1", "0x1", "g", " f", "0000000000000000f"] {
             assert_eq!(Incarnation::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_anew_of_an_instance_that_was_drained_is_what_it_says_itself() {
+        let service = ServiceName::new("greeter").expect("a name");
+        let itself = Instance::new(service, Address::new("10.0.0.7:1").expect("an address"));
+        let draining = Intent::from(Status::Draining);
+        let drained = Instance::under(&Arc::new(itself.clone()), Some(&draining));
+        let heavy = Weight::new(5).expect("a weight");
+        for (said, expected) in [
+            (
+                Instance::clone(&drained).with_weight(heavy),
+                itself.clone().with_weight(heavy),
+            ),
+            (
+                Instance::clone(&drained).with_status(Status::NotServing),
+                itself.with_status(Status::NotServing),
+            ),
+        ] {
+            assert_eq!(said, expected);
+            assert_eq!(said.clone().itself(), said);
         }
     }
 
