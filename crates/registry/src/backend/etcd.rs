@@ -28,6 +28,7 @@ mod reconcile;
 mod seat;
 mod shared;
 mod source;
+mod turns;
 mod unowned;
 mod url;
 mod watch;
@@ -98,17 +99,25 @@ impl EtcdStore {
             keys: keys.clone(),
             groups: Groups::new(Arc::clone(&members), options.quiet),
         });
+        let turns = Arc::default();
         // Never of all of etcd.
         let namespace = options.namespace.filter(|_| options.is_watch_shared);
         let shared = namespace.map(|namespace| {
             let range = range(&format!("{namespace}/"));
-            Arc::new(Shared::new(Arc::clone(&members), range, options.quiet))
+            let turns = Arc::clone(&turns);
+            Arc::new(Shared::new(
+                Arc::clone(&members),
+                range,
+                options.quiet,
+                turns,
+            ))
         });
         let terms = Terms {
             members: Arc::clone(&members),
             quiet: options.quiet,
             reconcile: options.reconcile,
             tally: Tally::default(),
+            turns,
             shared,
         };
         Self {

@@ -72,7 +72,7 @@ async fn until(watch: &mut SnapshotWatch, port: u16) {
 
 #[tokio::test]
 async fn services_and_documents_share_one_watch_which_ends_with_the_last_of_them() {
-    const SERVICES: u16 = 300;
+    const SERVICES: u16 = 100;
     let cluster = cluster(3).await;
     let mutes = Mute::of_all(&cluster).await;
     let registry = Registry::new(EtcdStore::new(options(&mutes)));

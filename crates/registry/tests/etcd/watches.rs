@@ -11,8 +11,9 @@ use registry::{
 };
 use tokio::time::Instant;
 
-use crate::support::{
-    Watch, cluster, etcdctl, hold, instance, listed, next, service, shared, store,
+use crate::{
+    mute::Mute,
+    support::{Watch, cluster, etcdctl, hold, instance, listed, next, service, shared, store},
 };
 
 async fn reset(watch: &mut Watch) -> usize {
@@ -213,6 +214,22 @@ async fn a_watch_ends_when_its_member_hangs() {
         after < Duration::from_secs(15),
         "pings notice it: {after:?}"
     );
+}
+
+#[tokio::test]
+async fn of_very_many_watches_a_few_list_at_the_same_time() {
+    let cluster = cluster(1).await;
+    let mutes = Mute::of_all(&cluster).await;
+    let url = format!("etcd://{}", mutes[0].address());
+    let store = EtcdStore::new(url.parse().expect("a URL"));
+    let each = (0..200).map(|n| {
+        let mut watch = store.watch(&service(&format!("crowd-{n}")));
+        async move { (reset(&mut watch).await, watch) }
+    });
+    let watches = join_all(each).await;
+    assert_eq!(mutes[0].open_watches(), watches.len());
+    let most = mutes[0].most_reads();
+    assert!((2..=8).contains(&most), "{most}");
 }
 
 #[tokio::test]

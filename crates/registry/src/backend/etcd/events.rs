@@ -79,7 +79,8 @@ impl Events {
                     self.hear(&message);
                     return Ok(message);
                 }
-                Err(_) => self.doubt().await?,
+                // In a box, as it takes 4 KiB, and comes seldom.
+                Err(_) => Box::pin(self.doubt()).await?,
             }
         }
     }

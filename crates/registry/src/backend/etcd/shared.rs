@@ -13,11 +13,7 @@ use std::{
 };
 
 use etcd_client::KeyValue;
-use tokio::{
-    select,
-    sync::{Semaphore, SemaphorePermit, watch},
-    time::sleep,
-};
+use tokio::{select, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::followers::{Followers, Ticket};
@@ -25,12 +21,8 @@ use super::{
     events::Events,
     list::{Range, count},
     members::{Connection, Failure, Members},
+    turns::{Turn, Turns},
 };
-
-/// How many lists are read at the same time.
-const LISTS: usize = 8;
-/// Who has to wait for others to list waits up to so long itself: some thousand begin in a second.
-const PACE: Duration = Duration::from_millis(16);
 
 /// The shared watch of one namespace: the one that runs, or the next.
 #[derive(Debug)]
@@ -39,7 +31,7 @@ pub(super) struct Shared {
     range: Range,
     quiet: Duration,
     running: Mutex<Weak<Running>>,
-    lists: Semaphore,
+    turns: Arc<Turns>,
 }
 
 /// A watch that runs for as long as anybody has it.
@@ -59,13 +51,18 @@ enum State {
 
 impl Shared {
     /// Nothing yet; whoever is first starts it. `range` is that of a namespace.
-    pub(super) fn new(members: Arc<Members>, range: Range, quiet: Duration) -> Self {
+    pub(super) fn new(
+        members: Arc<Members>,
+        range: Range,
+        quiet: Duration,
+        turns: Arc<Turns>,
+    ) -> Self {
         Self {
             members,
             range,
             quiet,
             running: Mutex::default(),
-            lists: Semaphore::new(LISTS),
+            turns,
         }
     }
 
@@ -79,7 +76,7 @@ impl Shared {
         let running = self.running();
         let connection = running.open().await?;
         let turn = select! {
-            turn = self.turn() => turn,
+            turn = self.turns.take() => turn,
             failure = running.over() => return Err(failure),
         };
         // Once it is over nobody joins.
@@ -125,17 +122,6 @@ impl Shared {
             followers,
             _task: AbortOnDropHandle::new(task),
         }
-    }
-
-    /// Waits until there are few others that list. When it has to wait at all, a while more, at random: so that all who
-    /// follow list one after another, and processes that have lost the same member do not all come at once to the next.
-    async fn turn(&self) -> SemaphorePermit<'_> {
-        if let Ok(turn) = self.lists.try_acquire() {
-            return turn;
-        }
-        let turn = self.lists.acquire().await;
-        sleep(PACE.mul_f64(fastrand::f64())).await;
-        turn.expect("it is never closed")
     }
 
     /// Has those who come next start another one.
@@ -222,7 +208,7 @@ async fn follow(
 /// Whose turn it is to list, and who is told from now on what happens.
 pub(super) struct Joining<'a> {
     part: Part,
-    _turn: SemaphorePermit<'a>,
+    _turn: Turn<'a>,
 }
 
 impl Joining<'_> {
