@@ -26,7 +26,7 @@ pub(super) struct Unowned {
 /// What such a file holds.
 #[derive(Debug)]
 pub(super) struct Contents {
-    /// All of it, or more than was asked for at most.
+    /// All of it; nothing, or one byte more than was asked for, of what is longer.
     pub(super) bytes: Vec<u8>,
     /// Its length, as far as that is known.
     pub(super) length: u64,
