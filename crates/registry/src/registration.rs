@@ -42,7 +42,8 @@ pub enum RegistrationState {
         /// Why the last one failed, or why the hold was lost.
         cause: Arc<str>,
     },
-    /// The instance is in the registry, and says there that it wants nothing new.
+    /// The instance is in the registry, and says there that it wants nothing new; or somebody has taken it out since, and
+    /// it is not put back.
     Draining,
     /// A process that was started later holds the instance's id; this registration has ended.
     Superseded {

@@ -209,8 +209,12 @@ pub trait Hold: Send {
 /// Why a place was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
-    /// It is gone (expired, deleted, the store wiped or out of reach) and is to be held again; the text says how.
+    /// It is gone (expired, the store wiped or out of reach), or something may be left of it, and is to be held again; the
+    /// text says how.
     Gone(String),
+    /// It was taken away by somebody while we were heard of, and nothing of it is left. It is to be held again as well, but
+    /// not by an owner that drains: that one was about to take it away itself.
+    Deleted(String),
     /// A later process holds it now; the text says who, as far as the store tells.
     Superseded(String),
 }

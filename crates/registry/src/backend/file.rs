@@ -14,7 +14,7 @@
 //! - What a killed process leaves is removed by the next owner: one that registers under the same id replaces it, and
 //!   each store, at its first registration for a service, removes every record without an owner and every unfinished
 //!   one. So a file written by hand is a dead instance by the same rule: it is never listed, and it is removed.
-//! - An owner watches its file: deleted, it is [`Loss::Gone`](crate::Loss::Gone); replaced by a later process's, it is
+//! - An owner watches its file: deleted, it is [`Loss::Deleted`](crate::Loss::Deleted); replaced by a later process's, it is
 //!   [`Loss::Superseded`](crate::Loss::Superseded).
 //!
 //! - A service's document is a file too, `<root>/_service_config/<service, percent-encoded>.json`, and is written in the

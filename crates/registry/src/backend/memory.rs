@@ -338,7 +338,7 @@ impl Hold for MemoryHold {
             if state.holders.contains_key(&self.id) {
                 Loss::Superseded(holder_of(&state, &self.id))
             } else {
-                Loss::Gone("it was removed".into())
+                Loss::Deleted("it was removed".into())
             }
         }
         .boxed()

@@ -37,6 +37,7 @@ pub(super) struct Keeper {
 /// Why a hold was left.
 enum Left {
     Gone { how: String, written: Revision },
+    Deleted { how: String, written: Revision },
     Superseded(String),
     Unwanted(Result<(), StoreError>),
 }
@@ -90,6 +91,13 @@ impl Keeper {
                             claim = Claim::Again(written);
                             self.lost(&how)
                         }
+                        Left::Deleted { how, written } => {
+                            claim = Claim::Again(written);
+                            if self.is_draining() && !self.is_to_serve_again(&how).await {
+                                return self.deregistered(Ok(()));
+                            }
+                            self.lost(&how)
+                        }
                     }
                 }
                 Err(StoreError::Superseded { holder, .. }) => {
@@ -108,6 +116,29 @@ impl Keeper {
         }
     }
 
+    fn is_draining(&self) -> bool {
+        self.wishes.borrow().instance.status == Status::Draining
+    }
+
+    /// Waits, with nothing in the registry, until the owner wants more than to drain, or to leave.
+    async fn is_to_serve_again(&mut self, how: &str) -> bool {
+        tracing::info!(
+            how,
+            "an instance that drains was taken out of the registry, and stays out"
+        );
+        loop {
+            let wish = self.wishes.borrow_and_update().clone();
+            if !wish.wanted || wish.instance.status != Status::Draining {
+                return wish.wanted;
+            }
+            self.settle.send_replace(wish.version);
+            // An error is the owner's end.
+            if self.wishes.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
     /// Watches over a hold, and writes what the owner changes, until the hold is lost or not wanted any more.
     async fn stay(&mut self, mut hold: Box<dyn Hold>) -> Left {
         let mut write_at = None;
@@ -119,6 +150,7 @@ impl Keeper {
                 loss = hold.lost() => return match loss {
                     Loss::Superseded(by) => Left::Superseded(by),
                     Loss::Gone(how) => Left::Gone { how, written: hold.written() },
+                    Loss::Deleted(how) => Left::Deleted { how, written: hold.written() },
                 },
                 // An error is the owner's end, which the look above finds.
                 _ = self.wishes.changed() => write_at = Some(Instant::now()),

@@ -71,7 +71,7 @@ async fn a_key_that_is_lost_alone_is_lost_by_its_owner_alone() {
     let mut loser = hold(&store, &instance("alone", 1), 60).await;
     let mut other = hold(&store, &instance("alone", 2), 60).await;
     etcdctl(&cluster, &["del", "alone/10.0.0.7:1"]).await;
-    assert!(matches!(lost(&mut loser).await, Loss::Gone(_)));
+    assert!(matches!(lost(&mut loser).await, Loss::Deleted(_)));
     drop(loser);
     let _again = hold(&store, &instance("alone", 1), 60).await;
     assert_eq!(listed(&store, "alone").await, 2);

@@ -23,7 +23,7 @@ async fn lease_of(cluster: &Cluster, key: &str) -> String {
 }
 
 fn is_gone(loss: &Loss) -> bool {
-    matches!(loss, Loss::Gone(_))
+    matches!(loss, Loss::Gone(_) | Loss::Deleted(_))
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_key_that_is_deleted_and_compacted_away_behind_its_owners_back_is_repo
     etcdctl(&cluster, &["compact", &revision]).await;
     cluster.restart(0).await.expect("it is started");
     let loss = lost(&mut hold).await;
-    assert_eq!(loss, Loss::Gone("its key is gone".into()));
+    assert_eq!(loss, Loss::Deleted("its key is gone".into()));
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ async fn any_key_that_somebody_deletes_is_missed() {
     let cluster = shared().await;
     let mut hold = hold(&store(&cluster, THREE), &instance("missed", 1), 60).await;
     etcdctl(&cluster, &["del", "--prefix", "/microservices/missed/"]).await;
-    assert!(matches!(lost(&mut hold).await, Loss::Gone(_)));
+    assert!(matches!(lost(&mut hold).await, Loss::Deleted(_)));
 }
 
 #[tokio::test]

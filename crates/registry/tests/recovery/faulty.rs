@@ -54,6 +54,7 @@ struct State {
     watches: NewWatches,
     intents: NewWatches,
     holds_lost: usize,
+    holds_deleted: usize,
     watches_broken: usize,
 }
 
@@ -90,6 +91,11 @@ impl Faults {
     /// Removes every instance that is held.
     pub(crate) fn lose_all_holds(&self) {
         self.0.faults.send_modify(|state| state.holds_lost += 1);
+    }
+
+    /// Removes every instance that is held, as somebody does by hand.
+    pub(crate) fn delete_all_holds(&self) {
+        self.0.faults.send_modify(|state| state.holds_deleted += 1);
     }
 
     /// Ends every watch.
@@ -309,6 +315,10 @@ impl Hold for FaultyHold {
                 () = self.faults.changes(|state| state.holds_lost) => {
                     self.hold = None;
                     Loss::Gone("revoked".into())
+                }
+                () = self.faults.changes(|state| state.holds_deleted) => {
+                    self.hold = None;
+                    Loss::Deleted("deleted by hand".into())
                 }
             }
         }

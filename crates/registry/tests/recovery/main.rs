@@ -67,6 +67,41 @@ async fn names(registry: &Registry) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_that_is_deleted_comes_back_unless_it_drains_until_it_is_to_serve_again() {
+    let (registry, faults) = faulty();
+    let registration = registry.register(instance(), TTL);
+    held(&registration).await;
+    let mut states = registration.states();
+    states.borrow_and_update();
+    faults.delete_all_holds();
+    states.changed().await.expect("the keeper lives");
+    held(&registration).await;
+    assert_eq!(names(&registry).await.len(), 1);
+
+    registration.drain().await;
+    faults.delete_all_holds();
+    tokio::time::sleep(BOUND).await;
+    assert_eq!(names(&registry).await.len(), 0);
+    assert_eq!(registration.state(), RegistrationState::Draining);
+    let weight = Weight::new(2).expect("a weight");
+    let changed = registration.update(|instance| instance.with_weight(weight));
+    timeout(BOUND, changed)
+        .await
+        .expect("nothing is to be waited for");
+    assert_eq!(names(&registry).await.len(), 0);
+
+    registration
+        .update(|instance| instance.with_status(Status::Serving))
+        .await;
+    held(&registration).await;
+    assert_eq!(names(&registry).await.len(), 1);
+    registration.drain().await;
+    faults.delete_all_holds();
+    tokio::time::sleep(BOUND).await;
+    registration.deregister().await.expect("nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_registration_that_is_lost_is_held_again_at_once_and_less_soon_each_further_time() {
     let (registry, faults) = faulty();
     let registration = registry.register(instance(), TTL);

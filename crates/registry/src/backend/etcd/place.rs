@@ -44,7 +44,7 @@ impl Place {
 
     fn judge(&mut self, found: Option<&KeyValue>) -> Option<Loss> {
         let Some(kv) = found else {
-            return Some(Loss::Gone("its key is gone".into()));
+            return Some(Loss::Deleted("its key is gone".into()));
         };
         if kv.lease() == self.lease {
             self.written = self.written.max(kv.mod_revision());

@@ -103,7 +103,7 @@ impl Place {
         };
         match ours.and_then(|ours| Ok((ours, FileIdentity::at(&self.path)?))) {
             Ok((ours, now)) if ours.is_some() && ours == now => None,
-            Ok((_, None)) => Some(Loss::Gone("its file was deleted".into())),
+            Ok((_, None)) => Some(Loss::Deleted("its file was deleted".into())),
             Ok((_, Some(_))) => Some(self.who_has_it()),
             Err(error) => Some(Loss::Gone(format!("its file is out of reach: {error}"))),
         }
@@ -114,7 +114,7 @@ impl Place {
         match self.look() {
             Ok(Seen::Live(holder)) => Loss::Superseded(name_of(holder.as_ref())),
             Ok(Seen::Dead) => Loss::Gone("its file was replaced by nobody's".into()),
-            Ok(Seen::Nothing) => Loss::Gone("its file was deleted".into()),
+            Ok(Seen::Nothing) => Loss::Deleted("its file was deleted".into()),
             Err(error) => Loss::Gone(format!("its file is out of reach: {error}")),
         }
     }

@@ -74,7 +74,7 @@ async fn a_store_s_url_leads_to_its_directory() {
 /// Holds again what was lost because somebody took the directory away.
 async fn comes_back(store: &FileStore, mut held: Box<dyn Hold>, instance: &Instance) {
     let loss = soon("the loss", held.lost()).await;
-    assert!(matches!(loss, Loss::Gone(_)), "{loss:?}");
+    assert!(matches!(loss, Loss::Deleted(_)), "{loss:?}");
     drop(held);
     let mut follower = Follower::start(store, "greeter").await;
     let again = store

@@ -91,7 +91,7 @@ async fn an_owner_whose_file_is_deleted_or_replaced_by_hand_is_told() {
     let mut replaced = hold(&store, &instance("greeter", 9)).await;
     fs::remove_file(registry.record(1)).expect("it is there");
     let loss = soon("the loss", deleted.lost()).await;
-    assert!(matches!(loss, Loss::Gone(_)), "{loss:?}");
+    assert!(matches!(loss, Loss::Deleted(_)), "{loss:?}");
     let by_hand = registry.root().join("by-hand");
     fs::write(&by_hand, RECORD).expect("a file");
     fs::rename(by_hand, registry.record(9)).expect("a file");
