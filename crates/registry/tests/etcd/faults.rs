@@ -30,7 +30,7 @@ async fn put(cluster: &Cluster, key: &str, port: u16) {
 }
 
 /// Follows a watch that is told nothing from some time on to its error, and then another one, which is told what is there.
-async fn moves_on(change: impl Fn(EtcdOptions) -> EtcdOptions, says: &str) {
+async fn moves_on(change: impl Fn(EtcdOptions) -> EtcdOptions, is_chatty: bool, says: &str) {
     let cluster = cluster(3).await;
     let mutes = Mute::of_all(&cluster).await;
     let store = EtcdStore::new(change(options(&mutes)));
@@ -39,6 +39,9 @@ async fn moves_on(change: impl Fn(EtcdOptions) -> EtcdOptions, says: &str) {
     let is_used = |mute: &&Mute| mute.watches() > 0;
     let stuck = mutes.iter().find(is_used).expect("the watch is somewhere");
     stuck.hide(Some(""));
+    if is_chatty {
+        stuck.chatter();
+    }
     put(&cluster, "greeter/a", 1).await;
     let error = one_line(&next(&mut watch).await.expect_err("it is stuck"));
     assert!(error.contains(says), "{error}");
@@ -57,14 +60,21 @@ async fn moves_on(change: impl Fn(EtcdOptions) -> EtcdOptions, says: &str) {
 async fn a_watch_that_is_silent_when_there_is_something_to_say_is_left_for_another_member() {
     let often = Duration::from_millis(300);
     let options = |options: EtcdOptions| options.with_quiet(often).with_reconcile(NEVER);
-    moves_on(options, "the watch has missed changes").await;
+    moves_on(options, false, "the watch has missed changes").await;
+}
+
+#[tokio::test]
+async fn a_watch_that_tells_how_far_it_has_come_and_not_what_has_happened_is_left_as_well() {
+    let often = Duration::from_millis(300);
+    let options = |options: EtcdOptions| options.with_quiet(often).with_reconcile(NEVER);
+    moves_on(options, true, "the watch has missed changes").await;
 }
 
 #[tokio::test]
 async fn a_watch_that_does_not_tell_what_a_list_finds_is_left_for_another_member() {
     let often = Duration::from_millis(300);
     let options = |options: EtcdOptions| options.with_quiet(NEVER).with_reconcile(often);
-    moves_on(options, "a list has found 1 changes").await;
+    moves_on(options, false, "a list has found 1 changes").await;
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! A way to a member on which not everything passes: what a faulty member, or something in between, might do.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,12 +14,16 @@ use http::{Request, Response};
 use testkit::etcd::Cluster;
 use tokio::{
     net::{TcpListener, TcpStream},
+    select,
     task::JoinSet,
+    time::sleep,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 /// What comes before a message of gRPC: whether it is compressed, and its length.
 const PREFIX: usize = 5;
+/// How often something is said that says nothing.
+const OFTEN: Duration = Duration::from_millis(50);
 
 /// Passes everything on to one member, but for what is to be hidden. Ends when dropped.
 pub(crate) struct Mute {
@@ -28,6 +35,7 @@ pub(crate) struct Mute {
 #[derive(Default)]
 struct State {
     hidden: Mutex<Hidden>,
+    chatters: AtomicBool,
     /// How many watches were begun, how many there are, how many reads, and how many of those there were at once.
     begun: AtomicUsize,
     watches: AtomicUsize,
@@ -93,6 +101,11 @@ impl Mute {
     /// Hides from all watches, from now on, what contains this text; nothing at all when there is none.
     pub(crate) fn hide(&self, text: Option<&'static str>) {
         self.state.lock().from_watches = text;
+    }
+
+    /// Tells all watches, again and again, what says nothing, as etcd does to tell how far a watch has come.
+    pub(crate) fn chatter(&self) {
+        self.state.chatters.store(true, Ordering::SeqCst);
     }
 
     /// Never passes on what is asked for by a read that contains this text.
@@ -175,10 +188,11 @@ async fn exchange(
             .send_response(Response::from_parts(head, ()), false)
             .ok()?;
         let is_hidden = |message: &[u8]| is_watch && is_hidden(state.lock().from_watches, message);
-        messages(body, down, is_hidden).await
+        let chatters = || is_watch && state.chatters.load(Ordering::SeqCst);
+        messages(body, down, is_hidden, chatters).await
     };
     let is_asked = |message: &[u8]| is_read && is_hidden(state.lock().from_readers, message);
-    tokio::try_join!(pass(messages(body, up, is_asked)), pass(down)).ok()?;
+    tokio::try_join!(pass(messages(body, up, is_asked, || false)), pass(down)).ok()?;
     Some(())
 }
 
@@ -192,9 +206,20 @@ async fn messages(
     mut from: RecvStream,
     mut to: SendStream<Bytes>,
     is_hidden: impl Fn(&[u8]) -> bool,
+    chatters: impl Fn() -> bool,
 ) -> Option<()> {
     let mut buffer = BytesMut::new();
-    while let Some(data) = from.data().await {
+    loop {
+        let data = select! {
+            data = from.data() => data,
+            () = sleep(OFTEN) => {
+                if chatters() {
+                    to.send_data(Bytes::from_static(&[0; PREFIX]), false).ok()?;
+                }
+                continue;
+            }
+        };
+        let Some(data) = data else { break };
         let data = data.ok()?;
         from.flow_control().release_capacity(data.len()).ok()?;
         buffer.extend_from_slice(&data);
