@@ -43,8 +43,8 @@ pub enum ConnectError {
     Fixed(#[from] FixedError),
 }
 
-/// The registry at `url`: `etcd://h1:2379,h2:2379/namespace`, `file:///run/discovery`, `fixed:///list.json` or
-/// `memory:` (a new, empty one).
+/// The registry at `url`: `etcd://h1:2379,h2:2379/namespace`, `etcds://user:password@h1:2379` for one behind TLS that asks who
+/// we are, `file:///run/discovery`, `fixed:///list.json` or `memory:` (a new, empty one).
 ///
 /// Makes the directory of a `file:` registry, reads the list of a `fixed:` one, and does no more: a registry that cannot be reached is reported
 /// by what is done with it.

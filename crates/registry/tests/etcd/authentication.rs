@@ -180,6 +180,36 @@ async fn a_password_that_changes_under_way_is_taken_up_from_its_file() {
     count_is(&mut watch, 1).await;
 }
 
+/// etcd asks nobody who keeps a lease alive.
+#[tokio::test]
+async fn what_is_registered_stays_so_while_the_password_is_wrong_and_members_restart() {
+    let mut cluster = cluster(&[]).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("password");
+    fs::write(&file, "first").expect("it is written");
+    let registry = Registry::new(store(&cluster, EtcdUser::from_file("ann", &file)));
+    let ttl = Duration::from_secs(4);
+    let registration = registry.register(instance("greeter", 1), ttl);
+    let mut states = registration.states();
+    soon("a hold", states.wait_for(RegistrationState::is_held))
+        .await
+        .expect("it goes on");
+    states.mark_unchanged();
+    let changed = cluster.change_password("ann", "second").await;
+    changed.expect("it is changed");
+    // From now on there is no token.
+    let error = registry.services().await.expect_err("a wrong password");
+    let told = refusal(&error);
+    assert!(matches!(told, EtcdError::WrongPassword { .. }), "{told}");
+    cluster.restart(0).await.expect("it is started");
+    let lost = tokio::time::timeout(ttl * 2, states.changed()).await;
+    assert!(lost.is_err(), "{:?}", registration.state());
+    let keys = cluster.keys("shop/").await.expect("keys");
+    assert!(keys.contains_key("shop/greeter/10.0.0.7:1"), "{keys:?}");
+    fs::write(&file, "second").expect("it is written");
+    registration.deregister().await.expect("it is ours");
+}
+
 /// Lists until that takes another token: using one may make it last, so that the waits between two uses grow.
 async fn forgotten(cluster: &Cluster, store: &EtcdStore) {
     let before = cluster.calls("Authenticate").await.expect("a count");

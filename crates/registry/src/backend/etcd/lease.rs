@@ -125,7 +125,7 @@ impl Keeper {
 
     /// Keeps the lease alive over one stream until that breaks, or until the deadline.
     async fn follow(&mut self) -> Failure {
-        let connection = match self.members.connection().await {
+        let connection = match self.members.connection_for_leases().await {
             Ok(connection) => connection,
             Err(failure) => return failure,
         };

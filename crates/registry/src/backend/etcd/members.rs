@@ -59,6 +59,11 @@ impl Members {
         self.ring().connection().await
     }
 
+    /// The same for keeping a lease alive: of that etcd asks nobody who they are, so that it goes on when there is no token.
+    pub(super) async fn connection_for_leases(&self) -> Result<Connection, Failure> {
+        self.ring().connection_for_leases().await
+    }
+
     fn ring(&self) -> &Ring {
         let start = || AbortOnDropHandle::new(tokio::spawn(self.keep_up()));
         self.upkeep.get_or_init(start);

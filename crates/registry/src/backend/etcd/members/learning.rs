@@ -61,8 +61,11 @@ pub(super) async fn learn(ring: &Ring) -> Result<(), Failure> {
 }
 
 async fn list(connection: &Connection) -> Result<MemberListResponse, Failure> {
-    let mut cluster = connection.client.cluster_client();
-    connection.ask(cluster.member_list()).await
+    let listed = connection.read(|client| {
+        let mut cluster = client.cluster_client();
+        async move { cluster.member_list().await }
+    });
+    listed.await
 }
 
 /// Whether there is a member of that cluster.

@@ -62,6 +62,17 @@ impl Ring {
         })
     }
 
+    /// The same, and without a token when etcd gives none.
+    pub(super) async fn connection_for_leases(&self) -> Result<Connection, Failure> {
+        match self.connection().await {
+            Err(failure) if !failure.is_members() => {
+                let (turn, member, link) = self.link();
+                Connection::new(turn, member, link, None).await
+            }
+            result => result,
+        }
+    }
+
     /// A connection to a member that may never be in use.
     pub(super) async fn try_out(&self, member: &Address) -> Result<Connection, Failure> {
         let link = Link::new(member, self.tls.as_ref());
