@@ -6,7 +6,7 @@ use crate::{
     Registry,
     backend::{
         etcd::{EtcdOptions, EtcdStore, InvalidEtcdUrl},
-        file::{FileError, FileStore},
+        file::{self, FileError, FileStore},
         fixed::{FixedError, FixedStore},
         memory::MemoryStore,
     },
@@ -32,6 +32,14 @@ pub enum ConnectError {
         /// Its scheme.
         scheme: &'static str,
     },
+    /// What follows the directory is nothing that a file registry has.
+    #[error(
+        "{url:?} has an option that is none: file:///DIRECTORY?watch=poll is all there is; a ? in a directory's name is written %3F"
+    )]
+    UnknownOption {
+        /// The URL as given, less a user and password.
+        url: String,
+    },
     /// The members of the cluster, or the namespace, cannot be read. The URL is not repeated: it may have a password.
     #[error(transparent)]
     Etcd(#[from] InvalidEtcdUrl),
@@ -44,7 +52,8 @@ pub enum ConnectError {
 }
 
 /// The registry at `url`: `etcd://h1:2379,h2:2379/namespace`, `etcds://user:password@h1:2379` for one behind TLS that asks who
-/// we are, `file:///run/discovery`, `fixed:///list.json` or `memory:` (a new, empty one).
+/// we are, `file:///run/discovery`, `fixed:///list.json` or `memory:` (a new, empty one). `file:///mnt/shared?watch=poll` is a
+/// directory whose file system does not tell of changes.
 ///
 /// Makes the directory of a `file:` registry, reads the list of a `fixed:` one, and does no more: a registry that cannot be reached is reported
 /// by what is done with it.
@@ -84,12 +93,27 @@ pub fn connect_with(
     match url.split_once(':') {
         Some(("memory", "")) => Ok(MemoryStore::new().into()),
         Some(("etcd" | "etcds", _)) => Ok(EtcdStore::new(etcd(url.parse()?)?).into()),
-        Some(("file", rest)) => Ok(FileStore::open(path(url, "file", rest)?)?.into()),
+        Some(("file", rest)) => Ok(directory(url, rest)?.into()),
         Some(("fixed", rest)) => Ok(FixedStore::from_file(path(url, "fixed", rest)?)?.into()),
         _ => Err(ConnectError::UnknownScheme {
             url: without_user(url),
         }),
     }
+}
+
+fn directory(url: &str, rest: &str) -> Result<FileStore, ConnectError> {
+    let polling = rest.strip_suffix(file::POLLING);
+    let directory = polling.unwrap_or(rest);
+    if directory.contains('?') {
+        return Err(ConnectError::UnknownOption {
+            url: without_user(url),
+        });
+    }
+    let directory = path(url, "file", directory)?;
+    Ok(match polling {
+        Some(_) => FileStore::open_polling(directory),
+        None => FileStore::open(directory),
+    }?)
 }
 
 fn path(url: &str, scheme: &'static str, rest: &str) -> Result<String, ConnectError> {
@@ -122,6 +146,14 @@ mod tests {
         let url = format!("file://{}/a%20b", directory.path().display());
         connect(&url).expect("a registry");
         assert!(directory.path().join("a b").is_dir());
+    }
+
+    #[tokio::test]
+    async fn a_directory_may_be_one_to_poll() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}/a%3Fb?watch=poll", directory.path().display());
+        assert_eq!(connect(&url).expect("a registry").url(), url);
+        assert!(directory.path().join("a?b").is_dir());
     }
 
     #[tokio::test]
@@ -159,6 +191,9 @@ mod tests {
             ("memory:x", "memory:"),
             ("http://h:1", "etcd://"),
             ("file://relative", "file:///PATH"),
+            ("file:///run/a?b", "%3F"),
+            ("file:///run/a?watch=inotify", "?watch=poll"),
+            ("file:///run/a?watch=poll?watch=poll", "?watch=poll"),
             ("fixed:list.json", "fixed:///PATH"),
         ] {
             let message = connect(url).expect_err(url).to_string();

@@ -21,23 +21,34 @@
 //!   same way. It belongs to nobody and nobody has it locked: it stays until it is deleted, and may be written by hand.
 //! - What an operator wants of an instance is such a file as well, `<root>/_intent/<service, percent-encoded>/<id>.json`.
 //!
+//! # Where the kernel does not tell
+//! Word of changes is about speed alone: each watch looks at all files from time to time as well, each second where word
+//! comes and five times a second where it does not. That is so on a file system that others change unheard (NFS, SMB, FUSE
+//! and the like, known by statfs(2)), where the kernel has no inotify instance or watch left, and where it was asked for
+//! ([`FileStore::open_polling`]). It is logged once, [`FileStore::watching`] tells it, and it ends when word comes. Such a look
+//! costs two listings of the directory, and five system calls for each file.
+//!
 //! # Limits
-//! The directory is on a local file system (Linux; NFS has locks of another kind). One registration costs one
-//! descriptor, a store one more. A file name has at most 255 bytes, so an instance whose id has more than 250, or whose
+//! The directory is on a file system with locks (Linux). Those of NFS are the server's, which drops them only when it has heard
+//! nothing from a machine for a while (90 s by default); and a client may show its listings as they were a minute ago
+//! (`acdirmax`). One registration costs one descriptor, a store one more. A file name has at most 255 bytes, so an instance whose id has more than 250, or whose
 //! service has more once each `/` is written `%2F`, cannot be registered; nor has such a service a document.
 
 mod directory;
 mod document;
 mod error;
+mod file_system;
 mod followed_directory;
 mod hold;
 mod intent;
 mod layout;
+mod lookout;
 mod notify;
 mod place;
 mod recheck;
 mod root;
 mod sight;
+mod subscription;
 mod unowned;
 mod unowned_watch;
 mod watch;
@@ -47,10 +58,9 @@ use std::{
     fs, io,
     path::{Path, PathBuf, absolute},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::{
@@ -60,27 +70,29 @@ use futures_util::{
 };
 use tokio::task::spawn_blocking;
 
-pub use self::error::FileError;
 use self::{
     directory::Directory,
     document::DocumentFile,
     hold::FileHold,
     intent::IntentFiles,
     layout::{or_absent, service_of},
-    notify::Notifier,
+    lookout::Lookout,
+    notify::Mailbox,
     root::Root,
     sight::Sight,
+    subscription::Subscription,
     unowned_watch::{Looked, UnownedWatcher},
     watch::Watcher,
 };
+pub use self::{error::FileError, lookout::Watching};
 use super::path_url;
 use crate::{
     Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Revision,
     ServiceName, Snapshot, Store, StoreError, Undecodable, Update,
 };
 
-/// How often everything is looked at without a reason, in case that word of a change was missed.
-const SWEEP: Duration = Duration::from_secs(1);
+/// What follows the directory in the URL of a store that only polls.
+pub(crate) const POLLING: &str = "?watch=poll";
 
 /// A registry in a directory. Clones share descriptors, not registrations.
 ///
@@ -114,7 +126,7 @@ struct Shared {
     undecodable: Undecodable,
     /// Counts what this store has told; there is no revision that processes share.
     revision: AtomicU64,
-    notifier: Mutex<Weak<Notifier>>,
+    lookout: Arc<Lookout>,
     owned: Mutex<HashMap<ServiceName, Arc<Directory>>>,
     /// Of all documents.
     documents: Arc<Directory>,
@@ -126,28 +138,53 @@ impl FileStore {
     /// One that is there is refused unless this user or root owns it, now and whenever something is done with it; its
     /// mode is the operator's own choice.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, FileError> {
-        let given = root.into();
+        Self::prepare(root.into(), false)
+    }
+
+    /// The same, for a file system that does not tell of changes and is not known for it: looks for them five times a second,
+    /// and asks the kernel for nothing. `file:///DIRECTORY?watch=poll` is its URL.
+    ///
+    /// ```
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let root = temporary.path().join("discovery");
+    /// use registry::backend::file::{FileStore, Watching};
+    ///
+    /// assert_eq!(FileStore::open(&root)?.watching(), Watching::Events);
+    /// assert!(matches!(FileStore::open_polling(&root)?.watching(), Watching::Polling { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_polling(root: impl Into<PathBuf>) -> Result<Self, FileError> {
+        Self::prepare(root.into(), true)
+    }
+
+    fn prepare(given: PathBuf, polls: bool) -> Result<Self, FileError> {
         let root = absolute(&given).map_err(|source| FileError::Unusable {
             path: given,
             source,
         })?;
         let root = Root::new(root);
         root.prepare()?;
-        Ok(Self::at(root))
+        Ok(Self::at(root, polls))
     }
 
-    fn at(root: Root) -> Self {
+    fn at(root: Root, polls: bool) -> Self {
+        let option = if polls { POLLING } else { "" };
         Self {
             shared: Arc::new(Shared {
-                url: path_url("file", root.path()),
+                url: path_url("file", root.path()) + option,
                 documents: Arc::new(Directory::of_documents(root.clone())),
+                lookout: Arc::new(Lookout::new(root.path().to_owned(), polls)),
                 root,
                 undecodable: Undecodable::default(),
                 revision: AtomicU64::new(0),
-                notifier: Mutex::default(),
                 owned: Mutex::default(),
             }),
         }
+    }
+
+    /// How what others change is learnt of, as of now: where the kernel cannot tell, it is asked again from time to time.
+    pub fn watching(&self) -> Watching {
+        self.shared.lookout.watching()
     }
 
     /// The registry's directory.
@@ -166,23 +203,9 @@ impl Shared {
         Sight::new(directory, service.clone(), self.undecodable.clone())
     }
 
-    /// The store's notifier, as long as anybody uses it; none when the kernel has none to give.
-    fn notifier(&self) -> Option<Arc<Notifier>> {
-        let mut current = lock(&self.notifier);
-        if let Some(notifier) = current.upgrade() {
-            return Some(notifier);
-        }
-        match Notifier::new() {
-            Ok(notifier) => {
-                let notifier = Arc::new(notifier);
-                *current = Arc::downgrade(&notifier);
-                Some(notifier)
-            }
-            Err(error) => {
-                tracing::warn!(root = %self.root.path().display(), %error, "cannot be told of changes; looking each second");
-                None
-            }
-        }
+    /// A subscription to nothing yet; word will go to `mailbox`.
+    fn subscription(&self, mailbox: &Arc<Mailbox>) -> Subscription {
+        Subscription::new(Arc::clone(&self.lookout), Arc::clone(mailbox))
     }
 
     /// The directory of a service that this process registers for: one value, whoever asks.

@@ -87,6 +87,10 @@ conformance!(file: crate::backend::file::File;
     spoiling: bad_values_are_skipped_and_each_is_counted_once,
     documents: what_is_no_document_is_told_and_what_follows_too,
     intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);
+conformance!(file_polled: crate::backend::file::Polled;
+    spoiling: bad_values_are_skipped_and_each_is_counted_once,
+    documents: what_is_no_document_is_told_and_what_follows_too,
+    intents: what_is_no_intent_is_skipped_and_counted_once_and_harms_no_other);
 conformance!(etcd: crate::backend::etcd::OwnWatches;
     spoiling: bad_values_are_skipped_and_each_is_counted_once,
     documents: what_is_no_document_is_told_and_what_follows_too,

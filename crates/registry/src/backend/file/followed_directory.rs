@@ -1,18 +1,13 @@
 //! A directory that is kept there, and that word comes from as long as the kernel can give it.
 
-use std::{mem, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use super::{
-    Shared,
-    directory::Directory,
-    notify::{Mailbox, Subscription},
-};
+use super::{Shared, directory::Directory, notify::Mailbox, subscription::Subscription};
 
-/// Whoever follows it looks for itself each second too.
+/// Whoever follows it looks for itself too, each [`period`](Self::period).
 pub(super) struct FollowedDirectory {
     directory: Arc<Directory>,
     subscription: Subscription,
-    has_complained: bool,
 }
 
 impl FollowedDirectory {
@@ -20,24 +15,25 @@ impl FollowedDirectory {
     pub(super) fn new(shared: &Shared, directory: Arc<Directory>, mailbox: &Arc<Mailbox>) -> Self {
         Self {
             directory,
-            subscription: Subscription::new(shared.notifier(), Arc::clone(mailbox)),
-            has_complained: false,
+            subscription: shared.subscription(mailbox),
         }
     }
 
-    /// Makes sure that the directory is there and that word comes from it. Where that cannot be had, the sweeps must do.
+    /// How often to look without a reason.
+    pub(super) fn period(&self) -> Duration {
+        self.subscription.period()
+    }
+
+    /// Makes sure that the directory is there and that word comes from it. Where that cannot be had, it is looked at more
+    /// often.
     pub(super) fn follow(&mut self) {
-        let path = self.directory.path();
-        let followed = self
-            .directory
-            .create()
-            .and_then(|()| self.subscription.follow(path));
-        match followed {
-            Ok(()) => self.has_complained = false,
+        match self.directory.create() {
+            Ok(()) => self.subscription.follow(self.directory.path()),
             Err(error) => {
-                if !mem::replace(&mut self.has_complained, true) {
-                    tracing::warn!(path = %path.display(), %error, "cannot be told of changes; looking each second");
-                }
+                let error = self.directory.not_written(error);
+                // Subscribed to anew once it can be made sure of.
+                self.subscription.end();
+                self.subscription.do_without(error.to_string());
             }
         }
     }

@@ -6,11 +6,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{select, time::sleep};
 
 use super::{
-    SWEEP, Shared, blocking,
+    Shared, blocking,
     directory::Directory,
     layout,
-    notify::{Mailbox, Subscription},
+    notify::Mailbox,
     place::{Place, Refused, clean},
+    subscription::Subscription,
 };
 use crate::{
     Claim, Hold, HoldRequest, Instance, InstanceId, Loss, Revision, ServiceName, StoreError,
@@ -22,7 +23,7 @@ pub(super) struct FileHold {
     id: InstanceId,
     place: Arc<Place>,
     mailbox: Arc<Mailbox>,
-    _subscription: Subscription,
+    subscription: Subscription,
     loss: Option<Loss>,
 }
 
@@ -59,7 +60,7 @@ impl FileHold {
         let (service, id) = (instance.service.clone(), instance.id.clone());
         let name = OsString::from(layout::record_name(&id));
         let mailbox = Arc::new(Mailbox::new(Some(name)));
-        let mut subscription = Subscription::new(shared.notifier(), Arc::clone(&mailbox));
+        let mut subscription = shared.subscription(&mailbox);
         let undecodable = shared.undecodable.clone();
 
         let lock = directory.lock().await?;
@@ -70,9 +71,7 @@ impl FileHold {
             }
             let path = ours.path().to_owned();
             let place = Place::take(&lock, ours, &instance, claim, undecodable);
-            if let Err(error) = subscription.follow(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot be told of changes; looking each second");
-            }
+            subscription.follow(&path);
             Ok((place, subscription))
         })
         .await?;
@@ -82,7 +81,7 @@ impl FileHold {
             id,
             place: Arc::new(place?),
             mailbox,
-            _subscription: subscription,
+            subscription,
             loss: None,
         })
     }
@@ -95,7 +94,9 @@ impl FileHold {
             }
             select! {
                 _ = self.mailbox.receive() => {}
-                () = sleep(SWEEP) => {}
+                () = sleep(self.subscription.period()) => {
+                    self.subscription.follow(self.directory.path());
+                }
             }
         }
     }

@@ -18,7 +18,7 @@ use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, Watc
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::layout::{FileIdentity, is_record};
+use super::layout::is_record;
 
 /// So many names wait in a mailbox; if there are more, all files are looked at.
 const MOST_NAMES: usize = 1024;
@@ -122,7 +122,7 @@ impl Notifier {
     }
 
     /// Has word of a directory go to a mailbox; returns what names the watch.
-    fn add(&self, path: &Path, mailbox: &Arc<Mailbox>) -> io::Result<i32> {
+    pub(super) fn add(&self, path: &Path, mailbox: &Arc<Mailbox>) -> io::Result<i32> {
         let changes = WatchMask::CLOSE_WRITE
             | WatchMask::MOVED_TO
             | WatchMask::MOVED_FROM
@@ -144,7 +144,7 @@ impl Notifier {
         Ok(watch)
     }
 
-    fn remove(&self, watch: i32, mailbox: &Arc<Mailbox>) {
+    pub(super) fn remove(&self, watch: i32, mailbox: &Arc<Mailbox>) {
         let mut directories = lock(&self.directories);
         let Some(watched) = directories.get_mut(&watch) else {
             return;
@@ -212,55 +212,6 @@ fn post_to_all(directories: &Directories) {
         for mailbox in &watched.mailboxes {
             mailbox.post_everything(false);
         }
-    }
-}
-
-/// One subscriber's watch of one directory; ends with the value.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    notifier: Option<Arc<Notifier>>,
-    mailbox: Arc<Mailbox>,
-    watch: Option<(i32, FileIdentity)>,
-}
-
-impl Subscription {
-    /// A subscription to nothing yet, and for ever to nothing where there is no notifier.
-    pub(super) fn new(notifier: Option<Arc<Notifier>>, mailbox: Arc<Mailbox>) -> Self {
-        Self {
-            notifier,
-            mailbox,
-            watch: None,
-        }
-    }
-
-    /// Subscribes to the directory that is at `path` now, unless that has been done.
-    pub(super) fn follow(&mut self, path: &Path) -> io::Result<()> {
-        let followed = self.watch.map(|(_, directory)| directory);
-        if followed.is_some() && followed == FileIdentity::at(path)? {
-            return Ok(());
-        }
-        self.end();
-        if let Some(notifier) = &self.notifier {
-            let watch = notifier.add(path, &self.mailbox)?;
-            match FileIdentity::at(path)? {
-                Some(directory) => self.watch = Some((watch, directory)),
-                None => notifier.remove(watch, &self.mailbox),
-            }
-        }
-        Ok(())
-    }
-
-    /// Subscribes anew at the next [`follow`](Self::follow).
-    pub(super) fn end(&mut self) {
-        if let (Some(notifier), Some((watch, _))) = (&self.notifier, self.watch.take()) {
-            notifier.remove(watch, &self.mailbox);
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

@@ -144,7 +144,7 @@ mod tests {
         holder.lock().expect("it is free");
 
         // Opened while it was ours.
-        let store = FileStore::at(foreign(temporary.path()));
+        let store = FileStore::at(foreign(temporary.path()), false);
         let request = HoldRequest {
             instance: Instance::new(service.clone(), address),
             ttl: Duration::from_secs(10),

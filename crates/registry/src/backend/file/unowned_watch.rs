@@ -1,4 +1,4 @@
-//! A reader's watch of files that nobody holds: look once, then when the kernel tells of them, and each second.
+//! A reader's watch of files that nobody holds: look once, then when the kernel tells of them, and from time to time.
 
 use std::{
     ffi::OsString,
@@ -8,12 +8,11 @@ use std::{
 
 use tokio::{
     select,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    SWEEP, Shared, blocking, directory::Directory, followed_directory::FollowedDirectory,
-    notify::Mailbox,
+    Shared, blocking, directory::Directory, followed_directory::FollowedDirectory, notify::Mailbox,
 };
 
 /// What can be watched: one file of a directory, or all.
@@ -36,7 +35,8 @@ pub(super) struct UnownedWatcher<L: Looked> {
     mailbox: Arc<Mailbox>,
     /// Locked only while a look is taken.
     directory: Arc<Mutex<FollowedDirectory>>,
-    sweep: Interval,
+    /// When to look at everything without a reason.
+    sweep: Instant,
     told: Option<L::Seen>,
 }
 
@@ -44,14 +44,11 @@ impl<L: Looked> UnownedWatcher<L> {
     pub(super) fn new(shared: &Shared, files: L) -> Self {
         let mailbox = Arc::new(Mailbox::new(files.only()));
         let directory = FollowedDirectory::new(shared, Arc::clone(files.directory()), &mailbox);
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        sweep.reset();
         Self {
             files,
             mailbox,
             directory: Arc::new(Mutex::new(directory)),
-            sweep,
+            sweep: Instant::now(),
             told: None,
         }
     }
@@ -75,21 +72,23 @@ impl<L: Looked> UnownedWatcher<L> {
     async fn cause(&mut self) -> bool {
         select! {
             mail = self.mailbox.receive() => mail.unwatched,
-            _ = self.sweep.tick() => false,
+            () = sleep_until(self.sweep) => false,
         }
     }
 
-    async fn look(&self, is_unwatched: bool) -> io::Result<L::Seen> {
+    async fn look(&mut self, is_unwatched: bool) -> io::Result<L::Seen> {
         let (files, directory) = (self.files.clone(), Arc::clone(&self.directory));
-        blocking(move || {
+        let (seen, period) = blocking(move || {
             let mut directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
             if is_unwatched {
                 directory.follow_anew();
             } else {
                 directory.follow();
             }
-            files.look()
+            Ok((files.look()?, directory.period()))
         })
-        .await
+        .await?;
+        self.sweep = Instant::now() + period;
+        Ok(seen)
     }
 }

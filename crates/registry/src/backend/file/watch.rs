@@ -1,5 +1,5 @@
-//! A reader's watch of one service: look at all files once, then at those that the kernel names, and each second at
-//! all of them again.
+//! A reader's watch of one service: look at all files once, then at those that the kernel names, and from time to
+//! time at all of them again.
 
 use std::{
     collections::BTreeSet,
@@ -10,11 +10,11 @@ use std::{
 
 use tokio::{
     select,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    SWEEP, Shared, blocking,
+    Shared, blocking,
     followed_directory::FollowedDirectory,
     notify::{Mail, Mailbox},
     recheck::Recheck,
@@ -28,7 +28,8 @@ pub(super) struct Watcher {
     service: ServiceName,
     mailbox: Arc<Mailbox>,
     view: Arc<Mutex<View>>,
-    sweep: Interval,
+    /// When to look at everything without a reason.
+    sweep: Instant,
     recheck: Recheck,
     is_first: bool,
 }
@@ -49,9 +50,6 @@ impl Watcher {
     pub(super) fn new(shared: Arc<Shared>, service: ServiceName) -> Self {
         let directory = shared.directory(&service);
         let mailbox = Arc::new(Mailbox::new(None));
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        sweep.reset();
         let view = View {
             sight: shared.sight(&directory, &service),
             directory: FollowedDirectory::new(&shared, directory, &mailbox),
@@ -61,7 +59,7 @@ impl Watcher {
             service,
             mailbox,
             view: Arc::new(Mutex::new(view)),
-            sweep,
+            sweep: Instant::now(),
             recheck: Recheck::default(),
             is_first: true,
         }
@@ -86,7 +84,7 @@ impl Watcher {
     async fn cause(&mut self) -> Look {
         select! {
             mail = self.mailbox.receive() => self.read(mail),
-            _ = self.sweep.tick() => Look::All { resubscribe: false },
+            () = sleep_until(self.sweep) => Look::All { resubscribe: false },
             names = self.recheck.due() => Look::At(names),
         }
     }
@@ -105,6 +103,7 @@ impl Watcher {
     async fn look(&mut self, what: Look) -> Result<Vec<Update>, StoreError> {
         let view = Arc::clone(&self.view);
         let is_first = self.is_first;
+        let is_all = matches!(what, Look::All { .. });
         let mut recheck = mem::take(&mut self.recheck);
         let looked = blocking(move || {
             let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,15 +112,18 @@ impl Watcher {
                 updates = vec![Update::Reset(view.sight.live().cloned().collect())];
             }
             recheck.go_on(|name| view.sight.is_live(name));
-            Ok((updates, recheck))
+            Ok((updates, recheck, view.directory.period()))
         });
-        let (updates, recheck) =
+        let (updates, recheck, period) =
             looked
                 .await
                 .map_err(|error: io::Error| StoreError::WatchFailed {
                     service: self.service.clone(),
                     source: error.into(),
                 })?;
+        if is_all {
+            self.sweep = Instant::now() + period;
+        }
         self.recheck = recheck;
         self.is_first = false;
         Ok(updates)

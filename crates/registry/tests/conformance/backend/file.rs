@@ -9,6 +9,7 @@ mod full_disk;
 mod intents;
 mod leftovers;
 mod odd_files;
+mod polling;
 mod process;
 mod read_only;
 
@@ -58,6 +59,33 @@ impl Fixture for File {
 
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(self.store())
+    }
+}
+
+/// The same, where nobody is told of changes.
+pub(crate) struct Polled(File);
+
+impl Fixture for Polled {
+    async fn start() -> Self {
+        Self(File::new())
+    }
+
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(FileStore::open_polling(self.0.root()).expect("a file store"))
+    }
+}
+
+impl Spoiled for Polled {
+    async fn spoil(&self, service: &str, id: &str) {
+        self.0.spoil(service, id).await;
+    }
+
+    async fn spoil_document(&self, service: &str, text: &str) {
+        self.0.spoil_document(service, text).await;
+    }
+
+    async fn spoil_intent(&self, service: &str, id: &str, text: &str) {
+        self.0.spoil_intent(service, id, text).await;
     }
 }
 
