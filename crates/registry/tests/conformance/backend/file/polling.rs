@@ -35,7 +35,7 @@ async fn an_owner_that_polls_is_told_of_its_loss() {
     let mut held = hold(&store, &instance("greeter", 1)).await;
     fs::remove_file(registry.record(1)).expect("it is there");
     let loss = soon("the loss", held.lost()).await;
-    assert!(matches!(loss, Loss::Gone(_)), "{loss:?}");
+    assert!(matches!(loss, Loss::Deleted(_)), "{loss:?}");
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn goes_on_without(root: &Path, limit: &str) {
     until(&mut watch, &[1, 2]).await;
     fs::remove_file(root.join("greeter/10.0.0.1:1.json")).expect("it is there");
     let loss = soon("the loss", first.lost()).await;
-    assert!(matches!(loss, Loss::Gone(_)), "{loss:?}");
+    assert!(matches!(loss, Loss::Deleted(_)), "{loss:?}");
     drop(first);
     until(&mut watch, &[2]).await;
     let set = other.set_document(&greeter, document("new")).await;
