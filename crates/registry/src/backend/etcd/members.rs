@@ -2,6 +2,7 @@
 
 mod connection;
 mod credentials;
+mod error;
 mod failure;
 mod learning;
 mod link;
@@ -20,7 +21,7 @@ pub(super) use self::{
 };
 use self::{credentials::Credentials, learning::learn_on, ring::Ring, tls::Tls};
 pub use self::{
-    failure::{EtcdError, OtherError},
+    error::{EtcdError, OtherError},
     tls::TlsFailure,
 };
 use super::EtcdOptions;

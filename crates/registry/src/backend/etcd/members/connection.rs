@@ -11,7 +11,8 @@ use tower::{BoxError, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
     credentials::{Credentials, Token},
-    failure::{EtcdError, Failure},
+    error::EtcdError,
+    failure::Failure,
     link::Link,
 };
 use crate::Address;

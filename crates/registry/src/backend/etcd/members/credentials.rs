@@ -21,7 +21,8 @@ use tonic::Code;
 
 use super::{
     connection::{REQUEST, client},
-    failure::{EtcdError, Failure},
+    error::EtcdError,
+    failure::Failure,
     link::Link,
 };
 use crate::{

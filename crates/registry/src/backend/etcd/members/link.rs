@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::{ServiceExt as _, service_fn};
 
 use super::{
-    failure::EtcdError,
+    error::EtcdError,
     tls::{Tls, TlsFailure},
 };
 use crate::{Address, one_line};
