@@ -1,6 +1,7 @@
 //! The file backend: one directory, opened anew by each "process". What only this backend promises is in the modules
 //! here.
 
+mod crashes;
 mod deaths;
 mod descriptors;
 mod directories;
@@ -12,6 +13,7 @@ mod odd_files;
 mod polling;
 mod process;
 mod read_only;
+mod writers;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
