@@ -2,11 +2,12 @@
 
 use registry::{
     Store as _,
-    backend::etcd::{EtcdOptions, EtcdStore, EtcdUser},
+    backend::etcd::{EtcdOptions, EtcdStore, EtcdTls, EtcdUser},
 };
 use testkit::{
-    etcd::{Cluster, ClusterOptions},
+    etcd::{Cluster, ClusterOptions, ClusterTls},
     eventually,
+    tls::Authority,
 };
 
 use crate::support::{PATIENCE, cluster, hold, instance, listed};
@@ -82,6 +83,35 @@ async fn a_user_of_one_prefix_may_learn_the_members_too() {
     enabled.expect("it asks for passwords");
     let options = first(&cluster).with_namespace("shop").expect("a name");
     let store = EtcdStore::new(options.with_user(EtcdUser::new("ann", "first")));
+    store.services().await.expect("a list");
+    asked(&cluster, 3).await;
+    cluster.kill(0).await.expect("it is killed");
+    eventually(PATIENCE, "another member", async || {
+        store.services().await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn members_behind_tls_are_learned_by_tls() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new().expect("an authority");
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, authority.certificate()).expect("it is written");
+    let signed = authority.sign("127.0.0.1").expect("a certificate");
+    let tls = ClusterTls {
+        identity: signed
+            .write(directory.path(), "etcd")
+            .expect("it is written"),
+        client_authority: None,
+    };
+    let options = ClusterOptions {
+        tls: Some(tls),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::start_like(3, options).await.expect("an etcd");
+    let options = first(&cluster).with_tls(EtcdTls::new().with_authorities(ca));
+    let store = EtcdStore::new(options);
     store.services().await.expect("a list");
     asked(&cluster, 3).await;
     cluster.kill(0).await.expect("it is killed");
