@@ -1,14 +1,14 @@
 //! Registrations and watches over a directory that people and crashes meddle with.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use registry::{
-    Address, Freshness, Instance, Registration, RegistrationState, Registry, ServiceName, Snapshot,
-    SnapshotWatch, backend::file::FileStore,
+    Address, Document, Freshness, Instance, Registration, RegistrationState, Registry, ServiceName,
+    Snapshot, SnapshotWatch, backend::file::FileStore,
 };
 use tempfile::TempDir;
 
@@ -131,6 +131,63 @@ async fn a_registry_that_is_wiped_is_filled_again_by_those_who_live() {
     let listed = client.list(&greeter()).await.expect("a list");
     assert_eq!(listed.len(), 5);
     until_seen(&mut watch, |all| all.len() == 5).await;
+}
+
+/// Removes a directory while others put into it: until there was a moment without it.
+async fn remove(directory: &Path) {
+    let removed = async {
+        while let Err(error) = fs::remove_dir_all(directory) {
+            if error.kind() == io::ErrorKind::NotFound {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let removed = tokio::time::timeout(PATIENCE, removed).await;
+    removed.expect("it is empty for a moment");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_is_removed_under_way_again_and_again_is_filled_each_time() {
+    let (_temporary, root) = directory();
+    let client = registry(&root);
+    let servers: Vec<_> = (1..=4).map(|_| registry(&root)).collect();
+    let mut watch = client.watch(&greeter());
+    let ports = 1..=12;
+    let registrations: Vec<_> = ports
+        .zip(servers.iter().cycle())
+        .map(|(port, server)| server.register(instance(port), TTL))
+        .collect();
+    until_seen(&mut watch, |all| all.len() == 12).await;
+    for round in 1..=6 {
+        // The whole registry, and what is in it of one service.
+        let removed = if round % 2 == 0 {
+            root.clone()
+        } else {
+            root.join("greeter")
+        };
+        remove(&removed).await;
+        for registration in &registrations {
+            let file = format!("greeter/{}.json", registration.instance().id);
+            let file = root.join(file);
+            testkit::eventually(PATIENCE, "its file", async || file.exists()).await;
+            until_state(registration, is_held).await;
+        }
+        until_seen(&mut watch, |all| all.len() == 12).await;
+        let document = Document::new(&round.to_string()).expect("a document");
+        let set = client.set_document(&greeter(), document.clone()).await;
+        set.expect("there is a place for it");
+        let mut followed = servers[0].document(&greeter());
+        let seen = async {
+            while followed.view().document.as_ref() != Some(&document) {
+                followed.changed().await;
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, seen).await;
+        seen.unwrap_or_else(|_| panic!("still {:?}", followed.view()));
+    }
+    let listed = client.list(&greeter()).await.expect("a list");
+    assert_eq!(listed.len(), 12);
 }
 
 #[tokio::test]
