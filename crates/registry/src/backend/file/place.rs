@@ -92,7 +92,7 @@ impl Place {
 
     /// How the place was lost, if it was.
     ///
-    /// Called on a runtime's own threads each second: while the place is ours it asks for the metadata of one file, which the
+    /// Called on a runtime's own threads from time to time: while the place is ours it asks for the metadata of one file, which the
     /// kernel has at hand as long as we have that file open.
     pub(super) fn loss(&self) -> Option<Loss> {
         let ours = match self.file.try_lock() {
