@@ -93,7 +93,8 @@ impl Registration {
     pub const DEREGISTER_BOUND: Duration = Duration::from_secs(10);
 
     pub(crate) fn start(store: Arc<dyn Store>, instance: Instance, ttl: Duration) -> Self {
-        let holder = instance.incarnation.unwrap_or_else(Incarnation::random);
+        // Of two who register one instance that they have read, one is the later.
+        let holder = Incarnation::random();
         let instance = instance.with_incarnation(holder);
         let starting = RegistrationState::Retrying {
             since: Instant::now(),

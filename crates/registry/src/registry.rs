@@ -95,7 +95,7 @@ impl Registry {
     /// is held yet is told by [`Registration::state`]. `ttl` is how long the registry keeps the instance when this
     /// process is not heard of any more.
     ///
-    /// An instance without an incarnation is given one. What an operator [wants](Instance::intent) of one that was read is
+    /// The instance is given an incarnation of its own, whatever one it has. What an operator [wants](Instance::intent) of one that was read is
     /// not registered with it: it is in the registry already.
     ///
     /// # Panics

@@ -373,3 +373,45 @@ async fn authentication_that_is_enabled_under_way_finds_the_user_who_was_configu
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_key_that_may_be_read_no_more_does_not_keep_the_others_from_being_watched() {
+    let mut cluster = cluster(&[]).await;
+    let registry = Registry::new(ann(&cluster));
+    let both = ["open", "shut"].map(|name| registry.register(instance(name, 1), TTL));
+    for registration in &both {
+        let mut states = registration.states();
+        let held = states.wait_for(RegistrationState::is_held);
+        soon("a hold", held).await.expect("it lives");
+    }
+    for command in [
+        "role grant-permission --prefix=true ann readwrite shop/open/",
+        "role revoke-permission --prefix=true ann shop/",
+    ] {
+        let command: Vec<_> = command.split(' ').collect();
+        cluster.etcdctl_text(&command).await.expect("it is done");
+    }
+    // A watch that was begun before goes on whatever has become of its permission.
+    for _ in 0..2 {
+        let mut states = both[0].states();
+        states.borrow_and_update();
+        cluster
+            .etcdctl_text(&["del", "shop/open/10.0.0.7:1"])
+            .await
+            .expect("it is deleted");
+        let there = async || {
+            let found = cluster.etcdctl(&["get", "shop/open/10.0.0.7:1"]).await;
+            found.is_ok_and(|found| found["count"] == 1)
+        };
+        eventually(PATIENCE, "it is back", there).await;
+        cluster.restart(0).await.expect("it is started");
+    }
+    let retrying = |state: &RegistrationState| match state {
+        RegistrationState::Retrying { cause, .. } => cause.contains("permission"),
+        _ => false,
+    };
+    let mut states = both[1].states();
+    soon("a refusal", states.wait_for(retrying))
+        .await
+        .expect("it goes on");
+}

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use registry::{Loss, Store as _};
+use registry::{Loss, RegistrationState, Registry, Store as _};
 use testkit::eventually;
 use tokio::time::timeout;
 
 use crate::support::{
-    PATIENCE, cluster, etcdctl, hold, instance, listed, lost, request, shared, store,
-    store_of_member,
+    PATIENCE, cluster, etcdctl, hold, instance, listed, lost, request, revoke_every_lease, shared,
+    soon, store, store_of_member,
 };
 
 async fn leases(cluster: &testkit::etcd::Cluster) -> usize {
@@ -99,4 +99,38 @@ async fn an_instance_whose_registration_was_given_up_halfway_goes_when_its_own_l
     })
     .await;
     eventually(PATIENCE, "it goes", async || count(1).await).await;
+}
+
+#[tokio::test]
+async fn all_who_share_a_lease_that_was_revoked_are_back_long_before_it_would_have_been_kept_alive()
+{
+    let cluster = cluster(1).await;
+    let registry = Registry::new(store(&cluster));
+    let ttl = Duration::from_mins(10);
+    let all: Vec<_> = (1..=20)
+        .map(|port| registry.register(instance("revoked", port), ttl))
+        .collect();
+    let store = store(&cluster);
+    let there = async || listed(&store, "revoked").await == all.len();
+    eventually(PATIENCE, "all are there", there).await;
+    revoke_every_lease(&cluster).await;
+    eventually(PATIENCE, "all are there again", there).await;
+}
+
+#[tokio::test]
+async fn of_two_who_register_an_instance_that_both_have_read_one_gives_way() {
+    let cluster = cluster(1).await;
+    let read = instance("mirrored", 1);
+    let mirror = || Registry::new(store(&cluster)).register(read.clone(), Duration::from_mins(1));
+    let earlier = mirror();
+    let store = store(&cluster);
+    let there = async || listed(&store, "mirrored").await == 1;
+    eventually(PATIENCE, "it is there", there).await;
+    let later = mirror();
+    let superseded =
+        |state: &RegistrationState| matches!(state, RegistrationState::Superseded { .. });
+    soon("the end", earlier.states().wait_for(superseded))
+        .await
+        .expect("it is told");
+    assert!(later.state().is_held());
 }

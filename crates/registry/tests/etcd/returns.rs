@@ -115,9 +115,8 @@ async fn an_instance_comes_back_after_an_old_backup_was_restored() {
     cluster.restart(0).await.expect("it is started");
     held(&earlier).await;
     earlier.deregister().await.expect("it is ours");
-    let later = instance("restored", 1);
-    let incarnation = later.incarnation;
-    let later = registered(&cluster, later, ttl).await;
+    let later = registered(&cluster, instance("restored", 1), ttl).await;
+    let incarnation = later.instance().incarnation;
 
     cluster.stop(0).await.expect("it is stopped");
     fs::remove_dir_all(&data).expect("it is there");

@@ -149,3 +149,37 @@ async fn a_registration_that_cannot_say_whose_it_is_comes_back_after_its_lease_w
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_registration_that_has_no_key_hears_that_its_lease_is_gone() {
+    let cluster = cluster(1).await;
+    let registry = Registry::new(store(&cluster, &[DialectName::Kratos]));
+    let registration = registry.register(instance("keyless", 1), Duration::from_mins(1));
+    let is_held = async || count(&cluster, "keyless").await == 1;
+    eventually(PATIENCE, "it is there", is_held).await;
+    registration
+        .update(|instance| instance.with_status(Status::NotServing))
+        .await;
+    assert_eq!(count(&cluster, "keyless").await, 0);
+    let mut states = registration.states();
+    states.borrow_and_update();
+    revoke_every_lease(&cluster).await;
+    // No keep-alive is due for twenty seconds: it is the next write that is refused.
+    registration
+        .update(|instance| instance.with_status(Status::Serving))
+        .await;
+    eventually(PATIENCE, "it is there again", is_held).await;
+}
+
+#[tokio::test]
+async fn a_key_that_changes_finds_room_in_a_group_that_is_full() {
+    let cluster = cluster(1).await;
+    let store = store(&cluster, &[DialectName::GrpcLb]);
+    let all = (1..=500).map(|port| {
+        let store = &store;
+        async move { hold(store, &instance("full", port), 60).await }
+    });
+    let mut all = futures_util::future::join_all(all).await;
+    let renamed = instance("full", 1).with_version("2.0");
+    all[0].update(renamed).await.expect("there is room");
+}

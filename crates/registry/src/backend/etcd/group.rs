@@ -5,30 +5,32 @@
 //! holds it also among the registrations of one process.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
     select,
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::{Notify, Semaphore, SemaphorePermit, watch},
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    lease::{Lease, revoke_in_background, whole_seconds},
+    lease::{EXPIRED, Lease, revoke_in_background, whole_seconds},
     members::{Failure, Members},
     places::Places,
     seat::Seat,
 };
-use crate::{Incarnation, Loss};
+use crate::Incarnation;
 
 /// How many keys share a lease. All are lost together when it is; ten thousand registrations are twenty of them.
 pub(super) const SEATS: usize = 500;
 /// How many writes are on their way at once: enough to fill etcd's batches, few enough that each is answered in time.
 const WRITES: usize = 256;
+/// How many leases of before are known for this process's own; a key that has one is soon gone, or taken over.
+const REMEMBERED: usize = 4_096;
 /// How long a write may wait for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
@@ -38,7 +40,27 @@ pub(super) struct Groups {
     members: Arc<Members>,
     quiet: Duration,
     all: Mutex<Vec<Weak<Group>>>,
+    granted: Arc<Granted>,
     writes: Semaphore,
+}
+
+/// The leases that this process was ever granted, the newest [`REMEMBERED`] of them.
+#[derive(Debug, Default)]
+struct Granted(Mutex<VecDeque<i64>>);
+
+impl Granted {
+    fn add(&self, lease: i64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == REMEMBERED {
+            all.pop_front();
+        }
+        all.push_back(lease);
+    }
+
+    fn knows(&self, lease: i64) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.contains(&lease)
+    }
 }
 
 /// A lease that keys share, and what watches over both.
@@ -48,6 +70,8 @@ pub(super) struct Group {
     /// In seconds.
     pub(super) ttl: i64,
     standing: watch::Receiver<Standing>,
+    /// Told when etcd has said that there is no such lease.
+    unknown: Arc<Notify>,
     pub(super) places: Arc<Places>,
     /// The keys that have a seat, and for whom.
     taken: Mutex<HashMap<Arc<str>, Option<Incarnation>>>,
@@ -78,6 +102,7 @@ impl Groups {
             members,
             quiet,
             all: Mutex::default(),
+            granted: Arc::default(),
             writes: Semaphore::new(WRITES),
         }
     }
@@ -92,9 +117,9 @@ impl Groups {
         let ttl = whole_seconds(ttl);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut running = all.iter().filter_map(Weak::upgrade);
-        let found = running.find(|group| group.ttl == ttl && group.take(&keys, holder));
+        let found = running.find(|group| group.ttl == ttl && group.admit(&keys, holder));
         let group = found.unwrap_or_else(|| {
-            let group = Arc::new(Group::start(&self.members, ttl, self.quiet));
+            let group = Arc::new(Group::start(&self.members, ttl, self.quiet, &self.granted));
             group.take(&keys, holder);
             all.retain(|group| group.strong_count() > 0);
             all.push(Arc::downgrade(&group));
@@ -103,17 +128,18 @@ impl Groups {
         Seat::new(group, keys, holder)
     }
 
-    /// Whose key it is that has a lease of one of the groups.
-    pub(super) fn holder(&self, lease: i64, key: &Arc<str>) -> Option<Incarnation> {
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut running = all.iter().filter_map(Weak::upgrade);
-        let is_it = |group: &Arc<Group>| {
-            let standing = group.standing.borrow();
-            matches!(*standing, Standing::Granted(granted) if granted == lease)
+    /// Whether it is `holder` who has put a key that has this lease: in a group that lives, whoever has the key's seat, and
+    /// in one that is over nobody else in this process can have it.
+    pub(super) fn is_of(&self, holder: Option<Incarnation>, lease: i64, key: &Arc<str>) -> bool {
+        let running = {
+            let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut running = all.iter().filter_map(Weak::upgrade);
+            running.find(|group| group.has(lease))
         };
-        let group = running.find(is_it)?;
-        let holder = group.taken().get(key).copied();
-        holder.flatten()
+        match running {
+            Some(group) => group.taken().get(key).is_some_and(|of| *of == holder),
+            None => self.granted.knows(lease),
+        }
     }
 
     /// A write's turn; `None` when it does not come within [`TURN`].
@@ -123,28 +149,47 @@ impl Groups {
 }
 
 impl Group {
-    fn start(members: &Arc<Members>, ttl: i64, quiet: Duration) -> Self {
+    fn start(members: &Arc<Members>, ttl: i64, quiet: Duration, granted: &Arc<Granted>) -> Self {
         let (stand, standing) = watch::channel(Standing::Asked);
         let places = Arc::new(Places::new(Arc::clone(members), quiet));
-        let kept = keep(Arc::clone(members), ttl, stand, Arc::clone(&places));
+        let unknown = Arc::new(Notify::new());
+        let kept = keep(
+            Arc::clone(members),
+            ttl,
+            stand,
+            Arc::clone(&places),
+            Arc::clone(&unknown),
+            Arc::clone(granted),
+        );
         Self {
             members: Arc::clone(members),
             ttl,
             standing,
+            unknown,
             places,
             taken: Mutex::default(),
             _task: AbortOnDropHandle::new(tokio::spawn(kept)),
         }
     }
 
-    /// Takes the keys, unless one of them is taken, there is no room, or the lease is no good any more.
+    fn has(&self, lease: i64) -> bool {
+        matches!(*self.standing.borrow(), Standing::Granted(granted) if granted == lease)
+    }
+
+    /// Takes the keys for somebody who comes, unless there is no room.
+    fn admit(&self, keys: &[Arc<str>], holder: Option<Incarnation>) -> bool {
+        let taken = self.taken().len();
+        let is_room = taken == 0 || taken + keys.len() <= SEATS;
+        is_room && self.take(keys, holder)
+    }
+
+    /// Takes the keys, unless one of them is taken or the lease is no good any more.
     pub(super) fn take(&self, keys: &[Arc<str>], holder: Option<Incarnation>) -> bool {
         if matches!(*self.standing.borrow(), Standing::Over(_)) {
             return false;
         }
         let mut taken = self.taken();
-        let is_room = taken.is_empty() || taken.len() + keys.len() <= SEATS;
-        let is_free = is_room && !keys.iter().any(|key| taken.contains_key(key));
+        let is_free = !keys.iter().any(|key| taken.contains_key(key));
         if is_free {
             taken.extend(keys.iter().map(|key| (Arc::clone(key), holder)));
         }
@@ -175,12 +220,20 @@ impl Group {
         }
     }
 
-    /// Ends when the lease is lost.
-    pub(super) async fn lost(&self) {
+    /// Ends when the lease is lost, and says how. Cancellation safe.
+    pub(super) async fn lost(&self) -> String {
         let mut standing = self.standing.clone();
-        // An error is the end of what keeps it.
         let over = standing.wait_for(|standing| matches!(standing, Standing::Over(_)));
-        let _ = over.await;
+        match over.await.map(|standing| standing.clone()) {
+            Ok(Standing::Over(NoLease::Lost(how))) => how,
+            Ok(Standing::Over(refused)) => refused.to_string(),
+            Ok(Standing::Asked | Standing::Granted(_)) | Err(_) => "nobody keeps it".into(),
+        }
+    }
+
+    /// Ends the group: etcd has said that there is no such lease.
+    pub(super) fn end(&self) {
+        self.unknown.notify_one();
     }
 }
 
@@ -199,6 +252,8 @@ async fn keep(
     ttl: i64,
     stand: watch::Sender<Standing>,
     places: Arc<Places>,
+    unknown: Arc<Notify>,
+    granted: Arc<Granted>,
 ) {
     let lease = match Lease::grant(&members, ttl).await {
         Ok(lease) => lease,
@@ -208,12 +263,12 @@ async fn keep(
             return;
         }
     };
+    granted.add(lease.id());
     stand.send_replace(Standing::Granted(lease.id()));
     let how = select! {
         how = lease.keeper().keep() => how,
+        () = unknown.notified() => EXPIRED.into(),
         never = places.watch_over() => match never {},
     };
-    let lost = NoLease::Lost(how.clone());
-    stand.send_replace(Standing::Over(lost));
-    places.lose_all(&Loss::Gone(how));
+    stand.send_replace(Standing::Over(NoLease::Lost(how)));
 }

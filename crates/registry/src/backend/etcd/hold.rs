@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use etcd_client::KeyValue;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{select, sync::watch};
 
 use super::{
     group::Groups,
@@ -93,6 +93,9 @@ impl EtcdHold {
         };
         drop(turn);
         let written = claimed.inspect_err(|problem| {
+            if problem.is_lease_not_found() {
+                seat.has_no_lease();
+            }
             if problem.wrote_nothing() {
                 seat.leaves(None);
             }
@@ -147,6 +150,7 @@ impl EtcdHold {
         let written = written.inspect_err(|problem| match problem {
             Problem::NotOurs => self.seat.doubt(),
             Problem::Superseded(by) => self.place.lose(&Loss::Superseded(by.clone())),
+            problem if problem.is_lease_not_found() => self.seat.has_no_lease(),
             _ => {}
         })?;
         (self.place.known, self.place.written) = (written, written);
@@ -188,11 +192,11 @@ impl Holds {
             return Ok(());
         };
         let holder = Holder::of(&self.keys, &instance.service, kv);
-        // Most dialects do not say who holds; the lease does, as long as it is one of this process's own.
-        let incarnation = holder
-            .incarnation
-            .or_else(|| self.groups.holder(kv.lease(), key));
-        let ours = incarnation.is_some() && incarnation == instance.incarnation;
+        // Most dialects do not say who holds; the lease does, when it is one of this process's own.
+        let ours = match holder.incarnation {
+            Some(incarnation) => Some(incarnation) == instance.incarnation,
+            None => self.groups.is_of(instance.incarnation, kv.lease(), key),
+        };
         if !ours && revision(kv.mod_revision()) > written {
             return Err(Problem::Superseded(holder.text));
         }
@@ -213,14 +217,18 @@ fn less(all: &[Arc<str>], others: &[Arc<str>]) -> Vec<Arc<str>> {
 impl Hold for EtcdHold {
     fn lost(&mut self) -> BoxFuture<'_, Loss> {
         Box::pin(async {
-            let loss = self.told.wait_for(Option::is_some).await;
-            let loss = loss.ok().and_then(|loss| loss.clone());
-            loss.unwrap_or_else(|| Loss::Gone("nobody watches over it any more".into()))
+            select! {
+                // Its sender lives in `self`: an error cannot be.
+                Ok(loss) = self.told.wait_for(Option::is_some) => loss.clone().expect("just waited for"),
+                how = self.seat.lost() => Loss::Gone(how),
+            }
         })
     }
 
     fn written(&self) -> Revision {
-        revision(self.place.written)
+        // A put whose answer was lost may have been seen.
+        let seen = self.seat.written().unwrap_or_default();
+        revision(self.place.written.max(seen))
     }
 
     fn update(&mut self, instance: Instance) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -238,7 +246,7 @@ impl Hold for EtcdHold {
     fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<(), StoreError>> {
         Box::pin(async move {
             self.seat.leaves(Some(Duration::ZERO));
-            let deleted = self.seat.delete().await;
+            let deleted = self.seat.delete(self.place.lease).await;
             deleted.map_err(|failure| StoreError::ReleaseFailed {
                 service: self.instance.service.clone(),
                 id: self.instance.id.clone(),
@@ -251,11 +259,14 @@ impl Hold for EtcdHold {
 }
 
 impl Drop for EtcdHold {
-    /// A key that was lost is not ours to delete; others of the same hold may be, unless the next one takes them over.
+    /// A key that was deleted or taken is not ours to delete; another of the same hold may be, and one that is there and
+    /// cannot be held any more, unless the next hold takes them over.
     fn drop(&mut self) {
-        if self.told.borrow().is_some() {
-            let others = self.left.len() > 1;
-            self.seat.leaves(others.then_some(self.seat.ttl()));
-        }
+        let left = match &*self.told.borrow() {
+            None => return,
+            Some(Loss::Deleted(_) | Loss::Superseded(_)) if self.left.len() == 1 => None,
+            Some(_) => Some(self.seat.ttl()),
+        };
+        self.seat.leaves(left);
     }
 }

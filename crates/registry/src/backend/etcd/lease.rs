@@ -15,6 +15,9 @@ const SHORTEST: i64 = 2;
 /// Above this etcd grants nothing. Who says more is taken to mean this: a clock can be that far ahead, but not any further.
 const LONGEST: i64 = 9_000_000_000;
 
+/// How a lease was lost that etcd does not know.
+pub(super) const EXPIRED: &str = "the lease has expired or was revoked";
+
 /// A lease that was granted to us. Dropped, it is left to expire.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -108,7 +111,7 @@ impl Keeper {
             let before = self.deadline;
             let failure = self.follow().await;
             if failure.is_lease_not_found() {
-                return "the lease has expired or was revoked".into();
+                return EXPIRED.into();
             }
             if Instant::now() >= self.deadline {
                 let ttl = self.ttl.as_secs();
@@ -131,7 +134,7 @@ impl Keeper {
         };
         let Err(failure) = self.follow_on(&connection).await;
         if !failure.is_lease_not_found() {
-            self.members.leave(&connection);
+            self.members.leave(&connection, &failure);
         }
         failure
     }

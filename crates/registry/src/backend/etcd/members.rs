@@ -89,10 +89,12 @@ impl Members {
         }
     }
 
-    /// Moves on to the next member, unless somebody has since that connection was given, or nothing was wrong but its
-    /// token.
-    pub(super) fn leave(&self, connection: &Connection) {
-        self.ring.leave(connection);
+    /// Moves on to the next member after a failure, unless no other could do better, somebody has moved on since that
+    /// connection was given, or nothing was wrong but its token.
+    pub(super) fn leave(&self, connection: &Connection, failure: &Failure) {
+        if failure.is_members() {
+            self.ring.leave(connection);
+        }
     }
 
     /// What `request` does on the connection in use, done again at another member when that fails: only for what may be

@@ -46,14 +46,15 @@ impl Place {
         let Some(kv) = found else {
             return Some(Loss::Deleted("its key is gone".into()));
         };
-        if kv.lease() == self.lease {
-            self.written = self.written.max(kv.mod_revision());
-            return None;
-        }
+        // Whoever's lease it has: one that lived when the backup was made may live still.
         if kv.mod_revision() < self.written {
             return Some(Loss::Gone(
                 "its key is older than what we have put there: a backup was restored".into(),
             ));
+        }
+        if kv.lease() == self.lease {
+            self.written = kv.mod_revision();
+            return None;
         }
         let holder = Holder::of(&self.keys, &self.service, kv);
         Some(

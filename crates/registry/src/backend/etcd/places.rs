@@ -45,8 +45,6 @@ struct Known {
     places: HashMap<Arc<str>, Place>,
     /// The keys that have come or gone since these were last taken.
     news: Vec<Arc<str>>,
-    /// How all were lost.
-    lost: Option<Loss>,
 }
 
 impl Places {
@@ -64,9 +62,6 @@ impl Places {
     /// Watches over keys that have been put: whom `place` tells is told when one of them is lost.
     pub(super) fn add(&self, keys: &[Arc<str>], place: &Place) {
         let mut known = self.known();
-        if let Some(loss) = &known.lost {
-            return place.lose(loss);
-        }
         for key in keys {
             known.places.insert(Arc::clone(key), place.clone());
             known.news.push(Arc::clone(key));
@@ -92,11 +87,9 @@ impl Places {
         self.doubt.notify_one();
     }
 
-    /// Tells everybody that the lease is lost, and whoever comes later.
-    pub(super) fn lose_all(&self, loss: &Loss) {
-        let mut known = self.known();
-        known.places.values().for_each(|place| place.lose(loss));
-        known.lost = Some(loss.clone());
+    /// The revision of the newest put at a key that was seen.
+    pub(super) fn written(&self, key: &Arc<str>) -> Option<i64> {
+        Some(self.known().places.get(key)?.written)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -132,7 +125,7 @@ impl Places {
     async fn follow(&self) -> Result<Infallible, Failure> {
         let connection = self.members.connection().await?;
         let Err(failure) = self.follow_on(&connection).await;
-        self.members.leave(&connection);
+        self.members.leave(&connection, &failure);
         Err(failure)
     }
 
@@ -200,20 +193,40 @@ impl Places {
                 .map(|(key, place)| (Arc::clone(key), place.known))
                 .collect()
         };
-        for some in all.chunks(READ_AT_ONCE) {
+        let mut parts: Vec<_> = all.chunks(READ_AT_ONCE).collect();
+        while let Some(some) = parts.pop() {
             let keys: Vec<_> = some.iter().map(|(key, _)| Arc::clone(key)).collect();
             let read = self.members.call(|connection| read_all(connection, &keys));
-            let (revision, found) = Box::pin(read).await?;
-            let mut known = self.known();
-            for ((key, before), found) in some.iter().zip(found) {
-                let place = known.places.get_mut(key);
-                // Who was put anew, or heard of, meanwhile is known better than by this read.
-                if let Some(place) = place.filter(|place| place.known == *before) {
-                    place.see(revision, found.as_ref());
-                }
+            match (Box::pin(read).await, &keys[..]) {
+                (Ok((revision, found)), _) => self.see(some, revision, &found),
+                (Err(failure), [key]) if failure.is_denied() => self.cannot_see(key, &failure),
+                // One of them: who may be seen must not go unseen for it.
+                (Err(failure), _) if failure.is_denied() => parts.extend(some.chunks(1)),
+                (Err(failure), _) => return Err(failure),
             }
         }
         Ok(())
+    }
+
+    /// Takes note of what was read.
+    fn see(&self, some: &[(Arc<str>, i64)], revision: i64, found: &[Option<KeyValue>]) {
+        let mut known = self.known();
+        for ((key, before), found) in some.iter().zip(found) {
+            let place = known.places.get_mut(key);
+            // Who was put anew, or heard of, meanwhile is known better than by this read.
+            if let Some(place) = place.filter(|place| place.known == *before) {
+                place.see(revision, found.as_ref());
+            }
+        }
+    }
+
+    /// Gives up a key that we may not read: nobody would know whether it is there.
+    fn cannot_see(&self, key: &Arc<str>, failure: &Failure) {
+        let mut known = self.known();
+        if let Some(place) = known.places.remove(key) {
+            place.lose(&Loss::Gone(failure.to_string()));
+            known.news.push(Arc::clone(key));
+        }
     }
 }
 

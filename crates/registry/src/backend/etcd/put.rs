@@ -38,6 +38,11 @@ pub(super) enum Problem {
 }
 
 impl Problem {
+    /// Whether etcd said that there is no such lease.
+    pub(super) fn is_lease_not_found(&self) -> bool {
+        matches!(self, Self::Etcd(failure) if failure.is_lease_not_found())
+    }
+
     /// Whether it is certain that nothing was written.
     pub(super) fn wrote_nothing(&self) -> bool {
         match self {

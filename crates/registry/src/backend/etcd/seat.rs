@@ -91,13 +91,26 @@ impl Seat {
         self.taken.as_ref().expect("it is there until the drop")
     }
 
-    /// Deletes the keys, those that are still ours.
-    pub(super) async fn delete(&self) -> Result<(), Failure> {
-        match self.lease().await {
-            Ok(lease) => self.taken().delete(lease).await,
-            // What it held goes with it.
-            Err(_) => Ok(()),
-        }
+    /// Deletes the keys, those that still have `lease`, whatever we know of it: etcd may have it still.
+    pub(super) async fn delete(&self, lease: i64) -> Result<(), Failure> {
+        self.taken().delete(lease).await
+    }
+
+    /// Ends when the lease is lost, and says how. Cancellation safe.
+    pub(super) async fn lost(&self) -> String {
+        self.taken().group.lost().await
+    }
+
+    /// Says that etcd does not know the lease.
+    pub(super) fn has_no_lease(&self) {
+        self.taken().group.end();
+    }
+
+    /// The revision of the newest put at one of the keys that was seen.
+    pub(super) fn written(&self) -> Option<i64> {
+        let Taken { group, keys, .. } = self.taken();
+        let seen = keys.iter().filter_map(|key| group.places.written(key));
+        seen.max()
     }
 }
 
@@ -148,13 +161,17 @@ impl Taken {
                 return;
             };
             while let Err(failure) = self.delete(lease).await {
+                if !failure.is_members() {
+                    tracing::warn!(keys = ?self.keys, %failure, "keys that were given up stay until this process ends");
+                    return;
+                }
                 tracing::debug!(keys = ?self.keys, %failure, "keys that were given up are there still");
                 sleep(backoff.next_delay()).await;
             }
         };
         select! {
             () = cleared => {}
-            () = self.group.lost() => {}
+            _ = self.group.lost() => {}
         }
     }
 }

@@ -185,7 +185,7 @@ async fn run(
         Err(failure) => return failure,
     };
     let Err(failure) = follow(Arc::clone(&connection), range, quiet, followers, tell).await;
-    members.leave(&connection);
+    members.leave(&connection, &failure);
     failure
 }
 
@@ -226,8 +226,8 @@ impl Joining<'_> {
     }
 
     /// As [`Part::leave`].
-    pub(super) fn leave(&self) {
-        self.part.leave();
+    pub(super) fn leave(&self, failure: &Failure) {
+        self.part.leave(failure);
     }
 }
 
@@ -265,8 +265,10 @@ impl Part {
     }
 
     /// Says that a request on this connection has failed: those who come next use another member. The others go on.
-    pub(super) fn leave(&self) {
-        self.shared.members.leave(&self.connection);
-        self.shared.retire(&self.running);
+    pub(super) fn leave(&self, failure: &Failure) {
+        if failure.is_members() {
+            self.shared.members.leave(&self.connection, failure);
+            self.shared.retire(&self.running);
+        }
     }
 }

@@ -38,7 +38,7 @@ impl Source {
             Self::Own(members, events) => match events.next().await {
                 Ok(message) => Ok(Heard::Own(message)),
                 Err(failure) => {
-                    members.leave(events.connection());
+                    members.leave(events.connection(), &failure);
                     Err(failure)
                 }
             },
@@ -48,10 +48,10 @@ impl Source {
     }
 
     /// Says that a request on its connection has failed, so that another member is used.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&self, failure: &Failure) {
         match self {
-            Self::Own(members, events) => members.leave(events.connection()),
-            Self::Shared(part) => part.leave(),
+            Self::Own(members, events) => members.leave(events.connection(), failure),
+            Self::Shared(part) => part.leave(failure),
         }
     }
 }

@@ -137,7 +137,9 @@ impl<W: Watched> Following<W> {
                 Events::open(Arc::clone(&connection), range, listed.read, terms.quiet).await?;
             Ok((listed, Source::Own(Arc::clone(members), Box::new(events))))
         };
-        started.await.inspect_err(|_| members.leave(&connection))
+        started
+            .await
+            .inspect_err(|failure| members.leave(&connection, failure))
     }
 
     /// First the place among those who are told what happens, then the list.
@@ -147,7 +149,7 @@ impl<W: Watched> Following<W> {
     ) -> Result<(Listed<W::Said>, Source), Failure> {
         let joining = shared.join(watched.range()).await?;
         let listed = list(watched, joining.connection()).await;
-        let listed = listed.inspect_err(|_| joining.leave())?;
+        let listed = listed.inspect_err(|failure| joining.leave(failure))?;
         let part = joining.listed(listed.read.revision);
         Ok((listed, Source::Shared(part)))
     }
@@ -157,7 +159,7 @@ impl<W: Watched> Following<W> {
             let next = select! {
                 heard = self.source.next() => self.hear(&heard?),
                 turned = self.reconciler.turn() => {
-                    turned.inspect_err(|_| self.source.leave())?.map(|()| None)
+                    turned.inspect_err(|failure| self.source.leave(failure))?.map(|()| None)
                 }
             };
             if let Some(next) = next.transpose() {

@@ -95,6 +95,11 @@ impl Failure {
         }
     }
 
+    /// Whether etcd said that we may not.
+    pub(in super::super) fn is_denied(&self) -> bool {
+        matches!(self.cause, EtcdError::PermissionDenied { .. })
+    }
+
     /// Whether it is certain that nothing was written.
     pub(in super::super) fn wrote_nothing(&self) -> bool {
         // etcd's own reasons (too many requests, no space), or its gRPC server's; an HTTP/2 error has the same code, and

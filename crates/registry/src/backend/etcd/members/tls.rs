@@ -83,8 +83,9 @@ impl Tls {
     /// # Errors
     /// When it cannot, and nothing has been in force before.
     fn look(&self) -> Result<InForce, String> {
-        let read = Contents::read(&self.files);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // With the lock held: whoever has read older files must not be the last to put them in force.
+        let read = Contents::read(&self.files);
         if known.read.as_ref() != Some(&read) || known.in_force.is_none() {
             let usable = match &read {
                 Ok(contents) => contents.to_config(&self.files),
