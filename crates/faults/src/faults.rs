@@ -117,7 +117,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!(
         "drained",
-        "an operator drains an instance; then all keys and leases go, and the instance is started anew",
+        "an operator drains an instance; it is started anew, all of etcd is wiped, and then all keys and leases go",
         "no call fails; it stays drained until it is given back",
         drained::drained
     ),

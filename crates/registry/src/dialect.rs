@@ -118,8 +118,8 @@ impl Dialect {
 
     /// The key and the value of an instance.
     ///
-    /// `None` while the instance drains or does not serve, in a dialect that has no status: all but
-    /// [`Etcd`](DialectName::Etcd). For those who read it an instance that is there is one that takes calls.
+    /// `None` while the instance drains or does not serve, by itself or as an operator wanted, in a dialect that has no
+    /// status: all but [`Etcd`](DialectName::Etcd). For those who read it an instance that is there is one that takes calls.
     pub fn encode(&self, instance: &Instance, slot: Slot) -> Option<Written> {
         let codec = self.codec();
         if instance.status != Status::Serving && !codec.has_status() {

@@ -13,7 +13,7 @@ pub use origin::Origin;
 pub(crate) use origin::Provenance;
 use overruled::Overruled;
 
-use crate::Revision;
+use crate::{Intent, Revision};
 
 /// Why a name, an id, an address or a weight was refused. The text names the value and says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -192,6 +192,8 @@ pub struct Instance {
     pub foreign_metadata: Option<Arc<str>>,
     /// Where it was read; two instances are equal whatever that is.
     pub(crate) provenance: Provenance,
+    /// What an operator wanted of it before the store lost that; never that nothing is wanted.
+    pub(crate) carried: Option<Arc<Intent>>,
     /// What an operator wants of it, and what that overrules.
     pub(crate) overruled: Option<Arc<Overruled>>,
 }
@@ -211,6 +213,7 @@ impl Instance {
             incarnation: None,
             foreign_metadata: None,
             provenance: Provenance::default(),
+            carried: None,
             overruled: None,
         }
     }

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, Incarnation, Instance, InstanceId, InvalidInstance, ServiceName, Status, Weight, Zone,
-    instance::Provenance,
+    Address, Incarnation, Instance, InstanceId, Intent, InvalidInstance, InvalidIntent,
+    ServiceName, Status, Weight, Zone, instance::Provenance, intent::Wanted,
 };
 
 const VERSION: u32 = 1;
@@ -36,6 +36,8 @@ pub(crate) struct Record {
     incarnation: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Wanted>,
 }
 
 /// What keeps a record from being an instance.
@@ -47,13 +49,15 @@ pub(crate) enum InvalidRecord {
     Status(String),
     #[error("its incarnation is {0:?}; an incarnation is 1 to 16 hexadecimal digits")]
     Incarnation(String),
+    #[error("what is asked of it is no intent: {0}")]
+    Asked(#[source] InvalidIntent),
     #[error(transparent)]
     Part(#[from] InvalidInstance),
 }
 
 impl Record {
-    /// The record of an instance, complete: its addresses are always there. It has what the instance says itself: what an
-    /// operator wants of it is written elsewhere.
+    /// The record of an instance, complete: its addresses are always there. It has what the instance says itself, and beside
+    /// that, as `asked`, what it carries of what an operator wanted: what one wants now is written elsewhere.
     pub(crate) fn new(instance: &Instance) -> Self {
         let (status, weight) = (instance.own_status(), instance.own_weight());
         Self {
@@ -68,6 +72,7 @@ impl Record {
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             incarnation: instance.incarnation.map(|i| i.to_string()),
             metadata: instance.foreign_metadata.clone(),
+            asked: instance.carried().map(Wanted::from),
         }
     }
 
@@ -93,6 +98,7 @@ impl Record {
                 addresses: Vec::new(),
                 incarnation: None,
                 metadata: None,
+                asked: None,
             }
     }
 
@@ -128,7 +134,9 @@ impl Record {
             None => None,
             Some(text) => Some(Incarnation::parse(&text).ok_or(InvalidRecord::Incarnation(text))?),
         };
-        Ok(Instance {
+        let asked = self.asked.map(Intent::try_from).transpose();
+        let asked = asked.map_err(InvalidRecord::Asked)?;
+        let itself = Instance {
             service,
             id: match self.id {
                 Some(id) => InstanceId::new(&id)?,
@@ -143,8 +151,10 @@ impl Record {
             incarnation,
             foreign_metadata: self.metadata,
             provenance: Provenance::default(),
+            carried: None,
             overruled: None,
-        })
+        };
+        Ok(itself.carrying(asked.as_ref()))
     }
 }
 
@@ -153,7 +163,6 @@ mod tests {
     use proptest::{collection, option, prelude::*, sample::select};
 
     use super::*;
-    use crate::Intent;
 
     fn segment() -> impl Strategy<Value = String> {
         "[A-Za-z0-9.-][A-Za-z0-9._-]{0,20}"
@@ -195,8 +204,13 @@ mod tests {
             status in select(&Status::ALL[..]),
             has_incarnation in any::<bool>(),
             foreign_metadata in option::of(text()),
+            asked in option::of((option::of(select(&Status::ALL[..])), 1..=1_000_000_u32)),
         ) -> Instance {
-            Instance {
+            let asked = asked.map(|(status, weight)| {
+                let weight = Some(Weight::new(weight).expect("a weight"));
+                Intent::new(status, weight).expect("it wants something")
+            });
+            let itself = Instance {
                 service: ServiceName::new("shop/basket").expect("a name"),
                 id: id.unwrap_or_else(|| InstanceId::from(&addresses[0])),
                 addresses: addresses.into(),
@@ -208,8 +222,10 @@ mod tests {
                 incarnation: has_incarnation.then(Incarnation::random),
                 foreign_metadata,
                 provenance: Provenance::default(),
+                carried: None,
                 overruled: None,
-            }
+            };
+            itself.carrying(asked.as_ref())
         }
     }
 
@@ -255,6 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operator_wanted_is_beside_what_the_instance_says_itself() {
+        let service = ServiceName::new("greeter").expect("a name");
+        let address = Address::new("10.0.0.1:1").expect("an address");
+        let intent = Intent::from(Status::Draining).with_weight(Weight::new(3).expect("a weight"));
+        let carrying = Instance::new(service.clone(), address.clone())
+            .with_weight(Weight::new(7).expect("a weight"))
+            .carrying(Some(&intent));
+        let text = Record::new(&carrying).without_address(&address).to_json();
+        let written = r#"{"v":1,"weight":7,"asked":{"status":"draining","weight":3}}"#;
+        assert_eq!(text, written);
+        for nothing in ["{}", r#"{"added":1}"#, "null"] {
+            let text = format!(r#"{{"v":1,"asked":{nothing}}}"#);
+            let record = Record::parse(text.as_bytes()).expect("a record");
+            let read = record.into_instance(service.clone(), Some(address.clone()));
+            let itself = Instance::new(service.clone(), address.clone());
+            assert_eq!(read.expect("an instance"), itself);
+        }
+    }
+
+    #[test]
     fn a_record_that_is_no_instance_says_why() {
         let service = ServiceName::new("greeter").expect("a name");
         for (text, wanted) in [
@@ -264,6 +300,10 @@ mod tests {
             (r#"{"v":1,"addresses":["a:1"],"weight":0}"#, "weight"),
             (r#"{"v":1,"addresses":["a:1"],"id":"_"}"#, "\"_\""),
             (r#"{"v":1,"addresses":["a"]}"#, "\"a\""),
+            (
+                r#"{"v":1,"addresses":["a:1"],"asked":{"status":"up"}}"#,
+                "\"up\"",
+            ),
         ] {
             let record = Record::parse(text.as_bytes()).expect("a record");
             let refused = record.into_instance(service.clone(), None).expect_err(text);

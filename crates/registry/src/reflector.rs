@@ -8,13 +8,14 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Change, Freshness, Intents, ServiceName, Snapshot, Store,
     cache::{Cache, GRACE, ONLY_KEPT, Slot},
     follow::{self, Subject},
-    intent::Merged,
+    intent::{IntentFollower, IntentView, Merged},
 };
 
 /// How long instances that are known wait for what operators want of them, before they are shown without.
@@ -82,7 +83,12 @@ pub(crate) struct Reflector {
 
 impl Reflector {
     /// Starts to follow `service`; ends when dropped.
-    pub(crate) fn start(store: Arc<dyn Store>, cache: Option<Cache>, service: ServiceName) -> Self {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        wanted: Arc<IntentFollower>,
+        cache: Option<Cache>,
+        service: ServiceName,
+    ) -> Self {
         let view = watch::Sender::new(View {
             snapshot: None,
             freshness: Freshness::Starting,
@@ -95,6 +101,7 @@ impl Reflector {
             slot: Slot::new(cache, service.clone()),
             is_kept: false,
             store,
+            wanted,
             service,
             view: view.clone(),
         };
@@ -107,6 +114,7 @@ impl Reflector {
 
 struct Follow {
     store: Arc<dyn Store>,
+    wanted: Arc<IntentFollower>,
     service: ServiceName,
     merged: Merged,
     instances: Side,
@@ -123,7 +131,7 @@ struct Side {
     /// Whether it has said anything yet.
     is_read: bool,
     /// Why what it has said may not be all.
-    trouble: Option<String>,
+    trouble: Option<Arc<str>>,
     /// What is said while there is neither.
     unread: &'static str,
 }
@@ -139,7 +147,7 @@ enum Patience {
 /// What one of the two watches says.
 enum Said {
     Instances(Result<Change, String>),
-    Intents(Result<Intents, String>),
+    Intents(IntentView),
 }
 
 impl Follow {
@@ -151,7 +159,7 @@ impl Follow {
         }
         let (store, service) = (Arc::clone(&self.store), self.service.clone());
         let instances = follow::for_ever(|| store.watch(&service)).map(Said::Instances);
-        let intents = follow::for_ever(|| store.watch_intents(&service)).map(Said::Intents);
+        let intents = WatchStream::new(self.wanted.view()).map(Said::Intents);
         let said = stream::select(instances, intents);
         tokio::pin!(said);
         loop {
@@ -171,12 +179,16 @@ impl Follow {
                 self.instances.is_current();
                 self.patience.begins(PATIENCE);
             }
-            Said::Intents(Ok(intents)) => {
-                self.merged.wanted(intents);
-                self.intents.is_current();
+            Said::Instances(Err(cause)) => self.instances.trouble = Some(cause.into()),
+            Said::Intents(IntentView { intents, freshness }) => {
+                if let Some(intents) = intents {
+                    self.merged.wanted(intents);
+                    self.intents.is_current();
+                }
+                if let Freshness::Stale { cause, .. } = freshness {
+                    self.intents.trouble = Some(cause);
+                }
             }
-            Said::Instances(Err(cause)) => self.instances.trouble = Some(cause),
-            Said::Intents(Err(cause)) => self.intents.trouble = Some(cause),
         }
         if self.is_kept || self.are_read() {
             self.slot.now_differs();

@@ -8,6 +8,7 @@
 //!              └──▶ Superseded ◀── a later process ──┘
 //! ```
 
+mod asked;
 mod keeper;
 
 use std::{sync::Arc, time::Duration};
@@ -19,8 +20,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::keeper::{Keeper, Wish};
-use crate::{Incarnation, Instance, Status, Store, StoreError};
+use self::{
+    asked::Asked,
+    keeper::{Keeper, Wish},
+};
+use crate::{Incarnation, Instance, Status, Store, StoreError, intent::IntentFollower};
 
 /// How a registration stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +96,13 @@ impl Registration {
     /// Longest time that [`deregister`](Self::deregister) takes.
     pub const DEREGISTER_BOUND: Duration = Duration::from_secs(10);
 
-    pub(crate) fn start(store: Arc<dyn Store>, instance: Instance, ttl: Duration) -> Self {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        intents: Arc<IntentFollower>,
+        instance: Instance,
+        ttl: Duration,
+    ) -> Self {
+        let asked = Asked::new(intents, instance.id.clone());
         // Of two who register one instance that they have read, one is the later.
         let holder = Incarnation::random();
         let instance = instance.with_incarnation(holder);
@@ -108,7 +118,7 @@ impl Registration {
         });
         let (states, state) = watch::channel(starting);
         let (settle, settled) = watch::channel(0);
-        let keeper = Keeper::new(store, ttl, holder, wishes, states, settle);
+        let keeper = Keeper::new(store, asked, ttl, holder, wishes, states, settle);
         Self {
             wish,
             state,

@@ -11,8 +11,11 @@ use futures_util::future::try_join;
 
 use crate::{
     Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Reconciled, Registration,
-    ServiceName, Snapshot, SnapshotWatch, Store, StoreError, cache::Cache,
-    document::DocumentReflector, intent::Merged, reflector::Reflector,
+    ServiceName, Snapshot, SnapshotWatch, Store, StoreError,
+    cache::Cache,
+    document::DocumentReflector,
+    intent::{IntentFollower, Merged},
+    reflector::Reflector,
 };
 
 /// A registry, whatever keeps it. Cheap to clone; clones share one reflector for each service, and one for its document.
@@ -42,6 +45,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     cache: Option<Cache>,
     reflectors: Running<Reflector>,
+    intents: Running<IntentFollower>,
     documents: Running<DocumentReflector>,
 }
 
@@ -52,6 +56,7 @@ impl Registry {
             store: Arc::new(store),
             cache: None,
             reflectors: Running::default(),
+            intents: Running::default(),
             documents: Running::default(),
         }
     }
@@ -79,10 +84,10 @@ impl Registry {
     pub fn with_cache(self, directory: impl AsRef<Path>) -> Self {
         let cache = Cache::new(directory.as_ref(), self.store.url());
         Self {
-            store: self.store,
             cache: Some(cache),
             reflectors: Running::default(),
             documents: Running::default(),
+            ..self
         }
     }
 
@@ -95,13 +100,16 @@ impl Registry {
     /// is held yet is told by [`Registration::state`]. `ttl` is how long the registry keeps the instance when this
     /// process is not heard of any more.
     ///
-    /// The instance is given an incarnation of its own, whatever one it has. What an operator [wants](Instance::intent) of one that was read is
-    /// not registered with it: it is in the registry already.
+    /// The instance is given an incarnation of its own, whatever one it has. What an operator [wants](Instance::intent) of
+    /// one that was read is not registered with it: it is in the registry already. When the registry has lost that since (it
+    /// was wiped, or an old backup was restored), the registration remembers it: it says so beside what the instance says of
+    /// itself, and readers go by it until an operator wants something else or [takes it back](Self::clear_intent).
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn register(&self, instance: Instance, ttl: Duration) -> Registration {
-        Registration::start(Arc::clone(&self.store), instance.itself(), ttl)
+        let intents = self.follow_intents(&instance.service);
+        Registration::start(Arc::clone(&self.store), intents, instance.itself(), ttl)
     }
 
     /// Follows a service: its instances, each with the status and the weight that an operator
@@ -111,8 +119,16 @@ impl Registry {
     /// Outside a tokio runtime.
     pub fn watch(&self, service: &ServiceName) -> SnapshotWatch {
         SnapshotWatch::new(self.reflectors.of(service, || {
-            Reflector::start(Arc::clone(&self.store), self.cache.clone(), service.clone())
+            let intents = self.follow_intents(service);
+            let store = Arc::clone(&self.store);
+            Reflector::start(store, intents, self.cache.clone(), service.clone())
         }))
+    }
+
+    fn follow_intents(&self, service: &ServiceName) -> Arc<IntentFollower> {
+        self.intents.of(service, || {
+            IntentFollower::start(Arc::clone(&self.store), service.clone())
+        })
     }
 
     /// All instances of a service, read from the registry now, each with the status and the weight that an operator
@@ -165,18 +181,29 @@ impl Registry {
         self.store.set_intent(service, id, intent).await
     }
 
-    /// Gives an instance back to itself, if anything was [wanted](Self::set_intent) of it. Cancelled, or after an error, the
+    /// Gives an instance back to itself, whatever was [wanted](Self::set_intent) of it. Cancelled, or after an error, the
     /// intent may be gone or not.
+    ///
+    /// Where the registry has none, the instance may carry one that the registry has lost: then it is written that
+    /// [nothing](Intent::nothing) is wanted, which stays until something is wanted again.
     pub async fn clear_intent(
         &self,
         service: &ServiceName,
         id: &InstanceId,
     ) -> Result<(), StoreError> {
-        self.store.delete_intent(service, id).await
+        let stored = self.store.list_intents(service).await?;
+        match stored.get(id) {
+            Some(intent) if !intent.is_nothing() => self.store.delete_intent(service, id).await,
+            Some(_) => Ok(()),
+            None => {
+                let nothing = Intent::nothing();
+                self.store.set_intent(service, id, nothing).await
+            }
+        }
     }
 
     /// All that is [wanted](Self::set_intent) of a service's instances, read from the registry now, whether or not these
-    /// are there.
+    /// are there; without what [instances carry](Self::register) that the registry has lost.
     ///
     /// ```
     /// # use registry::{Intent, InstanceId, Registry, ServiceName, Weight, backend::memory::MemoryStore};
@@ -191,7 +218,8 @@ impl Registry {
     /// # }
     /// ```
     pub async fn intents(&self, service: &ServiceName) -> Result<Intents, StoreError> {
-        self.store.list_intents(service).await
+        let stored = self.store.list_intents(service).await?;
+        Ok(stored.wanting_something())
     }
 
     /// Follows a service's document: its service config, which is opaque here.

@@ -78,7 +78,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         ready(Err(no_documents(self.url()))).boxed()
     }
 
-    /// What operators want of the instances of a service, as it is now. An instance need not be there for it.
+    /// What operators want of the instances of a service, as it is now, that [nothing](Intent::nothing) is wanted among it. An
+    /// instance need not be there for it. A store that may be wiped, or be restored from a backup, says as of which of its
+    /// [revisions](Intents::read_at); so does the watch.
     fn list_intents<'a>(
         &'a self,
         _service: &'a ServiceName,

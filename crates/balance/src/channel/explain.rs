@@ -224,14 +224,16 @@ fn why_left_out(instance: &Instance, selector: &Selector) -> String {
     why.to_owned()
 }
 
-/// What an operator wants of an instance, where that is written, and what the instance says itself.
+/// What an operator wants of an instance, where that is written unless the instance alone remembers it, and what that says
+/// itself.
 fn in_force(instance: &Instance, intent: &Intent) -> String {
     let origin = intent.origin();
     let place =
         origin.map(|Origin { key, revision, .. }| format!(" ({key} at revision {revision})"));
+    let remembered = || " (the registry has lost it, and the instance remembers it)".to_owned();
     format!(
         "an operator wants: {intent}{}; it says itself: {}, weight {}",
-        place.unwrap_or_default(),
+        place.unwrap_or_else(remembered),
         instance.own_status(),
         instance.own_weight().get(),
     )

@@ -1,4 +1,4 @@
-//! What an operator wants of an instance outlives all that the instance goes through.
+//! What an operator wants of an instance outlives all that the instance goes through, and etcd.
 
 use anyhow::{Result, ensure};
 use registry::{InstanceId, Intent, ServiceName, Status};
@@ -25,13 +25,18 @@ pub(super) async fn drained(pace: Pace) -> Result<Seen> {
     registry.set_intent(&greeter, &id, draining).await?;
     scene.caller.until_it_calls(&others, PATIENCE).await?;
 
+    // A process that is started learns of it from etcd, and remembers it when that is wiped.
+    scene.fleet.restart(&victim).await?;
+    scene.registry_is_right(Instant::now()).await?;
+    scene.calm().await;
+    let before = scene.caller.picks_of(&victim).await?;
+    scene.cluster.wipe().await?;
+    scene.registry_is_right(Instant::now()).await?;
+    scene.caller.until_it_calls(&others, PATIENCE).await?;
     delete_all_keys(&scene).await?;
     scene.registry_is_right(Instant::now()).await?;
     revoke_all_leases(&scene).await?;
     scene.registry_is_right(Instant::now()).await?;
-    scene.fleet.restart(&victim).await?;
-    scene.registry_is_right(Instant::now()).await?;
-    let before = scene.caller.picks_of(&victim).await?;
     sleep(pace.pick(TTL, TTL / 5)).await;
     let after = scene.caller.picks_of(&victim).await?;
     ensure!(

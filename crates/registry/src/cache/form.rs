@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Change, Document, Instance, InstanceId, Intent, Origin, Revision, ServiceName, Snapshot,
-    Update,
+    Change, Document, Instance, InstanceId, Intent, Intents, Origin, Revision, ServiceName,
+    Snapshot, Update,
     intent::{IntentRecord, Merged},
     record::Record,
 };
@@ -64,6 +64,8 @@ pub(crate) struct WhoIsThere {
     revision: u64,
     instances: Vec<Placed<Record>>,
     intents: BTreeMap<String, Placed<IntentRecord>>,
+    #[serde(default)]
+    intents_revision: u64,
 }
 
 impl Kept for Merged {
@@ -84,6 +86,7 @@ impl Kept for Merged {
                     (id.to_string(), Placed::new(record, intent.origin()))
                 })
                 .collect(),
+            intents_revision: self.intents().revision().0,
         }
     }
 
@@ -109,7 +112,9 @@ impl Kept for Merged {
         };
         let wanted = form.intents.into_iter().map(intent);
         let snapshot = Snapshot::empty(service.clone()).apply(said);
-        Ok(Self::new(snapshot, wanted.collect::<Result<_, String>>()?))
+        let wanted = wanted.collect::<Result<Intents, String>>()?;
+        let wanted = wanted.read_at(Revision(form.intents_revision));
+        Ok(Self::new(snapshot, wanted))
     }
 }
 

@@ -132,6 +132,15 @@ mod tests {
             assert_eq!(keys.len(), 1);
             assert_eq!(keys[0].key, "s/h:1");
         }
+        for (asked, keys) in [
+            (Status::Draining, 1),
+            (Status::NotServing, 1),
+            (Status::Serving, DialectName::ALL.len()),
+        ] {
+            let carrying = instance.clone().with_status(Status::Draining);
+            let carrying = carrying.carrying(Some(&asked.into()));
+            assert_eq!(dialects.written(&carrying, slot).len(), keys, "{asked}");
+        }
         let foreign = Dialects::new([DialectName::Kratos]).expect("one is enough");
         let draining = instance.with_status(Status::Draining);
         assert_eq!(foreign.written(&draining, Slot::random()), []);

@@ -15,7 +15,8 @@ pub(crate) struct Overruled {
 
 impl Instance {
     /// What an operator wants of the instance, while that is in force: then [`status`](Self::status) and
-    /// [`weight`](Self::weight) are what it says, as far as it does.
+    /// [`weight`](Self::weight) are what it says, as far as it does. It may be one that the registry has lost, and that the
+    /// instance carries; then it has no [origin](Intent::origin).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -52,35 +53,50 @@ impl Instance {
         overruled.map_or(self.weight, |overruled| overruled.weight)
     }
 
-    /// The instance as it says itself, without what an operator wants.
+    /// The instance as it says itself, without what an operator wants or wanted.
     #[must_use]
     pub fn itself(self) -> Self {
-        Self {
-            status: self.own_status(),
-            weight: self.own_weight(),
-            overruled: None,
-            ..self
-        }
+        self.carrying(None)
     }
 
-    /// The instance under this intent, or left to itself; the same value where that is what it was.
-    pub(crate) fn under(instance: &Arc<Self>, intent: Option<&Intent>) -> Arc<Self> {
-        if instance.intent() == intent {
+    /// The instance with what an operator wanted of it, as its owner remembers; in force where it is not
+    /// [under](Self::under) anything else.
+    #[must_use]
+    pub(crate) fn carrying(self, asked: Option<&Intent>) -> Self {
+        let asked = asked.filter(|intent| !intent.is_nothing());
+        let carried = asked.map(|intent| Arc::new(intent.clone().read_nowhere()));
+        let ruled = self.ruled_by(carried.as_deref());
+        Self { carried, ..ruled }
+    }
+
+    /// What it carries of what an operator wanted.
+    pub(crate) fn carried(&self) -> Option<&Intent> {
+        self.carried.as_deref()
+    }
+
+    /// The instance under this intent of the store's; where that has none, under the one that it carries, or left to itself.
+    /// The same value where that is what it was.
+    pub(crate) fn under(instance: &Arc<Self>, stored: Option<&Intent>) -> Arc<Self> {
+        let wanted = stored.or(instance.carried());
+        let wanted = wanted.filter(|intent| !intent.is_nothing());
+        if instance.intent() == wanted {
             return Arc::clone(instance);
         }
-        let itself = Self::clone(instance).itself();
-        Arc::new(match intent {
-            None => itself,
-            Some(intent) => Self {
-                status: intent.status().unwrap_or(itself.status),
-                weight: intent.weight().unwrap_or(itself.weight),
-                overruled: Some(Arc::new(Overruled {
-                    intent: intent.clone(),
-                    status: itself.status,
-                    weight: itself.weight,
-                })),
-                ..itself
-            },
-        })
+        Arc::new(Self::clone(instance).ruled_by(wanted))
+    }
+
+    fn ruled_by(self, intent: Option<&Intent>) -> Self {
+        let (status, weight) = (self.own_status(), self.own_weight());
+        let overruled = intent.map(|intent| Overruled {
+            intent: intent.clone(),
+            status,
+            weight,
+        });
+        Self {
+            weight: intent.and_then(Intent::weight).unwrap_or(weight),
+            status: intent.and_then(Intent::status).unwrap_or(status),
+            overruled: overruled.map(Arc::new),
+            ..self
+        }
     }
 }

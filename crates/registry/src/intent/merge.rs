@@ -52,11 +52,22 @@ impl Merged {
     }
 
     /// What operators want has changed: these are all intents now.
+    ///
+    /// Where the store has gone back, and has lost some, the instances that are still those from before are taken to carry
+    /// what was wanted of them, as their owners will say when they have put them there again.
     pub(crate) fn wanted(&mut self, intents: Intents) {
         let before = std::mem::replace(&mut self.intents, intents);
+        let revision = self.intents.revision();
+        let has_gone_back = revision < before.revision() && revision < self.snapshot.revision();
         let changed = self.intents.changed_since(&before);
         let known = changed.filter_map(|id| self.snapshot.get(id));
-        let updates = known.map(|instance| Update::Upsert(self.under(instance)));
+        let updates = known.map(|instance| {
+            if has_gone_back && self.intents.get(&instance.id).is_none() {
+                let lost = before.get(&instance.id);
+                return Update::Upsert(Arc::new(Instance::clone(instance).carrying(lost)));
+            }
+            Update::Upsert(self.under(instance))
+        });
         let change = Change {
             revision: self.snapshot.revision(),
             updates: updates.collect(),
@@ -71,7 +82,7 @@ impl Merged {
 
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::vec, prelude::*, sample::select};
+    use proptest::{collection::vec, option, prelude::*, sample::select};
 
     use super::*;
     use crate::{Address, InstanceId, Intent, Revision, ServiceName, Status, Weight};
@@ -99,8 +110,14 @@ mod tests {
     }
 
     prop_compose! {
-        fn instance()(address in address(), status in status(), weight in weight()) -> Arc<Instance> {
-            Arc::new(Instance::new(service(), address).with_status(status).with_weight(weight))
+        fn instance()(
+            address in address(),
+            status in status(),
+            weight in weight(),
+            carried in option::of(intent()),
+        ) -> Arc<Instance> {
+            let itself = Instance::new(service(), address).with_status(status).with_weight(weight);
+            Arc::new(itself.carrying(carried.as_ref()))
         }
     }
 
@@ -114,6 +131,7 @@ mod tests {
 
     fn intent() -> impl Strategy<Value = Intent> {
         prop_oneof![
+            Just(Intent::nothing()),
             status().prop_map(Intent::from),
             weight().prop_map(Intent::from),
             (status(), weight())
@@ -150,6 +168,12 @@ mod tests {
         (merged, raw, intents)
     }
 
+    /// Which intent counts for an instance: the store's, and where it has none the one that is carried.
+    fn in_force<'a>(intents: &'a Intents, instance: &'a Instance) -> Option<&'a Intent> {
+        let intent = intents.get(&instance.id).or(instance.carried());
+        intent.filter(|intent| !intent.is_nothing())
+    }
+
     proptest! {
         #[test]
         fn in_whatever_order_they_came_each_instance_is_under_its_own_intent(
@@ -160,11 +184,13 @@ mod tests {
             prop_assert_eq!(merged.revision(), raw.revision());
             prop_assert!(merged.instances().map(|i| &i.id).eq(raw.instances().map(|i| &i.id)));
             for (merged, raw) in merged.instances().zip(raw.instances()) {
-                let intent = intents.get(&raw.id);
+                let intent = in_force(&intents, raw);
                 prop_assert_eq!(merged.intent(), intent);
-                prop_assert_eq!(merged.status, intent.and_then(Intent::status).unwrap_or(raw.status));
-                prop_assert_eq!(merged.weight, intent.and_then(Intent::weight).unwrap_or(raw.weight));
-                prop_assert_eq!(&Instance::clone(merged).itself(), &**raw, "it can be given back to itself");
+                let (status, weight) = (raw.own_status(), raw.own_weight());
+                prop_assert_eq!(merged.status, intent.and_then(Intent::status).unwrap_or(status));
+                prop_assert_eq!(merged.weight, intent.and_then(Intent::weight).unwrap_or(weight));
+                prop_assert_eq!((merged.own_status(), merged.own_weight()), (status, weight));
+                prop_assert_eq!(Instance::under(merged, None), raw.clone(), "it can be given back to itself");
             }
         }
 
@@ -179,9 +205,67 @@ mod tests {
             let wanted: Intents = wanted.collect();
             merged.wanted(wanted.clone());
             for (now, then) in merged.snapshot().instances().zip(then.instances()) {
-                let is_same = before.get(&now.id) == wanted.get(&now.id);
+                let is_same = in_force(&before, then) == in_force(&wanted, then);
                 prop_assert_eq!(is_same, Arc::ptr_eq(now, then));
             }
         }
+    }
+    /// An instance, under an intent of revision 20, that was read at revision 21.
+    fn drained() -> (Merged, InstanceId) {
+        let address = Address::new("10.0.0.1:1").expect("an address");
+        let instance = Instance::new(service(), address);
+        let id = instance.id.clone();
+        let change = Change {
+            revision: Revision(21),
+            updates: vec![Update::Upsert(Arc::new(instance))],
+        };
+        let said = Snapshot::empty(service()).apply(change);
+        let wanted: Intents = [(id.clone(), Status::Draining.into())]
+            .into_iter()
+            .collect();
+        (Merged::new(said, wanted.read_at(Revision(20))), id)
+    }
+
+    fn nothing_at(revision: u64) -> Intents {
+        Intents::default().read_at(Revision(revision))
+    }
+
+    fn status_of(merged: &Merged, id: &InstanceId) -> Option<Status> {
+        merged.snapshot().get(id).map(|instance| instance.status)
+    }
+
+    #[test]
+    fn what_is_taken_back_is_in_force_no_more() {
+        let (mut merged, id) = drained();
+        merged.wanted(nothing_at(22));
+        assert_eq!(status_of(&merged, &id), Some(Status::Serving));
+    }
+
+    #[test]
+    fn an_instance_from_before_its_store_was_wiped_stays_under_the_intent_that_is_lost_with_it() {
+        let (mut merged, id) = drained();
+        merged.wanted(nothing_at(3));
+        assert_eq!(status_of(&merged, &id), Some(Status::Draining));
+        // Its owner has put it there again, and knows nothing of that.
+        let address = Address::new("10.0.0.1:1").expect("an address");
+        let again = Update::Reset(vec![Arc::new(Instance::new(service(), address))]);
+        merged.said(Change {
+            revision: Revision(4),
+            updates: vec![again],
+        });
+        assert_eq!(status_of(&merged, &id), Some(Status::Serving));
+    }
+
+    #[test]
+    fn an_instance_that_was_read_since_its_store_was_wiped_is_as_its_owner_says() {
+        let (mut merged, id) = drained();
+        let address = Address::new("10.0.0.1:1").expect("an address");
+        let again = Update::Reset(vec![Arc::new(Instance::new(service(), address))]);
+        merged.said(Change {
+            revision: Revision(2),
+            updates: vec![again],
+        });
+        merged.wanted(nothing_at(3));
+        assert_eq!(status_of(&merged, &id), Some(Status::Serving));
     }
 }

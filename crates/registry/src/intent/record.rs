@@ -1,11 +1,12 @@
 //! The persisted form of an intent, apart from the domain type: one JSON object, `{"v":1,"status":"draining","weight":3}`.
 //!
-//! What is not wanted is left out, and a field that is not known is ignored, so that a later version can be read.
+//! What is not wanted is left out, and a field that is not known is ignored, so that a later version can be read. Without
+//! either it says that nothing is wanted.
 
 use serde::{Deserialize, Serialize};
 
 use super::Intent;
-use crate::{InvalidInstance, Status, Weight};
+use crate::{InvalidInstance, Status, Weight, instance::Provenance};
 
 const VERSION: u32 = 1;
 
@@ -40,6 +41,13 @@ pub enum InvalidIntent {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct IntentRecord {
     v: u32,
+    #[serde(flatten)]
+    wanted: Wanted,
+}
+
+/// What is wanted, wherever that is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wanted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +80,14 @@ impl From<&Intent> for IntentRecord {
     fn from(intent: &Intent) -> Self {
         Self {
             v: VERSION,
+            wanted: intent.into(),
+        }
+    }
+}
+
+impl From<&Intent> for Wanted {
+    fn from(intent: &Intent) -> Self {
+        Self {
             status: intent.status.map(|status| status.to_string()),
             weight: intent.weight.map(Weight::get),
         }
@@ -82,12 +98,21 @@ impl TryFrom<IntentRecord> for Intent {
     type Error = InvalidIntent;
 
     fn try_from(record: IntentRecord) -> Result<Self, InvalidIntent> {
+        record.wanted.try_into()
+    }
+}
+
+impl TryFrom<Wanted> for Intent {
+    type Error = InvalidIntent;
+
+    fn try_from(wanted: Wanted) -> Result<Self, InvalidIntent> {
         let status = |text: String| Status::parse(&text).ok_or(InvalidIntent::Status(text));
         let weight = |weight| Weight::new(weight).map_err(InvalidIntent::Weight);
-        Self::new(
-            record.status.map(status).transpose()?,
-            record.weight.map(weight).transpose()?,
-        )
+        Ok(Self {
+            status: wanted.status.map(status).transpose()?,
+            weight: wanted.weight.map(weight).transpose()?,
+            provenance: Provenance::default(),
+        })
     }
 }
 
@@ -104,12 +129,9 @@ mod tests {
             weight in option::of(1..=1_000_000_u32),
         ) {
             let weight = weight.map(|weight| Weight::new(weight).expect("a weight"));
-            if let Ok(intent) = Intent::new(status, weight) {
-                let text = intent.to_json();
-                prop_assert_eq!(Intent::from_json(text.as_bytes()).expect("an intent"), intent);
-            } else {
-                prop_assert!(status.is_none() && weight.is_none());
-            }
+            let intent = Intent::new(status, weight).unwrap_or(Intent::nothing());
+            let text = intent.to_json();
+            prop_assert_eq!(Intent::from_json(text.as_bytes()).expect("an intent"), intent);
         }
 
         #[test]
@@ -131,6 +153,7 @@ mod tests {
                 r#"{"v":1,"status":"draining","weight":3}"#,
             ),
             (Intent::from(weight), r#"{"v":1,"weight":3}"#),
+            (Intent::nothing(), r#"{"v":1}"#),
         ] {
             assert_eq!(intent.to_json(), text);
         }
@@ -150,8 +173,6 @@ mod tests {
     fn what_is_no_intent_says_why() {
         let large = format!(r#"{{"v":1,"weight":3,"why":"{}"}}"#, "x".repeat(4096));
         for (text, wanted) in [
-            (r#"{"v":1}"#, "neither"),
-            (r#"{"v":1,"status":null}"#, "neither"),
             (r#"{"v":1,"status":"up"}"#, "\"up\""),
             (r#"{"v":1,"weight":0}"#, "from 1 to 1000000"),
             (r#"{"v":1,"weight":-1}"#, "JSON like"),

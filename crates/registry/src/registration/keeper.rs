@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::RegistrationState;
+use super::{RegistrationState, asked::Asked};
 use crate::{
     Backoff, BackoffPolicy, Claim, Hold, HoldRequest, Incarnation, Instance, Loss, Revision,
     Status, Store, StoreError, one_line,
@@ -26,6 +26,7 @@ pub(super) struct Wish {
 /// The task behind a [`Registration`]; it ends when that is dropped, deregistered or superseded.
 pub(super) struct Keeper {
     store: Arc<dyn Store>,
+    asked: Asked,
     ttl: Duration,
     holder: Incarnation,
     wishes: watch::Receiver<Wish>,
@@ -45,6 +46,7 @@ enum Left {
 impl Keeper {
     pub(super) fn new(
         store: Arc<dyn Store>,
+        asked: Asked,
         ttl: Duration,
         holder: Incarnation,
         wishes: watch::Receiver<Wish>,
@@ -59,6 +61,7 @@ impl Keeper {
         });
         Self {
             store,
+            asked,
             ttl,
             holder,
             wishes,
@@ -72,13 +75,8 @@ impl Keeper {
         let mut claim = Claim::First;
         loop {
             let wish = self.wishes.borrow_and_update().clone();
-            let request = HoldRequest {
-                instance: wish.instance.clone(),
-                ttl: self.ttl,
-                claim,
-            };
             // Never given up halfway, not even when it is not wanted any more: what has been written is to be removed.
-            let next = match self.store.hold(request).await {
+            let next = match self.hold(&wish, claim).await {
                 Ok(hold) => {
                     self.held(&wish);
                     match self.stay(hold).await {
@@ -116,6 +114,22 @@ impl Keeper {
         }
     }
 
+    async fn hold(&mut self, wish: &Wish, claim: Claim) -> Result<Box<dyn Hold>, StoreError> {
+        let service = &wish.instance.service;
+        self.asked.look(&*self.store, service).await?;
+        let request = HoldRequest {
+            instance: self.as_written(wish),
+            ttl: self.ttl,
+            claim,
+        };
+        self.store.hold(request).await
+    }
+
+    /// The instance as the owner wants it, and as it says of itself, with what it is to carry beside that.
+    fn as_written(&mut self, wish: &Wish) -> Instance {
+        wish.instance.clone().carrying(self.asked.carried())
+    }
+
     fn is_draining(&self) -> bool {
         self.wishes.borrow().instance.status == Status::Draining
     }
@@ -139,7 +153,8 @@ impl Keeper {
         }
     }
 
-    /// Watches over a hold, and writes what the owner changes, until the hold is lost or not wanted any more.
+    /// Watches over a hold, and writes what the owner changes and what the instance is to carry, until the hold is lost or
+    /// not wanted any more.
     async fn stay(&mut self, mut hold: Box<dyn Hold>) -> Left {
         let mut write_at = None;
         loop {
@@ -154,6 +169,7 @@ impl Keeper {
                 },
                 // An error is the owner's end, which the look above finds.
                 _ = self.wishes.changed() => write_at = Some(Instant::now()),
+                () = self.asked.changed() => write_at = Some(Instant::now()),
                 () = sleep_until(write_at.unwrap_or_else(Instant::now)), if write_at.is_some() => {
                     write_at = self.write(&mut *hold).await;
                 }
@@ -164,7 +180,7 @@ impl Keeper {
     /// Writes the wish; when that fails, says when to try again.
     async fn write(&mut self, hold: &mut dyn Hold) -> Option<Instant> {
         let wish = self.wishes.borrow_and_update().clone();
-        match hold.update(wish.instance.clone()).await {
+        match hold.update(self.as_written(&wish)).await {
             Ok(()) => {
                 self.held(&wish);
                 None

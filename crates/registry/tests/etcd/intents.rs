@@ -8,8 +8,11 @@ use registry::{
     SnapshotWatch, Status, Store as _, View, Weight, backend::etcd::EtcdStore,
 };
 use testkit::{etcd::Cluster, eventually};
+use tokio::time::Instant;
 
-use crate::support::{PATIENCE, cluster, etcdctl, instance, service, shared, soon, store};
+use crate::support::{
+    PATIENCE, cluster, etcdctl, instance, revoke_every_lease, service, shared, soon, store,
+};
 
 const TTL: Duration = Duration::from_secs(2);
 
@@ -63,10 +66,38 @@ async fn held(registration: &Registration) {
     soon("a hold", held).await.expect("it goes on");
 }
 
+/// Waits until the instance was held anew.
+async fn held_since(registration: &Registration, before: Instant) {
+    let mut states = registration.states();
+    let held = states.wait_for(
+        |state| matches!(state, RegistrationState::Held { since, .. } if *since > before),
+    );
+    soon("a hold", held).await.expect("it goes on");
+}
+
 async fn lost(registration: &Registration) {
     let mut states = registration.states();
     let lost = states.wait_for(|state| !state.is_held());
     soon("a loss", lost).await.expect("it goes on");
+}
+
+/// Looks that an instance is never seen in a status until something has come about.
+async fn until_while(
+    watch: &mut SnapshotWatch,
+    instance: &Instance,
+    never: Option<Status>,
+    comes: impl Future,
+) {
+    let mut seen = watch.clone();
+    tokio::select! {
+        _ = comes => {}
+        () = until(&mut seen, |view| {
+            let seen = view.snapshot.as_ref().and_then(|all| all.get(&instance.id));
+            let status = seen.map(|instance| instance.status);
+            assert!(status.is_none() || status != never, "it is seen as {never:?}");
+            false
+        }) => {}
+    }
 }
 
 #[tokio::test]
@@ -197,19 +228,78 @@ async fn intents_are_followed_when_the_members_die_one_after_another() {
 }
 
 #[tokio::test]
-async fn intents_are_followed_after_the_cluster_was_wiped() {
-    let mut cluster = cluster(1).await;
-    let registry = registry(&cluster);
-    let greeter = instance("greeter", 1);
-    let _registration = registry.register(greeter.clone(), TTL);
-    let mut watch = registry.watch(&greeter.service);
-    set(&registry, &greeter, Status::Draining).await;
-    until_status(&mut watch, &greeter, Status::Draining, None).await;
-    // What was wanted is wiped with the rest.
-    cluster.wipe().await.expect("it is wiped");
+async fn an_instance_that_is_drained_stays_so_when_the_cluster_is_wiped() {
+    let mut cluster = cluster(3).await;
+    let (owner, operator, caller) = (registry(&cluster), registry(&cluster), registry(&cluster));
+    let (greeter, other) = (instance("greeter", 1), instance("greeter", 2));
+    let registration = owner.register(greeter.clone(), TTL);
+    let beside = owner.register(other.clone(), TTL);
+    let mut watch = caller.watch(&greeter.service);
     until_status(&mut watch, &greeter, Status::Serving, None).await;
-    set(&registry, &greeter, Status::NotServing).await;
+    until_status(&mut watch, &other, Status::Serving, None).await;
+    let draining = Intent::from(Status::Draining).with_weight(Weight::new(3).expect("a weight"));
+    set(&operator, &greeter, draining).await;
+    until_status(&mut watch, &greeter, Status::Draining, None).await;
+    let never = Some(Status::Serving);
+    let before = Instant::now();
+    let wiped = async {
+        cluster.wipe().await.expect("it is wiped");
+        held_since(&registration, before).await;
+        held_since(&beside, before).await;
+    };
+    until_while(&mut watch, &greeter, never, wiped).await;
+    until_status(&mut watch, &greeter, Status::Draining, never).await;
+
+    // The store knows nothing of it, and its owner says so beside its own words.
+    let found = etcdctl(&cluster, &["get", "--prefix", ""]).await;
+    assert!(!found.contains("_intent/"), "{found}");
+    let carried = r#"\"asked\":{\"status\":\"draining\",\"weight\":3}"#;
+    assert_eq!(found.matches("asked").count(), 1, "{found}");
+    assert!(found.contains(carried), "{found}");
+    let listed = registry(&cluster).list(&greeter.service).await;
+    let listed = listed.expect("a list");
+    let drained = listed.get(&greeter.id).expect("it is registered");
+    assert_eq!(
+        (drained.status, drained.weight.get()),
+        (Status::Draining, 3)
+    );
+    assert_eq!(
+        (drained.own_status(), drained.own_weight().get()),
+        (Status::Serving, 1)
+    );
+    let beside = listed.get(&other.id).expect("it is registered");
+    assert_eq!((beside.status, beside.intent()), (Status::Serving, None));
+    let mut started = registry(&cluster).watch(&greeter.service);
+    until_status(&mut started, &greeter, Status::Draining, never).await;
+
+    // So it stays when its key is lost once more.
+    let before = Instant::now();
+    let revoked = async {
+        revoke_every_lease(&cluster).await;
+        held_since(&registration, before).await;
+    };
+    until_while(&mut watch, &greeter, never, revoked).await;
+    until_status(&mut watch, &greeter, Status::Draining, never).await;
+
+    clear(&operator, &greeter).await;
+    until_status(&mut watch, &greeter, Status::Serving, None).await;
+    until_status(&mut started, &greeter, Status::Serving, None).await;
+    eventually(PATIENCE, "the owner to forget it", async || {
+        let found = etcdctl(&cluster, &["get", "--prefix", "greeter/"]).await;
+        found.contains("10.0.0.7:1") && !found.contains("asked")
+    })
+    .await;
+    let key = format!("_intent/greeter/{}", greeter.id);
+    let nothing = etcdctl(&cluster, &["get", "--print-value-only", &key]).await;
+    assert_eq!(nothing.trim(), r#"{"v":1}"#);
+    let intents = operator.intents(&greeter.service).await;
+    assert!(intents.expect("an answer").is_empty());
+    set(&operator, &greeter, Status::NotServing).await;
     until_status(&mut watch, &greeter, Status::NotServing, None).await;
+    clear(&operator, &greeter).await;
+    until_status(&mut watch, &greeter, Status::Serving, None).await;
+    let nothing = etcdctl(&cluster, &["get", &key]).await;
+    assert_eq!(nothing, "");
 }
 
 #[tokio::test]

@@ -173,8 +173,8 @@ async fn intents_that_were_kept_are_in_force_until_they_can_be_read() {
     let directory = directory();
     earlier(directory.path()).await;
     let (registry, faults) = process(directory.path());
-    let _registration = registered(&registry).await;
     faults.let_intents(NewWatches::Fail);
+    let _registration = registered(&registry).await;
     let mut watch = registry.watch(&greeter());
     timeout(BOUND, watch.first()).await.expect("it is known");
     let kept = watch.view();

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt,
+    FutureExt, StreamExt, TryFutureExt as _, TryStreamExt as _,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
@@ -53,6 +53,7 @@ struct State {
     holds_hang: bool,
     watches: NewWatches,
     intents: NewWatches,
+    revision: u64,
     holds_lost: usize,
     holds_deleted: usize,
     watches_broken: usize,
@@ -86,6 +87,11 @@ impl Faults {
     /// Decides on new watches of intents.
     pub(crate) fn let_intents(&self, be: NewWatches) {
         self.0.faults.send_modify(|state| state.intents = be);
+    }
+
+    /// Decides as of which revision intents are read, now and later.
+    pub(crate) fn stand_at(&self, revision: u64) {
+        self.0.faults.send_modify(|state| state.revision = revision);
     }
 
     /// Removes every instance that is held.
@@ -197,7 +203,11 @@ impl Store for Faulty {
         service: &'a ServiceName,
     ) -> BoxFuture<'a, Result<Intents, StoreError>> {
         match self.faults.now().intents {
-            NewWatches::Work => self.store.list_intents(service),
+            NewWatches::Work => {
+                let intents = self.store.list_intents(service);
+                let revision = Revision(self.faults.now().revision);
+                intents.map_ok(move |all| all.read_at(revision)).boxed()
+            }
             NewWatches::Fail | NewWatches::Hang => async { Err(refused(service)) }.boxed(),
         }
     }
@@ -207,7 +217,12 @@ impl Store for Faulty {
         service: &ServiceName,
     ) -> BoxStream<'static, Result<Intents, StoreError>> {
         match self.faults.now().intents {
-            NewWatches::Work => self.faulty(self.store.watch_intents(service), service),
+            NewWatches::Work => {
+                let faults = self.faults.clone();
+                let intents = self.store.watch_intents(service);
+                let read = move |all: Intents| all.read_at(Revision(faults.now().revision));
+                self.faulty(intents.map_ok(read).boxed(), service)
+            }
             NewWatches::Fail => stream::iter([Err(refused(service))]).boxed(),
             NewWatches::Hang => stream::pending().boxed(),
         }

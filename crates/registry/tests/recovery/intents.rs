@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use registry::{
-    Freshness, Instance, InstanceId, Intent, Registry, Snapshot, SnapshotWatch, Status, View,
-    Weight,
+    Freshness, Instance, InstanceId, Intent, Registration, RegistrationState, Registry, Snapshot,
+    SnapshotWatch, Status, View, Weight,
 };
 use tokio::time::{Instant, timeout};
 
 use crate::{
     BOUND, TTL,
-    faulty::{NewWatches, faulty},
+    faulty::{Faults, NewWatches, faulty},
     greeter, held, instance, view,
 };
 
@@ -108,10 +108,10 @@ async fn first(watch: &mut SnapshotWatch) -> (View, Duration) {
 #[tokio::test(start_paused = true)]
 async fn instances_wait_for_the_intents_that_are_read_late() {
     let (registry, faults) = faulty();
+    faults.let_intents(NewWatches::Fail);
     let registration = registry.register(instance(), TTL);
     held(&registration).await;
     drain(&registry).await;
-    faults.let_intents(NewWatches::Fail);
     let mut watch = registry.watch(&greeter());
     let nothing = timeout(Duration::from_secs(1), watch.changed()).await;
     assert!(nothing.is_err(), "{nothing:?}");
@@ -129,10 +129,10 @@ async fn intents_that_cannot_be_read_keep_nobody_from_being_known_for_long() {
         (NewWatches::Hang, "have not been read yet"),
     ] {
         let (registry, faults) = faulty();
+        faults.let_intents(fault);
         let registration = registry.register(instance(), TTL);
         held(&registration).await;
         drain(&registry).await;
-        faults.let_intents(fault);
         let mut watch = registry.watch(&greeter());
         let (first, after) = first(&mut watch).await;
         assert_eq!(after.as_secs(), 2);
@@ -159,8 +159,11 @@ async fn intents_that_were_known_stay_in_force_while_they_cannot_be_read() {
     faults.break_watches();
     let stale = view(&mut watch, |view| !is_live(view)).await;
     assert_eq!(status(&stale), Some(Status::Draining));
+    // Whoever takes it back can read it.
+    faults.let_intents(NewWatches::Work);
     let cleared = registry.clear_intent(&greeter(), &id()).await;
     cleared.expect("it is deleted");
+    faults.let_intents(NewWatches::Fail);
     // Long after the instances are followed again.
     tokio::time::sleep(BOUND).await;
     let stale = watch.view();
@@ -169,4 +172,167 @@ async fn intents_that_were_known_stay_in_force_while_they_cannot_be_read() {
     faults.let_intents(NewWatches::Work);
     let live = view(&mut watch, is_live).await;
     assert_eq!(status(&live), Some(Status::Serving));
+}
+
+/// Waits until the instance is listed in that status, carrying or not what an operator wanted; it is never absent.
+async fn listed(registry: &Registry, wanted: Status) -> Instance {
+    let found = timeout(BOUND, async {
+        loop {
+            let listed = registry.list(&greeter()).await.expect("a list");
+            let greeter = greeter_in(&listed);
+            if greeter.status == wanted {
+                return greeter.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    found.await.expect("within the bound")
+}
+
+/// A registration that has seen that it is to be drained, at revision 20 of the store.
+async fn drained_at_20() -> (Registry, Faults, Registration) {
+    let (registry, faults) = faulty();
+    faults.stand_at(20);
+    let registration = registry.register(instance(), TTL);
+    held(&registration).await;
+    drain(&registry).await;
+    // Long after it was told.
+    tokio::time::sleep(BOUND).await;
+    (registry, faults, registration)
+}
+
+async fn clear(registry: &Registry) {
+    let cleared = registry.clear_intent(&greeter(), &id()).await;
+    cleared.expect("it is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_carries_what_its_store_has_lost_until_that_is_taken_back() {
+    let (registry, faults, registration) = drained_at_20().await;
+    // What is deleted in a store that has gone back was not taken back.
+    faults.stand_at(3);
+    clear(&registry).await;
+    tokio::time::sleep(BOUND).await;
+    let drained = listed(&registry, Status::Draining).await;
+    assert_eq!(drained.own_status(), Status::Serving);
+    assert_eq!(drained.intent(), Some(&Intent::from(Status::Draining)));
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Held { .. }
+    ));
+    // What its owner says, and however far the store goes on, changes nothing in that.
+    faults.stand_at(1_000);
+    let heavy = Weight::new(7).expect("a weight");
+    registration.update(|i| i.with_weight(heavy)).await;
+    let other = InstanceId::new("10.0.0.8:1").expect("an id");
+    let set = registry.set_intent(&greeter(), &other, heavy.into()).await;
+    set.expect("it is written");
+    tokio::time::sleep(BOUND).await;
+    let drained = listed(&registry, Status::Draining).await;
+    assert_eq!(drained.own_weight(), heavy);
+    faults.lose_all_holds();
+    tokio::time::sleep(BOUND).await;
+    listed(&registry, Status::Draining).await;
+
+    clear(&registry).await;
+    let serving = listed(&registry, Status::Serving).await;
+    assert_eq!(serving.intent(), None);
+    let intents = registry.intents(&greeter()).await.expect("an answer");
+    assert_eq!(intents.get(&id()), None, "nothing is no intent");
+    // It has forgotten as well.
+    tokio::time::sleep(BOUND).await;
+    drain(&registry).await;
+    clear(&registry).await;
+    listed(&registry, Status::Serving).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_back_to_a_store_that_was_wiped_carries_what_was_wanted_from_the_first() {
+    let (registry, faults, registration) = drained_at_20().await;
+    // Nobody is told of intents any more.
+    faults.let_watches(NewWatches::Fail);
+    faults.break_watches();
+    faults.stand_at(3);
+    clear(&registry).await;
+    let mut states = registration.states();
+    states.borrow_and_update();
+    faults.lose_all_holds();
+    states.changed().await.expect("the keeper lives");
+    held(&registration).await;
+    let again = registry.list(&greeter()).await.expect("a list");
+    assert_eq!(greeter_in(&again).status, Status::Draining);
+    // Nor does what was known before count when it fails to be read again, or when it is.
+    tokio::time::sleep(BOUND).await;
+    listed(&registry, Status::Draining).await;
+    faults.let_watches(NewWatches::Work);
+    tokio::time::sleep(BOUND).await;
+    listed(&registry, Status::Draining).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_back_to_a_store_whose_intents_cannot_be_read_waits_until_they_can() {
+    let (registry, faults, registration) = drained_at_20().await;
+    faults.let_intents(NewWatches::Fail);
+    faults.break_watches();
+    faults.lose_all_holds();
+    tokio::time::sleep(BOUND).await;
+    let state = registration.state();
+    let RegistrationState::Retrying { cause, .. } = state else {
+        panic!("it is {state:?}")
+    };
+    assert!(cause.contains("connection refused"), "{cause}");
+    faults.let_intents(NewWatches::Work);
+    held(&registration).await;
+    listed(&registry, Status::Draining).await;
+    clear(&registry).await;
+    listed(&registry, Status::Serving).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_never_saw_an_intent_carries_none() {
+    let (registry, faults) = faulty();
+    faults.stand_at(20);
+    let registration = registry.register(instance(), TTL);
+    held(&registration).await;
+    faults.stand_at(3);
+    faults.break_watches();
+    faults.lose_all_holds();
+    tokio::time::sleep(BOUND).await;
+    held(&registration).await;
+    let serving = listed(&registry, Status::Serving).await;
+    assert_eq!(serving.intent(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_registers_and_follows_a_service_has_one_watch_of_its_intents() {
+    let (registry, faults) = faulty();
+    let registration = registry.register(instance(), TTL);
+    let other = InstanceId::new("10.0.0.8:1").expect("an id");
+    let beside = registry.register(instance().with_id(other), TTL);
+    held(&registration).await;
+    held(&beside).await;
+    assert_eq!(faults.watches_started(), 1);
+    let mut watch = registry.watch(&greeter());
+    watch.first().await;
+    assert_eq!(faults.watches_started(), 2, "of intents and of instances");
+    drop((watch, beside));
+    registration.deregister().await.expect("removed");
+    let ended = timeout(BOUND, faults.no_watch_is_running()).await;
+    ended.expect("it ends with the last who needs it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_twice_stays_so() {
+    let (registry, _faults) = faulty();
+    let registration = registry.register(instance(), TTL);
+    held(&registration).await;
+    drain(&registry).await;
+    for _ in 0..3 {
+        clear(&registry).await;
+        listed(&registry, Status::Serving).await;
+        let intents = registry.intents(&greeter()).await.expect("an answer");
+        assert!(intents.is_empty());
+    }
+    drain(&registry).await;
+    listed(&registry, Status::Draining).await;
 }

@@ -1,6 +1,6 @@
 //! What operators want of a service's instances: one key for each, without a lease.
 
-use std::future::ready;
+use std::{future::ready, mem};
 
 use etcd_client::KeyValue;
 use futures_util::{Stream, StreamExt};
@@ -26,8 +26,8 @@ pub(super) struct IntentKeys {
 pub(super) enum Said {
     /// These are all there are.
     All(Intents),
-    /// This is wanted now of these instances; of those with `None`, nothing any more.
-    Changed(Vec<(InstanceId, Option<Intent>)>),
+    /// As of this revision, this is wanted of these instances; of those with `None`, nothing any more.
+    Changed(Revision, Vec<(InstanceId, Option<Intent>)>),
 }
 
 impl IntentKeys {
@@ -50,7 +50,8 @@ impl IntentKeys {
                 intents.set(id, intent);
             }
         });
-        Ok((read.await?, intents))
+        let read = read.await?;
+        Ok((read, intents.read_at(revision(read.revision))))
     }
 
     /// What is wanted of which instance; `None` for the key of another service, and for one that is nobody's, which is
@@ -92,9 +93,9 @@ impl Watched for IntentKeys {
         Ok((read, Said::All(intents)))
     }
 
-    fn said(&self, written: &[&KeyValue], _: Revision) -> Option<Said> {
+    fn said(&self, written: &[&KeyValue], revision: Revision) -> Option<Said> {
         let changed: Vec<_> = written.iter().filter_map(|kv| self.intent(kv)).collect();
-        (!changed.is_empty()).then_some(Said::Changed(changed))
+        (!changed.is_empty()).then_some(Said::Changed(revision, changed))
     }
 }
 
@@ -106,7 +107,8 @@ pub(super) fn gathered(
         let now = said.map(|said| {
             match said {
                 Said::All(intents) => *all = intents,
-                Said::Changed(changed) => {
+                Said::Changed(revision, changed) => {
+                    *all = mem::take(all).read_at(revision);
                     for (id, intent) in changed {
                         all.set(id, intent);
                     }

@@ -45,6 +45,7 @@ pub(crate) async fn an_intent_is_read_as_it_was_written(registry: &impl Fixture)
             Intent::from(Status::Serving),
             weight(1),
             weight(1_000_000).with_status(Status::Draining),
+            Intent::nothing(),
         ] {
             set(&*owner, "shop/greeter", name, wanted.clone()).await;
             assert_eq!(read().await, intents([(name, wanted)]));
