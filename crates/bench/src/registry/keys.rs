@@ -38,6 +38,13 @@ impl Keys {
         Ok(())
     }
 
+    /// Puts one key as etcd's own `benchmark put` does: without a lease, which costs etcd much less than one that many
+    /// puts at once have in common.
+    pub(super) async fn put_without_lease(&self, key: String, value: String) -> Result<()> {
+        self.client().put(key, value, None).await?;
+        Ok(())
+    }
+
     /// Fills a service with instances; what is there is written anew.
     pub(super) async fn fill(&self, service: &str, instances: u32) -> Result<i64> {
         let starts = (0..instances).step_by(AT_ONCE as usize);

@@ -51,7 +51,7 @@ async fn puts(keys: &Keys, round: u32, count: u32) -> Result<Duration> {
     let began = Instant::now();
     let puts = (0..count).map(|number| {
         let (key, value) = instance(&service, number, 1);
-        keys.put(key, value)
+        keys.put_without_lease(key, value)
     });
     stream::iter(puts)
         .buffer_unordered(UNDER_WAY)

@@ -132,5 +132,10 @@ async fn of_two_who_register_an_instance_that_both_have_read_one_gives_way() {
     soon("the end", earlier.states().wait_for(superseded))
         .await
         .expect("it is told");
-    assert!(later.state().is_held());
+    soon(
+        "a hold",
+        later.states().wait_for(RegistrationState::is_held),
+    )
+    .await
+    .expect("it lives");
 }
