@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testkit::{
+    Port,
     fleet::{Client, Figures, Fleet},
-    free_port, http, until,
+    http, until,
 };
 
 /// How many calls are made at once. When a server hangs, each of them may wait for it once.
@@ -31,14 +32,14 @@ const FINISHED: Duration = Duration::from_secs(30);
 
 pub(crate) struct Caller {
     client: Client,
-    admin: u16,
+    admin: Port,
 }
 
 impl Caller {
     /// Starts to call.
     pub(crate) fn start(fleet: &mut Fleet) -> Result<Self> {
-        let admin = free_port()?;
-        fleet.set_env("DISCOVERY__ADMIN__LISTEN", &format!("127.0.0.1:{admin}"));
+        let admin = Port::free()?;
+        fleet.set_env("DISCOVERY__ADMIN__LISTEN", &admin.address());
         let callers = CALLERS.to_string();
         let arguments = [
             "--rate",
@@ -63,7 +64,7 @@ impl Caller {
 
     /// What the caller's channel says of itself.
     pub(crate) async fn channel(&self) -> Result<Value> {
-        let channels = http::get(self.admin, "/debug/channels").await?;
+        let channels = http::get(self.admin.number(), "/debug/channels").await?;
         let channel = channels
             .get("greeter")
             .context("the caller has no channel to greeter")?;
@@ -117,7 +118,7 @@ impl Caller {
     }
 
     async fn attempts(&self, is_counted: impl Fn(&str) -> bool) -> Result<u64> {
-        let metrics = http::text(self.admin, "/metrics").await?;
+        let metrics = http::text(self.admin.number(), "/metrics").await?;
         let lines = metrics.lines().filter(|line| {
             line.starts_with("grpc_client_attempt_duration_seconds_count{") && is_counted(line)
         });

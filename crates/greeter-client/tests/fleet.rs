@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tempfile::TempDir;
 use testkit::{
-    Signal,
+    Port, Signal,
     etcd::Cluster,
     eventually,
     fleet::{Client, Fleet},
-    free_port,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -76,7 +75,7 @@ async fn two_greeters_share_the_calls_and_the_figures_add_up() {
 async fn the_admin_page_measures_the_calls_and_explains_where_they_go() {
     let (mut fleet, directory) = fleet();
     let greeter = fleet.add().await.expect("a greeter");
-    let port = free_port().expect("a port");
+    let port = Port::free().expect("a port");
     let config = directory.path().join("client.toml");
     let admin = format!("[admin]\nlisten = \"127.0.0.1:{port}\"\n");
     std::fs::write(&config, admin).expect("a configuration");
@@ -84,7 +83,7 @@ async fn the_admin_page_measures_the_calls_and_explains_where_they_go() {
     let client = fleet
         .client(&["--config", config, "--forever", "--interval", "10ms"])
         .expect("a client");
-    let page = async |path: &str| page(port, path).await.unwrap_or_default();
+    let page = async |path: &str| page(port.number(), path).await.unwrap_or_default();
     eventually(BOUND, "a call to end", async || {
         let ended = "grpc_client_call_duration_seconds_count";
         page("/metrics").await.contains(ended)

@@ -55,7 +55,7 @@ async fn a_case_that_is_named_is_run_alone_and_told_in_json_on_request() {
 
 #[tokio::test]
 async fn a_case_that_fails_is_told_and_is_exit_code_1() {
-    let port = testkit::free_port().expect("a port where nobody listens");
+    let port = testkit::Port::free().expect("a port where nobody listens");
     let target = format!("static:///127.0.0.1:{port}");
     let (code, lines) = client(&["--target", &target, "--case", "empty_unary"]).await;
     assert_eq!((code, lines.len()), (Some(1), 1), "{lines:?}");

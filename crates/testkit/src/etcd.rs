@@ -15,14 +15,12 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 pub use self::keys::Key;
-use crate::{Signal, etcd::member::Member, free_port, process::on_path, tls::Identity, until};
+use crate::{Port, Signal, etcd::member::Member, process::on_path, tls::Identity, until};
 
 /// A cluster that has not answered in this time will not; it takes one to three seconds.
 const HEALTHY: Duration = Duration::from_mins(1);
 /// How long a member may take to end by itself after SIGTERM, which it uses to hand leadership on.
 const STOPPED: Duration = Duration::from_secs(20);
-/// How often a start is tried again with other ports when another process has taken one.
-const STARTS: usize = 5;
 
 /// What a cluster is made of.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +54,8 @@ pub struct Cluster {
     members: Vec<Member>,
     data: Data,
     has_tls: bool,
+    /// Kept for members that are down; none where the ports were given.
+    ports: Vec<Port>,
     /// What `etcdctl` calls itself, once the cluster asks who it is.
     user: Option<String>,
 }
@@ -84,18 +84,16 @@ impl Cluster {
     /// The same with options, whose ports do not count.
     pub async fn start_like(members: usize, options: ClusterOptions) -> Result<Self> {
         let width = member::ports_of(options.tls.is_some());
-        let mut start = 1;
-        loop {
-            let client_ports = (0..members).map(|_| free_ports(width));
-            let options = ClusterOptions {
-                client_ports: client_ports.collect::<Result<_>>()?,
-                ..options.clone()
-            };
-            match Self::start_with(options).await {
-                Err(error) if start < STARTS && is_port_clash(&error) => start += 1,
-                started => return started,
-            }
-        }
+        let ports: Vec<_> = (0..members)
+            .map(|_| Port::free_row(width))
+            .collect::<Result<_>>()?;
+        let mut cluster = Self::start_with(ClusterOptions {
+            client_ports: ports.iter().map(|row| row[0].number()).collect(),
+            ..options
+        })
+        .await?;
+        cluster.ports = ports.into_iter().flatten().collect();
+        Ok(cluster)
     }
 
     /// A cluster of one member, which is what starts fastest.
@@ -131,6 +129,7 @@ impl Cluster {
             members: Member::all(&options, data.path()),
             has_tls: options.tls.is_some(),
             data,
+            ports: Vec::new(),
             user: None,
         };
         cluster.start_all().await?;
@@ -289,20 +288,4 @@ fn program(name: &str, package: &str) -> Result<PathBuf> {
              ETCD_BIN_DIR to the directory that has it"
         )
     })
-}
-
-/// The first of so many free ports in a row.
-fn free_ports(width: u16) -> Result<u16> {
-    let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-    for _ in 0..100 {
-        let port = free_port()?;
-        if (1..width).all(|above| is_free(port + above)) {
-            return Ok(port);
-        }
-    }
-    bail!("no {width} free ports in a row on 127.0.0.1")
-}
-
-fn is_port_clash(error: &anyhow::Error) -> bool {
-    format!("{error:#}").contains("address already in use")
 }

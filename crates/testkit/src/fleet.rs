@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    Signal, free_port,
+    Port, Signal,
     process::{Process, binary},
 };
 
@@ -19,8 +19,6 @@ use crate::{
 const STARTED: Duration = Duration::from_secs(30);
 /// How long a greeter may take to drain, and then some.
 const STOPPED: Duration = Duration::from_secs(40);
-/// How often a start is tried again when another process has taken the port.
-const STARTS: usize = 5;
 
 /// Running greeters of one registry. Dropped, they are killed.
 ///
@@ -50,6 +48,7 @@ pub struct Fleet {
 #[derive(Debug)]
 pub struct Server {
     address: String,
+    port: Port,
     process: Process,
 }
 
@@ -67,6 +66,21 @@ impl Server {
     /// Its process, to read what it prints.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Leaves the port to whoever listens on it next.
+    async fn stop(self) -> Result<Port> {
+        let status = self.process.terminate(STOPPED).await?;
+        self.ended_well(status)?;
+        Ok(self.port)
+    }
+
+    fn ended_well(&self, status: ExitStatus) -> Result<()> {
+        ensure!(
+            status.success(),
+            self.process.complaint(&format!("ended with {status}"))
+        );
+        Ok(())
     }
 }
 
@@ -108,17 +122,9 @@ impl Fleet {
 
     /// Starts one more greeter, which is listening when this returns, and gives its address.
     pub async fn add(&mut self) -> Result<String> {
-        for _ in 1..STARTS {
-            let address = format!("127.0.0.1:{}", free_port()?);
-            let Err(error) = self.start(&address).await else {
-                return Ok(address);
-            };
-            if !format!("{error:#}").contains("in use") {
-                return Err(error);
-            }
-        }
-        let address = format!("127.0.0.1:{}", free_port()?);
-        self.start(&address).await?;
+        let port = Port::free()?;
+        let address = port.address();
+        self.add_behind(port, &address).await?;
         Ok(address)
     }
 
@@ -131,14 +137,10 @@ impl Fleet {
         Ok(addresses)
     }
 
-    async fn start(&mut self, address: &str) -> Result<()> {
-        self.add_behind(address, address).await
-    }
-
-    /// Starts a greeter that listens at one address and tells callers another, by which it is known here too.
-    pub async fn add_behind(&mut self, listen: &str, address: &str) -> Result<()> {
+    /// Starts a greeter that listens on `port` and tells callers another address, by which it is known here too.
+    pub async fn add_behind(&mut self, port: Port, address: &str) -> Result<()> {
         let mut command = self.command(&self.server);
-        command.args(["--listen", listen, "--advertise", address]);
+        command.args(["--listen", &port.address(), "--advertise", address]);
         let process = Process::spawn(format!("greeter {address}"), command)?;
         // Its first line says where it listens; one that says that it cannot begins otherwise.
         let listens = |line: &str| line.contains(address) && !line.starts_with("error");
@@ -146,7 +148,11 @@ impl Fleet {
             .wait_for("where it listens", listens, STARTED)
             .await?;
         let address = address.to_owned();
-        self.servers.push(Server { address, process });
+        self.servers.push(Server {
+            address,
+            port,
+            process,
+        });
         Ok(())
     }
 
@@ -163,29 +169,20 @@ impl Fleet {
 
     /// Stops a greeter (SIGTERM) and waits until it has drained. An error when it does not end well.
     pub async fn stop(&mut self, address: &str) -> Result<()> {
-        let server = self.take(address)?;
-        let status = server.process.terminate(STOPPED).await?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(server.process.complaint(&format!("ended with {status}")))
+        self.take(address)?.stop().await.map(drop)
     }
 
     /// Waits until a greeter that was told to end has ended, `bound` at most. An error when it does not end well.
     pub async fn gone(&mut self, address: &str, bound: Duration) -> Result<()> {
         let server = self.take(address)?;
         let status = server.process.wait(bound).await?;
-        ensure!(
-            status.success(),
-            server.process.complaint(&format!("ended with {status}"))
-        );
-        Ok(())
+        server.ended_well(status)
     }
 
     /// Stops a greeter and starts it again at its address.
     pub async fn restart(&mut self, address: &str) -> Result<()> {
-        self.stop(address).await?;
-        self.start(address).await
+        let port = self.take(address)?.stop().await?;
+        self.add_behind(port, address).await
     }
 
     /// A binary of this fleet's registry, whose log is for people to read.

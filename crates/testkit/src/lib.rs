@@ -27,4 +27,4 @@ pub mod tls;
 
 pub use eventually::{eventually, until};
 pub use nix::sys::signal::Signal;
-pub use ports::free_port;
+pub use ports::Port;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use testkit::{etcd::Cluster, fleet::Fleet, free_port, link::Link, until};
+use testkit::{Port, etcd::Cluster, fleet::Fleet, link::Link, until};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -99,9 +99,9 @@ pub(super) async fn from_servers(pace: Pace) -> Result<Seen> {
     let mut fleet = fleet(&cluster)?;
     let mut links = Vec::new();
     for _ in 0..3 {
-        let listen = format!("127.0.0.1:{}", free_port()?);
-        let link = Link::to(&listen).await?;
-        fleet.add_behind(&listen, link.address()).await?;
+        let port = Port::free()?;
+        let link = Link::to(&port.address()).await?;
+        fleet.add_behind(port, link.address()).await?;
         links.push(link);
     }
     let caller = Caller::start(&mut fleet)?;

@@ -1,7 +1,7 @@
 //! Two processes on one address and id.
 
 use anyhow::{Context, Result, ensure};
-use testkit::{free_port, link::Link};
+use testkit::{Port, link::Link};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
 /// The address moves from the earlier process to the later one, as that of a container does; the earlier one lives on.
 pub(super) async fn superseded(pace: Pace) -> Result<Seen> {
     let mut scene = Scene::open(pace).await?;
-    let (earlier, later) = (listen()?, listen()?);
-    let link = Link::to(&earlier).await?;
-    scene.fleet.add_behind(&earlier, link.address()).await?;
+    let (earlier, later) = (Port::free()?, Port::free()?);
+    let link = Link::to(&earlier.address()).await?;
+    scene.fleet.add_behind(earlier, link.address()).await?;
     scene.right_again(Instant::now()).await?;
     let first = scene.registered().await?[link.address()].written;
 
-    link.lead_to(&later);
-    scene.fleet.add_behind(&later, link.address()).await?;
+    link.lead_to(&later.address());
+    scene.fleet.add_behind(later, link.address()).await?;
     let earlier = scene
         .fleet
         .servers()
@@ -43,8 +43,4 @@ pub(super) async fn superseded(pace: Pace) -> Result<Seen> {
         ..Seen::default()
     };
     scene.close(seen).await
-}
-
-fn listen() -> Result<String> {
-    Ok(format!("127.0.0.1:{}", free_port()?))
 }

@@ -1,7 +1,7 @@
 //! How it ends, and what becomes of the calls that it has.
 
 use registry::Status;
-use testkit::{Signal, etcd::Cluster, eventually, free_port, process::Process};
+use testkit::{Port, Signal, etcd::Cluster, eventually, process::Process};
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -96,7 +96,8 @@ async fn a_connection_that_never_says_a_word_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn nobody_is_given_notice_by_a_server_that_never_was_in_the_registry() {
     let runtime = runtime();
-    let url = format!("etcd://127.0.0.1:{}", free_port().expect("a port"));
+    let nobody = Port::free().expect("a port");
+    let url = format!("etcd://127.0.0.1:{nobody}");
     let mut command = command(runtime.path(), &["--registry", &url]);
     command.env("DISCOVERY__SERVER__DRAIN_NOTICE", "5m");
     let server = spawn(command).await;

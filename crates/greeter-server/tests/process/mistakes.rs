@@ -103,7 +103,7 @@ async fn a_port_in_use_is_named() {
 
 #[tokio::test]
 async fn a_registry_that_is_required_and_not_there_ends_it_within_a_bound() {
-    let port = testkit::free_port().expect("a port");
+    let port = testkit::Port::free().expect("a port");
     let url = format!("etcd://127.0.0.1:{port}");
     let arguments = ["--registry", &url, "--require-registry"];
     let quiet = ("DISCOVERY__LOG__LEVEL", "off");

@@ -4,8 +4,9 @@ use std::{fs, path::Path, process::Command};
 
 use registry::Status;
 use testkit::{
+    Port,
     etcd::{Cluster, ClusterOptions},
-    eventually, free_port,
+    eventually,
     process::Process,
 };
 use tokio_stream::StreamExt;
@@ -79,7 +80,7 @@ async fn a_server_takes_all_the_open_files_that_it_may_have() {
 #[tokio::test]
 async fn what_is_advertised_is_what_greetings_name() {
     let runtime = runtime();
-    let port = free_port().expect("a port").to_string();
+    let port = Port::free().expect("a port");
     let listen = format!("0.0.0.0:{port}");
     let server = start(&runtime, &["--listen", &listen, "--advertise", "localhost"]).await;
     assert_eq!(server.address, format!("localhost:{port}"));
@@ -175,7 +176,7 @@ async fn both_versions_of_reflection_list_the_services() {
 
 #[tokio::test]
 async fn an_etcd_that_is_not_there_is_tried_again_while_the_server_serves() {
-    let port = free_port().expect("a port");
+    let port = Port::free().expect("a port");
     let url = format!("etcd://127.0.0.1:{port}/shop");
     let runtime = runtime();
     let server = start(&runtime, &["--registry", &url]).await;
@@ -192,7 +193,7 @@ async fn an_etcd_that_is_not_there_is_tried_again_while_the_server_serves() {
     );
 
     let options = ClusterOptions {
-        client_ports: vec![port],
+        client_ports: vec![port.number()],
         ..ClusterOptions::default()
     };
     let _etcd = Cluster::start_with(options).await.expect("an etcd");
@@ -219,7 +220,8 @@ async fn health_check(runtime: &Path, admin: &str) -> (Option<i32>, String) {
 #[tokio::test]
 async fn the_health_check_tells_whether_the_instance_of_its_configuration_is_ready() {
     let runtime = runtime();
-    let admin = format!("127.0.0.1:{}", free_port().expect("a port"));
+    let port = Port::free().expect("a port");
+    let admin = format!("127.0.0.1:{port}");
     let (code, line) = health_check(runtime.path(), &admin).await;
     assert_eq!(code, Some(1), "{line}");
     assert!(line.contains(&admin), "{line}");

@@ -77,7 +77,7 @@ pub(crate) fn config() -> ServiceConfig {
     let mut config = ServiceConfig::named("greeter").expect("a name");
     "memory:".clone_into(&mut config.registry.url);
     config.server.drain_notice = Duration::from_millis(50);
-    let port = testkit::free_port().expect("a port");
+    let port = testkit::Port::free().expect("a port").number();
     config.admin.listen = AdminListen::At(SocketAddr::from(([127, 0, 0, 1], port)));
     config
 }
