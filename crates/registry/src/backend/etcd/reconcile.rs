@@ -75,10 +75,6 @@ enum Stage {
 /// What was told of keys since a list was begun: the revision of the newest event of each.
 type Told = HashMap<Digest, i64>;
 
-/// The watch has gone on without telling everything.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Missed;
-
 impl Reconciler {
     /// For a watch that has delivered what is `known`.
     pub(super) fn new(
@@ -98,8 +94,8 @@ impl Reconciler {
         }
     }
 
-    /// Takes in what the watch has told.
-    pub(super) fn hear(&mut self, told: &[&KeyValue]) -> Result<(), Missed> {
+    /// Takes in what the watch has told. Fails when it has passed something over.
+    pub(super) fn hear(&mut self, told: &[&KeyValue]) -> Result<(), Failure> {
         for kv in told {
             let written = written(kv);
             let key = self.known.take(kv.key(), written);
@@ -116,8 +112,9 @@ impl Reconciler {
         self.conclude()
     }
 
-    /// Does what is due next, and waits until then. Cancellation safe. Fails when the watch is stuck.
-    pub(super) async fn turn(&mut self) -> Result<Result<(), Missed>, Failure> {
+    /// Does what is due next, and waits until then. Cancellation safe. Fails when the watch has passed
+    /// something over, or is stuck.
+    pub(super) async fn turn(&mut self) -> Result<(), Failure> {
         match &mut self.stage {
             Stage::Resting(until) => {
                 sleep_until(*until).await;
@@ -139,11 +136,11 @@ impl Reconciler {
                 )));
             }
         }
-        Ok(self.conclude())
+        self.conclude()
     }
 
     /// Ends the comparison as soon as it is decided.
-    fn conclude(&mut self) -> Result<(), Missed> {
+    fn conclude(&mut self) -> Result<(), Failure> {
         let Stage::Waiting(comparison, _) = &self.stage else {
             return Ok(());
         };
@@ -156,9 +153,9 @@ impl Reconciler {
         if differences == 0 {
             return Ok(());
         }
-        let keys = String::from_utf8_lossy(&self.range.0);
-        tracing::warn!(%keys, differences, "a watch has missed changes; telling them now, from a list");
-        Err(Missed)
+        Err(self.connection.complaint(format!(
+            "the watch has passed over {differences} changes that a list has found"
+        )))
     }
 }
 

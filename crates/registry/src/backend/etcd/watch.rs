@@ -3,8 +3,7 @@
 //!
 //! Nothing is resumed on another connection: after a wipe, cluster and member ids are the same, and a watch from an old
 //! revision is accepted and delivers nothing. When anything fails the stream ends with the reason; whoever starts
-//! another lists again, at the next member. Only what a watch is found to have missed, though it goes on, is told without
-//! an end: by starting anew in its place.
+//! another lists again, at the next member.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,7 +17,7 @@ use super::{
     list::{Range, Read},
     members::{Connection, Failure, Members},
     reader::revision,
-    reconcile::{Missed, Reconciler, Tally},
+    reconcile::{Reconciler, Tally},
     shared::Shared,
     source::{Heard, Source},
     turns::Turns,
@@ -73,25 +72,20 @@ impl Terms {
 
 enum State<W> {
     Start(Terms, W),
-    Following(Terms, Box<Following<W>>),
+    Following(Box<Following<W>>),
 }
 
 impl<W: Watched> State<W> {
-    async fn next(mut self) -> Result<Option<(W::Said, Self)>, Failure> {
-        loop {
-            match self {
-                Self::Start(terms, watched) => {
-                    // In a box, as it takes 11 KiB, and is over soon.
-                    let started = Box::pin(Following::start(&terms, watched));
-                    let (said, following) = started.await?;
-                    return Ok(Some((said, Self::Following(terms, Box::new(following)))));
-                }
-                Self::Following(terms, mut following) => match following.next().await? {
-                    Ok(said) => return Ok(Some((said, Self::Following(terms, following)))),
-                    Err(Missed) => self = Self::Start(terms, following.watched),
-                },
+    async fn next(self) -> Result<Option<(W::Said, Self)>, Failure> {
+        let (said, following) = match self {
+            Self::Start(terms, watched) => {
+                // In a box, as it takes 11 KiB, and is over soon.
+                let (said, following) = Box::pin(Following::start(&terms, watched)).await?;
+                (said, Box::new(following))
             }
-        }
+            Self::Following(mut following) => (following.next().await?, following),
+        };
+        Ok(Some((said, Self::Following(following))))
     }
 }
 
@@ -154,22 +148,24 @@ impl<W: Watched> Following<W> {
         Ok((listed, Source::Shared(part)))
     }
 
-    async fn next(&mut self) -> Result<Result<W::Said, Missed>, Failure> {
+    async fn next(&mut self) -> Result<W::Said, Failure> {
         loop {
             let next = select! {
-                heard = self.source.next() => self.hear(&heard?),
-                turned = self.reconciler.turn() => {
-                    turned.inspect_err(|failure| self.source.leave(failure))?.map(|()| None)
+                heard = self.source.next() => {
+                    let heard = heard?;
+                    self.hear(&heard)
                 }
+                turned = self.reconciler.turn() => turned.map(|()| None),
             };
-            if let Some(next) = next.transpose() {
+            let next = next.inspect_err(|failure| self.source.leave(failure))?;
+            if let Some(next) = next {
                 return Ok(next);
             }
         }
     }
 
     /// What was heard says, if anything.
-    fn hear(&mut self, heard: &Heard) -> Result<Option<W::Said>, Missed> {
+    fn hear(&mut self, heard: &Heard) -> Result<Option<W::Said>, Failure> {
         let told = heard.told();
         self.reconciler.hear(&told)?;
         for kv in &told {
