@@ -28,12 +28,14 @@ mod reconcile;
 mod seat;
 mod shared;
 mod source;
+mod transaction;
 mod turns;
 mod unowned;
 mod url;
 mod watch;
 mod watchers;
 mod watching;
+mod writes;
 
 use std::{
     collections::BTreeSet,
@@ -95,7 +97,6 @@ impl EtcdStore {
         let members = Arc::new(Members::of(&options));
         let keys = Keys::new(options.namespace.as_ref(), options.dialects);
         let holds = Arc::new(Holds {
-            members: Arc::clone(&members),
             keys: keys.clone(),
             groups: Groups::new(Arc::clone(&members), options.quiet),
         });

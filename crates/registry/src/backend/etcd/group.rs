@@ -21,27 +21,30 @@ use super::{
     lease::{EXPIRED, Lease, revoke_in_background, whole_seconds},
     members::{Failure, Members},
     places::Places,
+    put::Problem,
     seat::Seat,
+    writes::{Sender, Write, Writes},
 };
 use crate::Incarnation;
 
 /// How many keys share a lease. All are lost together when it is; ten thousand registrations are twenty of them.
 pub(super) const SEATS: usize = 500;
-/// How many writes are on their way at once: enough to fill etcd's batches, few enough that each is answered in time.
-const WRITES: usize = 256;
+/// How many look at their keys before they write at once: enough to fill etcd's batches, few enough that each is answered
+/// in time.
+const LOOKS: usize = 256;
 /// How many leases of before are known for this process's own; a key that has one is soon gone, or taken over.
 const REMEMBERED: usize = 4_096;
-/// How long a write may wait for its turn.
+/// How long one may wait for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
 /// The groups of one store.
 #[derive(Debug)]
 pub(super) struct Groups {
-    members: Arc<Members>,
+    pub(super) members: Arc<Members>,
     quiet: Duration,
     all: Mutex<Vec<Weak<Group>>>,
     granted: Arc<Granted>,
-    writes: Semaphore,
+    looks: Semaphore,
 }
 
 /// The leases that this process was ever granted, the newest [`REMEMBERED`] of them.
@@ -73,6 +76,7 @@ pub(super) struct Group {
     /// Told when etcd has said that there is no such lease.
     unknown: Arc<Notify>,
     pub(super) places: Arc<Places>,
+    writes: Writes,
     /// The keys that have a seat, and for whom.
     taken: Mutex<HashMap<Arc<str>, Option<Incarnation>>>,
     _task: AbortOnDropHandle<()>,
@@ -103,7 +107,7 @@ impl Groups {
             quiet,
             all: Mutex::default(),
             granted: Arc::default(),
-            writes: Semaphore::new(WRITES),
+            looks: Semaphore::new(LOOKS),
         }
     }
 
@@ -142,9 +146,9 @@ impl Groups {
         }
     }
 
-    /// A write's turn; `None` when it does not come within [`TURN`].
+    /// The turn of one that is to look before it writes; `None` when it does not come within [`TURN`].
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        timeout(TURN, self.writes.acquire()).await.ok()?.ok()
+        timeout(TURN, self.looks.acquire()).await.ok()?.ok()
     }
 }
 
@@ -153,11 +157,13 @@ impl Group {
         let (stand, standing) = watch::channel(Standing::Asked);
         let places = Arc::new(Places::new(Arc::clone(members), quiet));
         let unknown = Arc::new(Notify::new());
+        let (writes, sender) = Writes::new(Arc::clone(members));
         let kept = keep(
             Arc::clone(members),
             ttl,
             stand,
             Arc::clone(&places),
+            sender,
             Arc::clone(&unknown),
             Arc::clone(granted),
         );
@@ -167,6 +173,7 @@ impl Group {
             standing,
             unknown,
             places,
+            writes,
             taken: Mutex::default(),
             _task: AbortOnDropHandle::new(tokio::spawn(kept)),
         }
@@ -231,6 +238,15 @@ impl Group {
         }
     }
 
+    /// Does a write, together with those of others: the revision at which it was done, or `None` when a comparison did not
+    /// hold.
+    pub(super) async fn write(&self, write: Write) -> Result<Option<i64>, Problem> {
+        match self.writes.write(write).await {
+            Some(done) => done,
+            None => Err(NoLease::Lost(self.lost().await).into()),
+        }
+    }
+
     /// Ends the group: etcd has said that there is no such lease.
     pub(super) fn end(&self) {
         self.unknown.notify_one();
@@ -252,6 +268,7 @@ async fn keep(
     ttl: i64,
     stand: watch::Sender<Standing>,
     places: Arc<Places>,
+    sender: Sender,
     unknown: Arc<Notify>,
     granted: Arc<Granted>,
 ) {
@@ -269,6 +286,7 @@ async fn keep(
         how = lease.keeper().keep() => how,
         () = unknown.notified() => EXPIRED.into(),
         never = places.watch_over() => match never {},
+        never = sender.send_all() => match never {},
     };
     stand.send_replace(Standing::Over(NoLease::Lost(how)));
 }

@@ -9,7 +9,6 @@ use tokio::{select, sync::watch};
 use super::{
     group::Groups,
     keys::Keys,
-    members::Members,
     place::{Holder, Place},
     put::{Entry, Problem, Put},
     reader::revision,
@@ -20,7 +19,6 @@ use crate::{Claim, Hold, HoldRequest, Instance, Loss, Revision, StoreError, dial
 /// What all holds of a store have in common.
 #[derive(Debug)]
 pub(super) struct Holds {
-    pub(super) members: Arc<Members>,
     pub(super) keys: Keys,
     pub(super) groups: Groups,
 }
@@ -73,25 +71,16 @@ impl EtcdHold {
         let mut seat = holds.groups.seat(ttl, reserved, instance.incarnation);
         let lease = seat.lease().await?;
         let entries = holds.keys.written(&instance, slot);
+        // Given up halfway, or after an answer that was lost, the keys may be there: the next try keeps them there.
+        seat.leaves(Some(ttl));
         let put = Put {
-            members: &holds.members,
+            groups: &holds.groups,
+            seat: &seat,
             lease,
             entries: &entries,
             gone: &[],
         };
-        let turn = holds.groups.turn().await.ok_or(Problem::Busy)?;
-        // Given up halfway, or after an answer that was lost, the keys may be there: the next try keeps them there.
-        seat.leaves(Some(ttl));
-        let claimed = match claim {
-            Claim::First => put.at_once().await,
-            Claim::Again(written) => {
-                put.after_a_look(|key, found| {
-                    holds.unless_superseded(&instance, written, key, found)
-                })
-                .await
-            }
-        };
-        drop(turn);
+        let claimed = holds.claim(put, &instance, claim).await;
         let written = claimed.inspect_err(|problem| {
             if problem.is_lease_not_found() {
                 seat.has_no_lease();
@@ -138,15 +127,14 @@ impl EtcdHold {
         let new = less(&keys, &self.left);
         self.left.extend(new);
         let put = Put {
-            members: &self.holds.members,
+            groups: &self.holds.groups,
+            seat: &self.seat,
             lease: self.place.lease,
             entries: &entries,
             gone: &gone,
         };
-        let turn = self.holds.groups.turn().await.ok_or(Problem::Busy)?;
         let written = put.after_a_look(|key, found| self.unless_lost(&came, key, found));
         let written = Box::pin(written).await;
-        drop(turn);
         let written = written.inspect_err(|problem| match problem {
             Problem::NotOurs => self.seat.doubt(),
             Problem::Superseded(by) => self.place.lose(&Loss::Superseded(by.clone())),
@@ -180,6 +168,18 @@ impl EtcdHold {
 }
 
 impl Holds {
+    /// Writes what is claimed, unless a later process has it.
+    async fn claim(&self, put: Put<'_>, instance: &Instance, claim: Claim) -> Result<i64, Problem> {
+        let Claim::Again(written) = claim else {
+            return put.at_once().await;
+        };
+        if let Some(again) = put.unless_newer(written).await? {
+            return Ok(again);
+        }
+        put.after_a_look(|key, found| self.unless_superseded(instance, written, key, found))
+            .await
+    }
+
     /// Whether nobody else has put the key since our own newest put.
     fn unless_superseded(
         &self,

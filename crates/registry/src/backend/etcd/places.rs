@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse};
+use etcd_client::KeyValue;
 use tokio::{
     select,
     sync::Notify,
@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     members::{Connection, Failure, Members},
     place::Place,
+    transaction::read_all,
     watchers::Watchers,
 };
 use crate::{Backoff, BackoffPolicy, Loss};
@@ -228,28 +229,6 @@ impl Places {
             known.news.push(Arc::clone(key));
         }
     }
-}
-
-/// The key-values as they are now, read linearizably, and at which revision that is.
-pub(super) async fn read_all(
-    connection: Connection,
-    keys: &[Arc<str>],
-) -> Result<(i64, Vec<Option<KeyValue>>), Failure> {
-    let gets = keys.iter().map(|key| TxnOp::get(&**key, None));
-    let all = Txn::new().and_then(gets.collect::<Vec<_>>());
-    let mut client = connection.client.clone();
-    let asked = connection.ask(client.txn(all)).await;
-    let answer = asked.map_err(|failure| failure.about_one_of(keys))?;
-    let revision = connection.revision(answer.header())?;
-    let found = answer.op_responses().into_iter().map(|one| match one {
-        TxnOpResponse::Get(mut got) => got.take_kvs().pop(),
-        _ => None,
-    });
-    let found: Vec<_> = found.collect();
-    if found.len() != keys.len() {
-        return Err(connection.complaint("it did not answer each of the reads of a transaction"));
-    }
-    Ok((revision, found))
 }
 
 #[cfg(test)]

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, TxnOp};
 
 use super::{
-    group::NoLease,
-    members::{Connection, Failure, Members},
-    places::read_all,
+    group::{Groups, NoLease},
+    members::Failure,
+    seat::Seat,
+    transaction::read_all,
+    writes::Write,
 };
+use crate::Revision;
 
 /// How often a write that somebody crosses is made anew.
 const TRIES: usize = 3;
@@ -18,6 +21,12 @@ const TRIES: usize = 3;
 pub(super) struct Entry {
     pub(super) key: Arc<str>,
     pub(super) value: Vec<u8>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
 }
 
 /// Why a registration could not be written.
@@ -56,7 +65,8 @@ impl Problem {
 
 /// What is to be put under a lease, and which of its keys are to be deleted in the same step.
 pub(super) struct Put<'a> {
-    pub(super) members: &'a Members,
+    pub(super) groups: &'a Groups,
+    pub(super) seat: &'a Seat,
     pub(super) lease: i64,
     pub(super) entries: &'a [Entry],
     pub(super) gone: &'a [Arc<str>],
@@ -69,6 +79,14 @@ impl Put<'_> {
         written.ok_or(Problem::Crossed)
     }
 
+    /// Writes it unless somebody has put one of the keys after a revision, and says at which.
+    pub(super) async fn unless_newer(&self, than: Revision) -> Result<Option<i64>, Problem> {
+        let later = i64::try_from(than.0).map_or(i64::MAX, |than| than.saturating_add(1));
+        let is_older = |entry: &Entry| Compare::mod_revision(&*entry.key, CompareOp::Less, later);
+        let all_are = self.entries.iter().map(is_older).collect();
+        self.when(all_are, Vec::new()).await
+    }
+
     /// Looks at the keys, writes unless `judge` has something against what is at one of them, and says at which revision;
     /// deletes only what has the lease.
     pub(super) async fn after_a_look(
@@ -77,8 +95,12 @@ impl Put<'_> {
     ) -> Result<i64, Problem> {
         let put = self.entries.iter().map(|entry| &entry.key);
         let keys: Vec<_> = put.chain(self.gone).cloned().collect();
+        let _turn = self.groups.turn().await.ok_or(Problem::Busy)?;
         for _ in 0..TRIES {
-            let read = self.members.call(|connection| read_all(connection, &keys));
+            let read = self
+                .groups
+                .members
+                .call(|connection| read_all(connection, &keys));
             let (_, found) = Box::pin(read).await?;
             let (mut unchanged, mut deletes) = (Vec::new(), Vec::new());
             for (number, (key, found)) in keys.iter().zip(&found).enumerate() {
@@ -102,31 +124,23 @@ impl Put<'_> {
         &self,
         comparisons: Vec<Compare>,
         deletes: Vec<TxnOp>,
-    ) -> Result<Option<i64>, Failure> {
+    ) -> Result<Option<i64>, Problem> {
         let put = |entry: &Entry| {
             let options = PutOptions::new().with_lease(self.lease);
             TxnOp::put(&*entry.key, entry.value.clone(), Some(options))
         };
-        let all = self.entries.iter().map(put).chain(deletes);
-        let all = Txn::new()
-            .when(comparisons)
-            .and_then(all.collect::<Vec<_>>());
         // Once: by the time of a second try a later process may have taken the key.
-        let asked = self
-            .members
-            .call_once(|connection| transact(connection, all.clone()));
-        let keys: Vec<_> = self.entries.iter().map(|entry| &*entry.key).collect();
-        asked.await.map_err(|failure| failure.about_one_of(&keys))
+        let written = self.seat.write(Write {
+            comparisons,
+            operations: self.entries.iter().map(put).chain(deletes).collect(),
+            bytes: self.entries.iter().map(Entry::bytes).sum(),
+        });
+        written.await.map_err(|problem| match problem {
+            Problem::Etcd(failure) => {
+                let keys: Vec<_> = self.entries.iter().map(|entry| &*entry.key).collect();
+                Problem::Etcd(failure.about_one_of(&keys))
+            }
+            problem => problem,
+        })
     }
-}
-
-/// The revision of a transaction whose comparisons held.
-pub(super) async fn transact(
-    connection: Connection,
-    transaction: Txn,
-) -> Result<Option<i64>, Failure> {
-    let mut client = connection.client.clone();
-    let answer = connection.ask(client.txn(transaction)).await?;
-    let revision = connection.revision(answer.header())?;
-    Ok(answer.succeeded().then_some(revision))
 }

@@ -9,7 +9,9 @@ use super::{
     group::{Group, NoLease},
     members::Failure,
     place::Place,
-    put::transact,
+    put::Problem,
+    transaction::transact,
+    writes::Write,
 };
 use crate::{Backoff, BackoffPolicy, Incarnation};
 
@@ -47,6 +49,12 @@ impl Seat {
     /// The lease of the group.
     pub(super) async fn lease(&self) -> Result<i64, NoLease> {
         self.taken().group.lease().await
+    }
+
+    /// Does a write, together with those of others in the group: the revision at which it was done, or `None` when a
+    /// comparison did not hold.
+    pub(super) async fn write(&self, write: Write) -> Result<Option<i64>, Problem> {
+        self.taken().group.write(write).await
     }
 
     /// Says that from now on the keys may be there, and when to delete them when the seat is given up: at once, or after

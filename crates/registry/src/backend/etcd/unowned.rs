@@ -5,7 +5,7 @@ use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 use super::{
     members::{Failure, Members},
     place::read,
-    put::transact,
+    transaction::transact,
 };
 
 /// Where something stands, or would stand.
