@@ -1,6 +1,6 @@
 //! The task behind a [`Registration`](super::Registration): brings the registry to where the owner wants it.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{
     select,
@@ -33,6 +33,8 @@ pub(super) struct Keeper {
     states: watch::Sender<RegistrationState>,
     settle: watch::Sender<u64>,
     backoff: Backoff,
+    /// Whether the newest write of what the owner has changed has failed.
+    unwritten: bool,
 }
 
 /// Why a hold was left.
@@ -68,6 +70,7 @@ impl Keeper {
             states,
             settle,
             backoff,
+            unwritten: false,
         }
     }
 
@@ -182,15 +185,19 @@ impl Keeper {
         let wish = self.wishes.borrow_and_update().clone();
         match hold.update(self.as_written(&wish)).await {
             Ok(()) => {
+                self.unwritten = false;
                 self.held(&wish);
                 None
             }
             Err(error) => {
                 let next = Instant::now() + self.backoff.next_delay();
-                tracing::warn!(
-                    error = one_line(&error),
-                    "could not update a registration; trying again"
-                );
+                let error = one_line(&error);
+                // Once for each outage, as with a registration that cannot be made.
+                if mem::replace(&mut self.unwritten, true) {
+                    tracing::debug!(error, "a registration is still not updated");
+                } else {
+                    tracing::warn!(error, "could not update a registration; trying on");
+                }
                 self.settle.send_replace(wish.version);
                 Some(next)
             }

@@ -108,6 +108,29 @@ async fn a_user_who_may_use_one_prefix_registers_lists_and_watches_there_and_now
 }
 
 #[tokio::test]
+async fn of_many_who_register_at_once_nobody_is_let_in_who_may_not() {
+    let cluster = cluster(&[]).await;
+    let options = options(&cluster).with_namespace("bank").expect("a name");
+    let nobody = EtcdStore::new(options.clone());
+    let ann = EtcdStore::new(options.with_user(EtcdUser::new("ann", "first")));
+    let all = (1..=20).flat_map(|port| {
+        let request = request(&instance("greeter", port), 20);
+        [nobody.hold(request.clone()), ann.hold(request)]
+    });
+    let held = futures_util::future::join_all(all).await;
+    for (number, held) in held.into_iter().enumerate() {
+        let error = held.err().expect("a refusal");
+        let is_told = match (number % 2, refusal(&error)) {
+            (0, EtcdError::NoUser) => true,
+            (1, EtcdError::PermissionDenied { key, .. }) => key.is_some(),
+            _ => false,
+        };
+        assert!(is_told, "{}", registry::one_line(&error));
+    }
+    assert!(cluster.keys("bank/").await.expect("keys").is_empty());
+}
+
+#[tokio::test]
 async fn a_user_in_the_url_is_let_in_and_nobody_is_told_that_somebody_is_asked_for() {
     let cluster = cluster(&[]).await;
     let url = cluster.url("shop").replace("://", "://ann:%66irst@");

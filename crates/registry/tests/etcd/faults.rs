@@ -110,7 +110,10 @@ async fn a_watch_that_has_passed_something_over_ends_and_what_it_was_is_counted(
                 Ok(change) => snapshot = snapshot.apply(change),
                 Err(error) => {
                     let error = one_line(&error);
-                    assert!(error.contains("has passed over 1 changes"), "{error}");
+                    assert!(
+                        error.contains("has passed over what a list has found (changes: 1)"),
+                        "{error}"
+                    );
                     break;
                 }
             }

@@ -256,7 +256,7 @@ async fn a_shared_watch_that_has_passed_something_over_is_left_by_whom_it_concer
         }
     };
     assert!(
-        passed_over.contains("has passed over 1 changes"),
+        passed_over.contains("has passed over what a list has found (changes: 1)"),
         "{passed_over}"
     );
     assert_eq!(store.reconciled().differences, 1);

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     select,
-    sync::{Notify, Semaphore, SemaphorePermit, watch},
+    sync::{Notify, OwnedMutexGuard, Semaphore, SemaphorePermit, watch},
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +23,7 @@ use super::{
     places::Places,
     put::Problem,
     seat::Seat,
-    writes::{Sender, Write, Writes},
+    writes::{PATIENCE, Sender, Write, Writes},
 };
 use crate::Incarnation;
 
@@ -34,8 +34,6 @@ pub(super) const SEATS: usize = 500;
 const LOOKS: usize = 256;
 /// How many leases of before are known for this process's own; a key that has one is soon gone, or taken over.
 const REMEMBERED: usize = 4_096;
-/// How long one may wait for its turn.
-const TURN: Duration = Duration::from_secs(10);
 
 /// The groups of one store.
 #[derive(Debug)]
@@ -43,13 +41,13 @@ pub(super) struct Groups {
     pub(super) members: Arc<Members>,
     quiet: Duration,
     all: Mutex<Vec<Weak<Group>>>,
-    granted: Arc<Granted>,
+    pub(super) granted: Arc<Granted>,
     looks: Semaphore,
 }
 
 /// The leases that this process was ever granted, the newest [`REMEMBERED`] of them.
 #[derive(Debug, Default)]
-struct Granted(Mutex<VecDeque<i64>>);
+pub(super) struct Granted(Mutex<VecDeque<i64>>);
 
 impl Granted {
     fn add(&self, lease: i64) {
@@ -60,7 +58,7 @@ impl Granted {
         all.push_back(lease);
     }
 
-    fn knows(&self, lease: i64) -> bool {
+    pub(super) fn knows(&self, lease: i64) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.contains(&lease)
     }
@@ -146,9 +144,9 @@ impl Groups {
         }
     }
 
-    /// The turn of one that is to look before it writes; `None` when it does not come within [`TURN`].
+    /// The turn of one that is to look before it writes; `None` when it does not come within [`PATIENCE`].
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        timeout(TURN, self.looks.acquire()).await.ok()?.ok()
+        timeout(PATIENCE, self.looks.acquire()).await.ok()?.ok()
     }
 }
 
@@ -240,10 +238,14 @@ impl Group {
 
     /// Does a write, together with those of others: the revision at which it was done, or `None` when a comparison did not
     /// hold.
-    pub(super) async fn write(&self, write: Write) -> Result<Option<i64>, Problem> {
-        match self.writes.write(write).await {
+    pub(super) async fn write(
+        &self,
+        write: Write,
+        pending: OwnedMutexGuard<()>,
+    ) -> Result<Option<i64>, Problem> {
+        match self.writes.write(write, pending).await {
             Some(done) => done,
-            None => Err(NoLease::Lost(self.lost().await).into()),
+            None => Err(Problem::LeaseLost(self.lost().await)),
         }
     }
 

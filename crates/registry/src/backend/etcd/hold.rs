@@ -94,6 +94,7 @@ impl EtcdHold {
             service: instance.service.clone(),
             lease,
             holder: instance.incarnation,
+            granted: Arc::clone(&holds.groups.granted),
             known: written,
             written,
             tell: watch::Sender::new(None),

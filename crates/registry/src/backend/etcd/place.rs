@@ -1,9 +1,12 @@
 //! What the owner of a key knows of it: a keep-alive does not notice that a key was deleted or taken.
 
+use std::sync::Arc;
+
 use etcd_client::KeyValue;
 use tokio::sync::watch;
 
 use super::{
+    group::Granted,
     keys::Keys,
     members::{Connection, Failure},
 };
@@ -16,6 +19,7 @@ pub(super) struct Place {
     pub(super) service: ServiceName,
     pub(super) lease: i64,
     pub(super) holder: Option<Incarnation>,
+    pub(super) granted: Arc<Granted>,
     /// The revision at which it was last known to be ours.
     pub(super) known: i64,
     /// The revision of our newest put that was seen.
@@ -57,13 +61,17 @@ impl Place {
             return None;
         }
         let holder = Holder::of(&self.keys, &self.service, kv);
-        Some(
-            if holder.incarnation.is_some() && holder.incarnation == self.holder {
-                Loss::Gone("another of this process's own holds has taken its key".into())
-            } else {
-                Loss::Superseded(holder.text)
-            },
-        )
+        // Most dialects do not say who holds. A lease of this process's own may be that of a late write of our own; whoever
+        // claims the key again finds out.
+        let is_ours = match holder.incarnation {
+            Some(incarnation) => Some(incarnation) == self.holder,
+            None => self.granted.knows(kv.lease()),
+        };
+        Some(if is_ours {
+            Loss::Gone("another of this process's own holds has taken its key".into())
+        } else {
+            Loss::Superseded(holder.text)
+        })
     }
 }
 

@@ -254,6 +254,7 @@ mod tests {
             service: ServiceName::new("greeter").expect("a name"),
             lease: 7,
             holder: None,
+            granted: Arc::default(),
             known: 2,
             written: 1,
             tell: watch::Sender::new(None),

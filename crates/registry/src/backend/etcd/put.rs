@@ -24,8 +24,9 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// In a write: its key is compared as well.
     fn bytes(&self) -> usize {
-        self.key.len() + self.value.len()
+        2 * self.key.len() + self.value.len()
     }
 }
 
@@ -36,6 +37,8 @@ pub(super) enum Problem {
     Etcd(#[from] Failure),
     #[error(transparent)]
     NoLease(#[from] NoLease),
+    #[error("the lease was lost meanwhile: {0}")]
+    LeaseLost(String),
     #[error("too many others are being registered at the same time")]
     Busy,
     #[error("its key changes hands too fast")]
@@ -56,6 +59,7 @@ impl Problem {
     pub(super) fn wrote_nothing(&self) -> bool {
         match self {
             Self::Etcd(failure) => failure.wrote_nothing(),
+            Self::LeaseLost(_) => false,
             Self::NoLease(_) | Self::Busy | Self::Crossed | Self::NotOurs | Self::Superseded(_) => {
                 true
             }
@@ -129,7 +133,6 @@ impl Put<'_> {
             let options = PutOptions::new().with_lease(self.lease);
             TxnOp::put(&*entry.key, entry.value.clone(), Some(options))
         };
-        // Once: by the time of a second try a later process may have taken the key.
         let written = self.seat.write(Write {
             comparisons,
             operations: self.entries.iter().map(put).chain(deletes).collect(),

@@ -154,7 +154,7 @@ impl Reconciler {
             return Ok(());
         }
         Err(self.connection.complaint(format!(
-            "the watch has passed over {differences} changes that a list has found"
+            "the watch has passed over what a list has found (changes: {differences})"
         )))
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
-use tokio::{runtime::Handle, select, time::sleep};
+use tokio::{runtime::Handle, select, sync::Mutex, time::sleep};
 
 use super::{
     group::{Group, NoLease},
@@ -30,6 +30,8 @@ struct Taken {
     group: Arc<Group>,
     keys: Vec<Arc<str>>,
     holder: Option<Incarnation>,
+    /// Held by a write that waits or is under way, also when its owner has given up.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Seat {
@@ -39,6 +41,7 @@ impl Seat {
             group,
             keys,
             holder,
+            writing: Arc::default(),
         };
         Self {
             taken: Some(taken),
@@ -53,8 +56,12 @@ impl Seat {
 
     /// Does a write, together with those of others in the group: the revision at which it was done, or `None` when a
     /// comparison did not hold.
+    ///
+    /// When that is given up, the seat waits until it is known to be over before it deletes anything.
     pub(super) async fn write(&self, write: Write) -> Result<Option<i64>, Problem> {
-        self.taken().group.write(write).await
+        let taken = self.taken();
+        let pending = Arc::clone(&taken.writing).lock_owned().await;
+        taken.group.write(write, pending).await
     }
 
     /// Says that from now on the keys may be there, and when to delete them when the seat is given up: at once, or after
@@ -165,6 +172,7 @@ impl Taken {
         });
         let cleared = async {
             sleep(after).await;
+            let _over = self.writing.lock().await;
             let Ok(lease) = self.group.lease().await else {
                 return;
             };

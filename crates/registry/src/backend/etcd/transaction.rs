@@ -20,28 +20,6 @@ pub(super) async fn transact(
     Ok(answer.succeeded().then_some(revision))
 }
 
-/// The same of each of several transactions that are done in one.
-pub(super) async fn transact_all(
-    connection: Connection,
-    transactions: Vec<Txn>,
-) -> Result<Vec<Option<i64>>, Failure> {
-    let count = transactions.len();
-    let nested: Vec<_> = transactions.into_iter().map(TxnOp::txn).collect();
-    let mut client = connection.client.clone();
-    let answer = connection
-        .ask(client.txn(Txn::new().and_then(nested)))
-        .await?;
-    let revision = connection.revision(answer.header())?;
-    let held = each(&connection, answer, count, |answer| match answer {
-        PbTxnOpResponse::ResponseTxn(answer) => Some(answer.succeeded),
-        _ => None,
-    })?;
-    Ok(held
-        .into_iter()
-        .map(|held| held.then_some(revision))
-        .collect())
-}
-
 /// The key-values as they are now, read linearizably, and at which revision that is.
 pub(super) async fn read_all(
     connection: Connection,

@@ -1,7 +1,10 @@
 //! The writes of registrations that share a lease: those that wait for one another go to etcd in one transaction.
 //!
 //! A write that comes alone is sent at once. While as many as may be are under way, those that come wait, and the next
-//! transaction takes them all: a process that registers very many instances pays etcd for few proposals.
+//! transaction takes them all: a process that registers very many instances pays etcd for few proposals. Their
+//! comparisons and operations stand side by side in it. Transactions nested in one would be independent of one another,
+//! but etcd before 3.4.42 and 3.5.28 asks nobody for permission there (CVE-2026-33343). So when one comparison does not hold, or etcd
+//! refuses what one of them says, the transaction is cut in two until that one is alone.
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
@@ -9,45 +12,45 @@ use etcd_client::{Compare, Txn, TxnOp};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     select,
-    sync::{mpsc, oneshot},
-    time::timeout,
+    sync::{OwnedMutexGuard, mpsc, oneshot},
+    time::{Instant, timeout},
 };
 
 use super::{
     members::{Failure, Members},
     put::Problem,
-    transaction::{transact, transact_all},
+    transaction::transact,
 };
 
-/// How many writes one transaction takes; etcd refuses one of more than 128 operations, in which it counts those of the
-/// largest write beside the number of writes.
+/// How many comparisons, and how many operations, one transaction has at most; etcd refuses more than 128.
 const AT_ONCE: usize = 100;
-/// How many bytes of keys and values it takes, unless a single write has more; etcd refuses 1.5 MiB.
+/// How many bytes of keys and values it has, unless a single write has more; etcd refuses 1.5 MiB.
 const BYTES: usize = 512 * 1024;
 /// How many transactions are under way at once.
 const UNDER_WAY: usize = 2;
 /// How many writes wait for one; whoever comes after them waits to be let in.
 const WAITING: usize = 256;
-/// How long that may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a write waits to be let in, and how long to be sent.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be done if comparisons hold.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Write {
     pub(super) comparisons: Vec<Compare>,
     pub(super) operations: Vec<TxnOp>,
-    /// Of its keys and values, roughly.
+    /// Of its keys and values.
     pub(super) bytes: usize,
 }
 
 /// The revision at which it was done; `None` when a comparison did not hold.
-type Done = Result<Option<i64>, Failure>;
+type Done = Result<Option<i64>, Problem>;
 
 #[derive(Debug)]
 struct Waiting {
-    transaction: Txn,
-    bytes: usize,
+    write: Write,
+    came: Instant,
     tell: oneshot::Sender<Done>,
+    _pending: OwnedMutexGuard<()>,
 }
 
 /// The writes that wait.
@@ -74,22 +77,21 @@ impl Writes {
         (Self(send), sender)
     }
 
-    /// What becomes of a write; `None` when nobody sends it any more.
+    /// What becomes of a write; `None` when nobody sends it any more, and it may have been sent.
     ///
-    /// Dropped before that is known, it may be done all the same.
-    pub(super) async fn write(&self, write: Write) -> Option<Result<Option<i64>, Problem>> {
+    /// Dropped before it is sent, it is not. Dropped later, it is done or not, and is over when `pending` is given back.
+    pub(super) async fn write(&self, write: Write, pending: OwnedMutexGuard<()>) -> Option<Done> {
         let Ok(room) = timeout(PATIENCE, self.0.reserve()).await else {
             return Some(Err(Problem::Busy));
         };
         let (tell, told) = oneshot::channel();
-        let transaction = Txn::new().when(write.comparisons);
         room.ok()?.send(Waiting {
-            transaction: transaction.and_then(write.operations),
-            bytes: write.bytes,
+            write,
+            came: Instant::now(),
             tell,
+            _pending: pending,
         });
-        let done = told.await.ok()?;
-        Some(done.map_err(Problem::from))
+        told.await.ok()
     }
 }
 
@@ -110,71 +112,111 @@ impl Sender {
 
     /// The writes for the next transaction, as soon as there is one. Cancellation safe.
     async fn together(&mut self) -> Vec<Waiting> {
-        let first = match self.next.take() {
-            Some(first) => first,
-            None => match self.queue.recv().await {
-                Some(first) => first,
-                // Their owner is gone, and with it whoever polls this.
-                None => pending().await,
-            },
-        };
-        let mut bytes = first.bytes;
-        let mut together = vec![first];
-        while together.len() < AT_ONCE
-            && let Ok(one) = self.queue.try_recv()
-        {
-            bytes += one.bytes;
-            if bytes > BYTES {
-                self.next = Some(one);
-                break;
+        let mut together = Vec::new();
+        let mut size = Size::default();
+        loop {
+            let next = match self.next.take() {
+                Some(next) => next,
+                None if together.is_empty() => match self.queue.recv().await {
+                    Some(next) => next,
+                    // Their owner is gone, and with it whoever polls this.
+                    None => pending().await,
+                },
+                None => match self.queue.try_recv() {
+                    Ok(next) => next,
+                    Err(_) => return together,
+                },
+            };
+            let Some(next) = next.in_time() else {
+                continue;
+            };
+            size.add(&next.write);
+            if !together.is_empty() && size.is_too_large() {
+                self.next = Some(next);
+                return together;
             }
-            together.push(one);
-        }
-        // Who has given up before it was sent wants it no more.
-        together.retain(|one| !one.tell.is_closed());
-        together
-    }
-}
-
-/// Sends writes in one transaction, and tells each what became of it. When etcd refuses one for what it says, the others
-/// do not suffer for it: each is sent alone.
-async fn send(members: &Members, mut together: Vec<Waiting>) {
-    let is_one_of_many = together.len() > 1;
-    let transactions: Vec<_> = together.iter().map(|one| one.transaction.clone()).collect();
-    let done = match &transactions[..] {
-        [] => return,
-        [one] => {
-            let done = members.call_once(|connection| transact(connection, one.clone()));
-            done.await.map(|done| vec![done])
-        }
-        all => {
-            let done = members.call_once(|connection| transact_all(connection, all.to_vec()));
-            done.await
-        }
-    };
-    match done {
-        Ok(all) => {
-            for (one, done) in together.into_iter().zip(all) {
-                one.told(Ok(done));
-            }
-        }
-        Err(failure) if is_one_of_many && !failure.is_members() => {
-            for one in together.drain(..) {
-                Box::pin(send(members, vec![one])).await;
-            }
-        }
-        Err(failure) => {
-            for one in together {
-                one.told(Err(failure.clone()));
-            }
+            together.push(next);
         }
     }
 }
 
 impl Waiting {
+    /// The write, if somebody waits for it still, and not for too long.
+    fn in_time(self) -> Option<Self> {
+        if self.came.elapsed() > PATIENCE {
+            self.told(Err(Problem::Busy));
+            return None;
+        }
+        Some(self).filter(Self::is_wanted)
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.tell.is_closed()
+    }
+
     fn told(self, done: Done) {
         // Who has given up meanwhile sees to what may be there.
         let _ = self.tell.send(done);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Size {
+    comparisons: usize,
+    operations: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, write: &Write) {
+        self.comparisons += write.comparisons.len();
+        self.operations += write.operations.len();
+        self.bytes += write.bytes;
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.comparisons.max(self.operations) > AT_ONCE || self.bytes > BYTES
+    }
+}
+
+/// Sends writes in one transaction, or in parts of it, and tells each what became of it.
+async fn send(members: &Members, together: Vec<Waiting>) {
+    let mut parts = vec![together];
+    while let Some(mut part) = parts.pop() {
+        part.retain(Waiting::is_wanted);
+        if part.is_empty() {
+            continue;
+        }
+        let all = transaction(&part);
+        // Once: by the time of a second try a later process may have taken a key.
+        let done = members.call_once(|connection| transact(connection, all.clone()));
+        match done.await {
+            Ok(Some(revision)) => tell(part, &Ok(Some(revision))),
+            Err(failure) if !failure.is_of_content() => {
+                // The others would fare no better.
+                parts.push(part);
+                return tell(parts.into_iter().flatten(), &Err(failure));
+            }
+            undone if part.len() == 1 => tell(part, &undone),
+            _ => {
+                let rest = part.split_off(part.len() / 2);
+                parts.extend([rest, part]);
+            }
+        }
+    }
+}
+
+fn transaction(writes: &[Waiting]) -> Txn {
+    let comparisons = writes.iter().flat_map(|one| &one.write.comparisons);
+    let operations = writes.iter().flat_map(|one| &one.write.operations);
+    Txn::new()
+        .when(comparisons.cloned().collect::<Vec<_>>())
+        .and_then(operations.cloned().collect::<Vec<_>>())
+}
+
+fn tell(writes: impl IntoIterator<Item = Waiting>, done: &Result<Option<i64>, Failure>) {
+    for one in writes {
+        one.told(done.clone().map_err(Problem::from));
     }
 }
 
@@ -183,6 +225,7 @@ mod tests {
     use etcd_client::CompareOp;
     use futures_util::future::join_all;
     use testkit::etcd::Cluster;
+    use tokio::sync::Mutex;
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
@@ -197,11 +240,18 @@ mod tests {
         )
     }
 
+    /// A write of a seat of its own.
+    async fn write(writes: &Writes, write: Write) -> Done {
+        let pending = Arc::default();
+        let done = writes.write(write, Mutex::lock_owned(pending).await);
+        done.await.expect("it is sent")
+    }
+
     fn put(key: &str) -> Write {
         Write {
-            comparisons: Vec::new(),
             operations: vec![TxnOp::put(key, "x", None)],
             bytes: key.len() + 1,
+            ..Write::default()
         }
     }
 
@@ -213,9 +263,9 @@ mod tests {
     async fn writes_that_wait_for_one_another_are_sent_together() {
         let cluster = Cluster::start_one().await.expect("an etcd");
         let (writes, _sender) = writes(&cluster);
-        let all = (0..1_000).map(|number| writes.write(put(&format!("greeter/{number}"))));
+        let all = (0..1_000).map(|number| write(&writes, put(&format!("greeter/{number}"))));
         for done in join_all(all).await {
-            let revision = done.expect("it is sent").expect("an answer");
+            let revision = done.expect("an answer");
             assert!(revision.expect("it compares nothing") > 1);
         }
         assert_eq!(keys(&cluster).await, 1_000);
@@ -231,16 +281,19 @@ mod tests {
             let key = format!("greeter/{number}");
             let versions = i64::from(number == 7);
             let as_known = Compare::version(&*key, CompareOp::Equal, versions);
-            writes.write(Write {
-                comparisons: vec![as_known],
-                ..put(&key)
-            })
+            write(
+                &writes,
+                Write {
+                    comparisons: vec![as_known],
+                    ..put(&key)
+                },
+            )
         });
         let done = join_all(all).await;
-        let undone = done.iter().enumerate().filter(|(_, done)| {
-            let answer = done.as_ref().expect("it is sent").as_ref();
-            answer.expect("an answer").is_none()
-        });
+        let undone = done
+            .iter()
+            .enumerate()
+            .filter(|(_, done)| done.as_ref().expect("an answer").is_none());
         assert_eq!(undone.map(|(number, _)| number).collect::<Vec<_>>(), [7]);
         assert_eq!(keys(&cluster).await, 49);
     }
@@ -250,14 +303,11 @@ mod tests {
         let cluster = Cluster::start_one().await.expect("an etcd");
         let (writes, _sender) = writes(&cluster);
         let all = (0..50).map(|number| match number {
-            7 => writes.write(put("")),
-            number => writes.write(put(&format!("greeter/{number}"))),
+            7 => write(&writes, put("")),
+            number => write(&writes, put(&format!("greeter/{number}"))),
         });
         let done = join_all(all).await;
-        let failed = done.iter().enumerate().filter(|(_, done)| {
-            let answer = done.as_ref().expect("it is sent");
-            answer.is_err()
-        });
+        let failed = done.iter().enumerate().filter(|(_, done)| done.is_err());
         assert_eq!(failed.map(|(number, _)| number).collect::<Vec<_>>(), [7]);
         assert_eq!(keys(&cluster).await, 49);
     }
@@ -269,16 +319,55 @@ mod tests {
         let large = "x".repeat(300 * 1024);
         let all = (0..6).map(|number| {
             let key = format!("greeter/{number}");
-            writes.write(Write {
-                comparisons: Vec::new(),
-                bytes: key.len() + large.len(),
-                operations: vec![TxnOp::put(key, large.as_str(), None)],
-            })
+            write(
+                &writes,
+                Write {
+                    comparisons: Vec::new(),
+                    bytes: key.len() + large.len(),
+                    operations: vec![TxnOp::put(key, large.as_str(), None)],
+                },
+            )
         });
         for done in join_all(all).await {
-            done.expect("it is sent").expect("an answer");
+            done.expect("an answer");
         }
         let transactions = cluster.calls("Txn").await.expect("a count");
         assert_eq!(transactions, 6);
+    }
+
+    /// Whoever sends to a member that is not there.
+    fn nowhere() -> (Writes, Sender) {
+        let nowhere = Address::new("127.0.0.1:1").expect("an address");
+        Writes::new(Arc::new(Members::new(vec![nowhere])))
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_given_up_before_it_is_sent_is_not_and_its_seat_hears_when_it_is_over()
+    {
+        let (writes, mut sender) = nowhere();
+        let seat = Arc::<Mutex<()>>::default();
+        let pending = Arc::clone(&seat).lock_owned().await;
+        let mut given_up = Box::pin(writes.write(put("greeter/a"), pending));
+        assert!(futures_util::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        assert!(seat.try_lock().is_err(), "it waits still");
+        let next = async { sender.together().await };
+        let mut next = Box::pin(next);
+        assert!(futures_util::poll!(&mut next).is_pending());
+        assert!(seat.try_lock().is_ok(), "nobody sends it any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_has_waited_for_too_long_is_refused_and_not_sent() {
+        let (writes, sender) = nowhere();
+        let late = write(&writes, put("greeter/a"));
+        let sending = async {
+            tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
+            match sender.send_all().await {}
+        };
+        select! {
+            done = late => assert!(matches!(done, Err(Problem::Busy)), "{done:?}"),
+            () = sending => unreachable!(),
+        }
     }
 }

@@ -10,6 +10,9 @@ use crate::Address;
 /// What etcd-client makes of a first keep-alive that is answered with a TTL of 0.
 const NO_LEASE: &str = "lease not found";
 
+/// What etcd's gRPC server says of a request that is larger than it takes.
+const TOO_LARGE: &str = "grpc: received message larger";
+
 /// A request that failed, and at which member.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Failure {
@@ -95,6 +98,16 @@ impl Failure {
         }
     }
 
+    /// Whether etcd refused it for what it says, so that a part of it might be done.
+    pub(in super::super) fn is_of_content(&self) -> bool {
+        let is_refusal = |status: &tonic::Status| match status.code() {
+            Code::InvalidArgument => true,
+            Code::ResourceExhausted => status.message().starts_with(TOO_LARGE),
+            _ => false,
+        };
+        self.is_denied() || self.status().is_some_and(is_refusal)
+    }
+
     /// Whether etcd said that we may not.
     pub(in super::super) fn is_denied(&self) -> bool {
         matches!(self.cause, EtcdError::PermissionDenied { .. })
@@ -104,9 +117,8 @@ impl Failure {
     pub(in super::super) fn wrote_nothing(&self) -> bool {
         // etcd's own reasons (too many requests, no space), or its gRPC server's; an HTTP/2 error has the same code, and
         // may come after the request was taken.
-        let is_refused = |text: &str| {
-            text.starts_with("etcdserver: ") || text.starts_with("grpc: received message larger")
-        };
+        let is_refused =
+            |text: &str| text.starts_with("etcdserver: ") || text.starts_with(TOO_LARGE);
         !self.is_members()
             || self.status().is_some_and(|status| {
                 status.code() == Code::ResourceExhausted && is_refused(status.message())
