@@ -1,4 +1,5 @@
-//! The page for operators, on a port of its own: metrics, liveness, readiness, and why calls go where they go.
+//! The page for operators, on a port of its own: metrics, liveness, readiness, why calls go where they go, and
+//! what is logged.
 
 mod check;
 mod pages;
@@ -6,7 +7,7 @@ mod pages;
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, routing::get};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ use crate::{
 
 /// A page is made from what is in memory; whoever waits longer is better told.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// In bytes; more than any filter needs.
+const LONGEST_REQUEST: usize = 4096;
 
 /// Whether the process is ready, and why not.
 type Ready = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -120,7 +123,12 @@ impl Admin {
             .route("/healthz", get(pages::healthz))
             .route("/readyz", get(pages::readyz))
             .route("/debug/channels", get(pages::channels))
+            .route(
+                "/admin/log-level",
+                get(pages::log_level).put(pages::set_log_level),
+            )
             .with_state(Arc::new(self))
+            .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
             .layer(TimeoutLayer::with_status_code(
                 StatusCode::SERVICE_UNAVAILABLE,
                 REQUEST_TIMEOUT,

@@ -11,6 +11,8 @@ use prometheus::TextEncoder;
 
 use crate::config::LogConfig;
 
+pub(crate) use log::LogLevel;
+
 /// A process's meter provider, and the page on which its metrics are read. Cheap to clone.
 ///
 /// ```
@@ -24,13 +26,18 @@ use crate::config::LogConfig;
 pub struct Telemetry {
     meters: SdkMeterProvider,
     page: prometheus::Registry,
+    /// Where the log is ours.
+    log: Option<LogLevel>,
 }
 
 impl Telemetry {
     /// Starts logs for the whole process, and metrics.
     pub fn start(config: &LogConfig) -> anyhow::Result<Self> {
-        log::start(config)?;
-        Self::metrics_only()
+        let log = log::start(config)?;
+        Ok(Self {
+            log: Some(log),
+            ..Self::metrics_only()?
+        })
     }
 
     /// Metrics alone, for where somebody else takes the logs.
@@ -48,7 +55,11 @@ impl Telemetry {
             )
             .with_reader(exporter)
             .build();
-        let telemetry = Self { meters, page };
+        let telemetry = Self {
+            meters,
+            page,
+            log: None,
+        };
         telemetry.note_start();
         Ok(telemetry)
     }
@@ -63,6 +74,11 @@ impl Telemetry {
         TextEncoder::new()
             .encode_to_string(&self.page.gather())
             .context("cannot write the metrics")
+    }
+
+    /// What is logged, where that is for this to say.
+    pub(crate) fn log_level(&self) -> Option<&LogLevel> {
+        self.log.as_ref()
     }
 
     /// Hands over what has not been handed over yet.

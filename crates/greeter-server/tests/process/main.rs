@@ -2,6 +2,7 @@
 
 mod burdens;
 mod ending;
+mod logging;
 mod mistakes;
 mod running;
 mod secured;

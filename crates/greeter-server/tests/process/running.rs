@@ -80,6 +80,11 @@ impl Running {
 
     /// One page of the admin port, whose address is in the log.
     pub(crate) async fn admin_page(&self, path: &str) -> String {
+        self.ask_admin("GET", path, "").await
+    }
+
+    /// The same by any method, and with a body.
+    pub(crate) async fn ask_admin(&self, method: &str, path: &str, body: &str) -> String {
         let line = self
             .process
             .wait_for_line("admin page", BOUND)
@@ -88,7 +93,8 @@ impl Running {
         let line: Value = serde_json::from_str(&line).expect("JSON");
         let address = line["listen"].as_str().expect("an address");
         let mut stream = TcpStream::connect(address).await.expect("the admin page");
-        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let length = body.len();
+        let request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.expect("asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answered");

@@ -11,14 +11,19 @@ use axum::{
 use serde_json::{Map, Value};
 
 use super::Admin;
+use crate::telemetry::LogLevel;
 
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 5] = [
     ("/metrics", "the metrics, in Prometheus' text format"),
     ("/healthz", "whether the process lives"),
     ("/readyz", "whether it is ready, and why not"),
     (
         "/debug/channels",
         "each channel's endpoints, and why each is, or is not, being picked (JSON)",
+    ),
+    (
+        "/admin/log-level",
+        "what is logged; PUT another filter to replace it until the process ends",
     ),
 ];
 
@@ -67,4 +72,27 @@ pub(super) async fn channels(State(admin): State<Arc<Admin>>) -> Json<Map<String
         .iter()
         .map(|(name, explain)| (name.clone(), explain()));
     Json(explained.collect())
+}
+
+/// An answer in words.
+type Answer = (StatusCode, String);
+
+pub(super) async fn log_level(State(admin): State<Arc<Admin>>) -> Answer {
+    answer(admin.telemetry.log_level().map(LogLevel::current))
+}
+
+pub(super) async fn set_log_level(State(admin): State<Arc<Admin>>, level: String) -> Answer {
+    let log = admin.telemetry.log_level();
+    answer(log.map(|log| log.replace(&level)))
+}
+
+fn answer(outcome: Option<anyhow::Result<String>>) -> Answer {
+    match outcome {
+        Some(Ok(level)) => (StatusCode::OK, format!("{level}\n")),
+        Some(Err(error)) => (StatusCode::BAD_REQUEST, format!("{error:#}\n")),
+        None => (
+            StatusCode::NOT_FOUND,
+            "the log of this process is somebody else's\n".to_owned(),
+        ),
+    }
 }
