@@ -5,9 +5,19 @@
 //! assert_eq!(request.name, "world");
 //! ```
 
+mod redacted;
+
 /// `helloworld`: gRPC's own quick-start service.
 pub mod helloworld {
     tonic::include_proto!("helloworld");
+}
+
+/// `user`: users, and who they are.
+pub mod user {
+    /// `user.v1`: passwords and tokens in its messages are never shown by `Debug`.
+    pub mod v1 {
+        tonic::include_proto!("user.v1");
+    }
 }
 
 /// The encoded `google.protobuf.FileDescriptorSet` of every contract, for gRPC server reflection.

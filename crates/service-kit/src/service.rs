@@ -19,6 +19,7 @@ use tonic::{
     server::NamedService,
     service::{Routes, RoutesBuilder},
 };
+use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use tower::Service as TowerService;
 
 use crate::{
@@ -185,9 +186,9 @@ impl Service {
         let standing = self.standing.clone();
         let admin = self.admin.ready(move || standing.ready());
         let admin = admin.serve(&self.admin_config).await?;
+        let routes = with_reflection(self.routes.routes(), &self.descriptors, &self.names)?;
         let health = Health::new(self.names).await;
-        let routes =
-            with_reflection(self.routes.routes(), &self.descriptors)?.add_service(health.server());
+        let routes = routes.add_service(health.server());
         let calls = Calls::new(&self.telemetry.meter("service-kit"));
         let stop = CancellationToken::new();
         let serving = server::serve(self.listener, routes.prepare(), calls.clone(), stop.clone());
@@ -276,17 +277,26 @@ impl Service {
     }
 }
 
-/// Adds gRPC's reflection in both of its versions: tools in the field still ask the older one.
-fn with_reflection(routes: Routes, descriptors: &[&'static [u8]]) -> anyhow::Result<Routes> {
+/// Adds gRPC's reflection in both of its versions: tools in the field still ask the older one. It lists what is served,
+/// whatever else the descriptors describe.
+fn with_reflection(
+    routes: Routes,
+    descriptors: &[&'static [u8]],
+    names: &[&'static str],
+) -> anyhow::Result<Routes> {
     if descriptors.is_empty() {
         return Ok(routes);
     }
     let builder = || {
-        descriptors.iter().fold(
+        let described = descriptors.iter().fold(
             tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .with_service_name(HealthServer::<HealthService>::NAME),
             |builder, set| builder.register_encoded_file_descriptor_set(set),
-        )
+        );
+        names
+            .iter()
+            .fold(described, |builder, name| builder.with_service_name(*name))
     };
     let failed = "cannot serve reflection of these descriptors";
     Ok(routes

@@ -161,7 +161,7 @@ macro_rules! reflected {
 }
 
 #[tokio::test]
-async fn both_versions_of_reflection_list_the_services() {
+async fn both_versions_of_reflection_list_the_services_that_are_served() {
     let runtime = runtime();
     let server = start(&runtime, &[]).await;
     for services in [reflected!(v1, server), reflected!(v1alpha, server)] {
@@ -171,6 +171,11 @@ async fn both_versions_of_reflection_list_the_services() {
                 "{services:?}"
             );
         }
+        // What the descriptors describe besides is not served here.
+        assert!(
+            !services.iter().any(|name| name.starts_with("user.")),
+            "{services:?}"
+        );
     }
 }
 
