@@ -1,4 +1,4 @@
-//! What tests, the demo and the benchmarks run against: real processes and real etcd clusters on this machine.
+//! What tests, the demo and the benchmarks run against: real processes, etcd clusters and PostgreSQL servers on this machine.
 //!
 //! It depends on no other crate of the workspace: it starts binaries by path and speaks their command lines, so that no
 //! circle of dev-dependencies compiles a type twice. Everything it starts ends with its owner, and with this process.
@@ -21,6 +21,7 @@ pub mod http;
 pub mod link;
 mod output;
 mod ports;
+pub mod postgres;
 pub mod process;
 pub mod sight;
 pub mod tls;
