@@ -24,6 +24,7 @@ mod response_future;
 mod stats;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     convert::Infallible,
     fmt,
@@ -67,6 +68,7 @@ use crate::{
     subchannel::ConnectivityState,
     target::Target,
     telemetry::Telemetry,
+    trace::CallTracing,
     transport::{ConnectOptions, GRPC_TIMEOUT, ResponseBody, Timeout, Timers, rpc},
 };
 
@@ -96,6 +98,8 @@ struct Shared {
     has_config: AtomicBool,
     stats: Arc<Stats>,
     telemetry: Telemetry,
+    /// How calls are traced, where that was asked for.
+    tracing: Option<CallTracing>,
     connect: ConnectOptions,
     admission: Arc<Admission>,
     /// Of the calls.
@@ -183,6 +187,8 @@ impl InForce {
 struct Published {
     in_force: Arc<InForce>,
     picker: Arc<dyn Picker>,
+    /// By whose name the picker picks.
+    policy: Cow<'static, str>,
     endpoints: Arc<[Arc<Endpoint>]>,
     /// Who keeps calls from some of the endpoints.
     barriers: Vec<Barrier>,

@@ -60,6 +60,7 @@ mod status;
 mod subchannel;
 mod target;
 mod telemetry;
+pub mod trace;
 mod transport;
 
 pub use channel::{

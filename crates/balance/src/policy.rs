@@ -30,6 +30,7 @@ use crate::subchannel::ConnectivityState;
 pub use crate::{endpoint::Endpoint, status::Status};
 pub(crate) use endpoints::Census;
 pub use endpoints::{Candidate, Endpoints};
+pub(crate) use pick::Why;
 pub use pick::{CallInfo, Pick, Picker};
 pub use plan::Plan;
 pub(crate) use plan::{Barrier, Queueing};

@@ -23,6 +23,7 @@ use methods::Methods;
 
 pub(crate) use attempt::{MeasuredAttempt, Sending};
 pub(crate) use call::MeasuredCall;
+pub(crate) use ending::Ending;
 pub(crate) use labels::Labels;
 pub use labels::OptionalLabel;
 pub(crate) use methods::Named;

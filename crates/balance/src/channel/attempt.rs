@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     policy::CallInfo,
-    status::Status,
+    status::{Code, Status},
     transport::{Held, NotOpened, RequestBody},
 };
 
@@ -131,9 +131,13 @@ impl Call {
     /// of it at once.
     pub(super) fn start<B>(
         &self,
-        request: http::Request<()>,
+        mut request: http::Request<()>,
         progress: &Progress,
-        Picked { endpoint, stream }: Picked,
+        Picked {
+            endpoint,
+            stream,
+            why,
+        }: Picked,
         body: &RequestBody<B>,
         since: Instant,
         now: Instant,
@@ -142,24 +146,30 @@ impl Call {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
+        let traced = progress
+            .measured
+            .trace(&endpoint, why, request.headers_mut());
         if self.head.has_metadata()
             && let Some(refused) = stream.refuse(&request)
         {
+            traced.ended(refused.code);
             let failed = Outcome::Failed(Failed::unsent(refused));
             return Err(Box::new(Sent::Ended(failed)));
         }
         let (response, send) = match stream.open(request) {
             Ok(opened) => opened,
             Err(NotOpened::ConnectionClosed | NotOpened::HeldBack) => {
+                traced.ended(Code::Unavailable);
                 return Err(Box::new(Sent::NeverLeft));
             }
             Err(NotOpened::BadRequest(error)) => {
                 let status = Status::from_h2(stream.connection().peer(), &error);
+                traced.ended(status.code);
                 let failed = Outcome::Failed(Failed::unsent(status));
                 return Err(Box::new(Sent::Ended(failed)));
             }
         };
-        let measured = progress.measured.attempt(&endpoint, since);
+        let measured = progress.measured.attempt(&endpoint, since).traced(traced);
         let throttle = self.throttle.clone();
         let mut attempt = Attempt {
             response,

@@ -18,6 +18,7 @@ use crate::{
     policy::{Policies, Policy},
     service_config,
     telemetry::{Labels, Named, OptionalLabel},
+    trace::Tracing,
     transport::{ConnectOptions, KeepAlive},
 };
 
@@ -43,6 +44,7 @@ pub struct Builder {
     zone: Option<Zone>,
     registry_service_config: bool,
     measuring: Measuring,
+    tracing: Option<Tracing>,
 }
 
 impl Builder {
@@ -62,6 +64,7 @@ impl Builder {
             zone: None,
             registry_service_config: true,
             measuring: Measuring::default(),
+            tracing: None,
         }
     }
 
@@ -195,6 +198,16 @@ impl Builder {
     /// A meter holds its instruments for ever, so channels are to be shared, not made for each call.
     pub fn meter(mut self, meter: &Meter) -> Self {
         self.measuring.meter = Some(meter.clone());
+        self
+    }
+
+    /// Traces calls as `tracing` says: a CLIENT span a call, with a child for each of its attempts, and W3C's Trace Context in
+    /// the headers of each. Without this none is made, and what a request says of a trace is sent as it is.
+    ///
+    /// A call belongs to what `tracing` says of the task that makes it, or else to what its own `traceparent` says; one that is
+    /// not sampled makes no span.
+    pub fn tracing(mut self, tracing: &Tracing) -> Self {
+        self.tracing = Some(tracing.clone());
         self
     }
 

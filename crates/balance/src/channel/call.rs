@@ -25,6 +25,7 @@ use crate::{
     service_config::MethodConfig,
     status::{Code, Status},
     telemetry::MeasuredCall,
+    trace::TracedCall,
     transport::{
         Deadline, GRPC_TIMEOUT, Held, MessageLimit, Messages, REPLAY_BUFFER, RequestBody,
         ResponseBody, Timeout,
@@ -86,7 +87,10 @@ where
         // Nobody else reads them.
         let options = CallOptions::of(&mem::take(request.extensions_mut()));
         let mut progress = Progress {
-            measured: shared.telemetry.call(request.uri().path()),
+            measured: shared
+                .telemetry
+                .call(request.uri().path())
+                .traced(shared.trace(request)),
             ..Progress::default()
         };
         let admitted = shared.admission.enter(options.priority);
@@ -160,6 +164,16 @@ where
 }
 
 impl Shared {
+    /// How a call is traced that makes that request.
+    #[inline]
+    fn trace(&self, request: &mut http::Request<()>) -> TracedCall {
+        let policy = || self.published.load().policy.clone();
+        let tracing = self.tracing.as_ref();
+        tracing.map_or_else(TracedCall::default, |tracing| {
+            tracing.begin(request, policy)
+        })
+    }
+
     fn expired(&self, call: &Call, progress: &Progress) -> Status {
         let doing = match progress.waits_for.load(Ordering::Relaxed) {
             AN_ENDPOINT => {

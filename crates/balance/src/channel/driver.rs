@@ -233,6 +233,7 @@ impl Driver {
         self.shared.published.store(Arc::new(Published {
             in_force: Arc::clone(&self.in_force),
             picker,
+            policy: self.balancing.policy.shared_name(),
             endpoints: self.entries.endpoints(),
             barriers,
             remarks: self.entries.remarks(),

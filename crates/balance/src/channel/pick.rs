@@ -8,7 +8,7 @@ use super::{Published, Shared};
 use crate::{
     endpoint::Endpoint,
     options::Affinity,
-    policy::{CallInfo, Pick},
+    policy::{CallInfo, Pick, Why},
     status::Status,
     subchannel::ConnectivityState,
     transport::Stream,
@@ -26,6 +26,7 @@ const LOOKS_AT_LEAST_EACH: Duration = Duration::from_millis(500);
 pub(super) struct Picked {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) stream: Stream,
+    pub(super) why: Why,
 }
 
 /// What a look at the picker gives.
@@ -63,6 +64,7 @@ impl Published {
         Some(Picked {
             stream: endpoint.subchannel().try_stream()?,
             endpoint: Arc::clone(endpoint),
+            why: Why::Affinity,
         })
     }
 
@@ -91,6 +93,7 @@ impl Published {
                         return Choice::Picked(Picked {
                             endpoint: Arc::clone(endpoint),
                             stream,
+                            why: Why::Policy,
                         });
                     }
                     if !second_best.as_ref().is_some_and(is_usable) {
@@ -111,7 +114,11 @@ impl Published {
             return Choice::NextPicker;
         };
         if let Some(stream) = endpoint.subchannel().try_any_stream() {
-            return Choice::Picked(Picked { endpoint, stream });
+            return Choice::Picked(Picked {
+                endpoint,
+                stream,
+                why: Why::NothingBetter,
+            });
         }
         if is_usable(&endpoint) {
             Choice::Wait(endpoint)
@@ -181,7 +188,8 @@ impl Shared {
                 biased;
                 stream = &mut stream => {
                     let endpoint = Arc::clone(&endpoint);
-                    return Ok(stream.map(|stream| Picked { endpoint, stream }));
+                    let why = Why::StreamFreed;
+                    return Ok(stream.map(|stream| Picked { endpoint, stream, why }));
                 }
                 next = next_picker(generation) => next?,
                 () = sleep(patience) => patience = (2 * patience).min(LOOKS_AT_LEAST_EACH),

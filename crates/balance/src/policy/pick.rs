@@ -22,6 +22,31 @@ pub enum Pick<'a> {
     Drop(&'a Status),
 }
 
+/// Why an attempt goes to its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The policy has chosen it.
+    Policy,
+    /// The call is bound to it.
+    Affinity,
+    /// The policy has chosen it, and the call avoids it; there was none that it does not avoid.
+    NothingBetter,
+    /// The policy has chosen it, and the call has waited until one of its streams was free.
+    StreamFreed,
+}
+
+impl Why {
+    /// In a word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Affinity => "affinity",
+            Self::NothingBetter => "nothing_better",
+            Self::StreamFreed => "stream_freed",
+        }
+    }
+}
+
 /// An immutable choice among endpoints; any number of calls choose at the same time.
 pub trait Picker: Send + Sync {
     /// Chooses for one call, without waiting and without a lock.

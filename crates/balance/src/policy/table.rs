@@ -37,6 +37,11 @@ impl PolicyConfig {
         &self.name
     }
 
+    /// The same, for who keeps it.
+    pub(crate) fn shared_name(&self) -> Cow<'static, str> {
+        self.name.clone()
+    }
+
     pub(crate) fn build(&self) -> Box<dyn Policy> {
         (self.make)()
     }

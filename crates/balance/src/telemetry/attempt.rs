@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,11 +15,14 @@ use tokio::time::Instant;
 use super::{
     Recorder, call::MeasuredCall, ending::Ending, messages::MessageBytes, methods::Method,
 };
-use crate::{endpoint::Endpoint, status::Code};
+use crate::{endpoint::Endpoint, status::Code, trace::TracedAttempt};
 
-/// An attempt under way; it is recorded when this is dropped.
+/// An attempt under way, as it is measured and traced; it is recorded when this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct MeasuredAttempt(pub(super) Option<Box<Attempt>>);
+pub(crate) struct MeasuredAttempt {
+    pub(super) attempt: Option<Box<Attempt>>,
+    traced: TracedAttempt,
+}
 
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -44,7 +48,7 @@ impl MeasuredAttempt {
         since: Instant,
     ) -> Self {
         recorder.instruments.started.add(1, method.named());
-        Self(Some(Box::new(Attempt {
+        let attempt = Box::new(Attempt {
             recorder: Arc::clone(recorder),
             method: Arc::clone(method),
             started: since,
@@ -53,20 +57,31 @@ impl MeasuredAttempt {
             call: MeasuredCall::default(),
             sent: Arc::default(),
             received: MessageBytes::default(),
-        })))
+        });
+        Self {
+            attempt: Some(attempt),
+            traced: TracedAttempt::default(),
+        }
+    }
+
+    /// The same, traced like that.
+    pub(crate) fn traced(self, traced: TracedAttempt) -> Self {
+        Self { traced, ..self }
     }
 
     /// With which status it ends. Later words change nothing.
     pub(crate) fn ended(&self, code: Code) {
-        if let Some(attempt) = &self.0 {
+        if let Some(attempt) = &self.attempt {
             attempt.ending.tell(code);
             attempt.call.ended(code);
         }
+        self.traced.ended(code);
     }
 
     /// The call is committed to it, and ends with it.
-    pub(crate) fn answers(&mut self, call: MeasuredCall) {
-        if let Some(attempt) = &mut self.0 {
+    pub(crate) fn answers(&mut self, mut call: MeasuredCall) {
+        self.traced.answers(mem::take(&mut call.traced));
+        if let Some(attempt) = &mut self.attempt {
             if let Some(code) = attempt.ending.told() {
                 call.ended(code);
             }
@@ -76,7 +91,7 @@ impl MeasuredAttempt {
 
     /// For whoever sends its request.
     pub(crate) fn sending(&self) -> Sending {
-        Sending(self.0.as_ref().map(|attempt| {
+        Sending(self.attempt.as_ref().map(|attempt| {
             let total = Arc::clone(&attempt.sent);
             (total, MessageBytes::default())
         }))
@@ -84,7 +99,7 @@ impl MeasuredAttempt {
 
     /// Data of its response has come.
     pub(crate) fn received(&mut self, data: &[u8]) {
-        if let Some(attempt) = &mut self.0 {
+        if let Some(attempt) = &mut self.attempt {
             attempt.received.follow(data);
         }
     }

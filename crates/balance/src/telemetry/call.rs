@@ -8,16 +8,25 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
     Recorder, attempt::MeasuredAttempt, ending::Ending, instruments::Instruments, methods::Method,
 };
-use crate::{endpoint::Endpoint, status::Code};
+use crate::{
+    endpoint::Endpoint,
+    policy::Why,
+    status::Code,
+    trace::{TracedAttempt, TracedCall},
+};
 
-/// A call under way; it is recorded when this is dropped.
+/// A call under way, as it is measured and traced; it is recorded when this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct MeasuredCall(pub(super) Option<Box<Call>>);
+pub(crate) struct MeasuredCall {
+    pub(super) call: Option<Box<Call>>,
+    pub(super) traced: TracedCall,
+}
 
 #[derive(Debug)]
 pub(super) struct Call {
@@ -35,7 +44,7 @@ pub(super) struct Call {
 impl MeasuredCall {
     /// A call to `path` begins.
     pub(super) fn begin(recorder: &Arc<Recorder>, path: &str) -> Self {
-        Self(Some(Box::new(Call {
+        let call = Box::new(Call {
             method: recorder.methods.of(path),
             recorder: Arc::clone(recorder),
             started: Instant::now(),
@@ -44,19 +53,39 @@ impl MeasuredCall {
             transparent_retries: AtomicU32::new(0),
             hedges: AtomicU32::new(0),
             delayed: AtomicU64::new(0),
-        })))
+        });
+        Self {
+            call: Some(call),
+            traced: TracedCall::default(),
+        }
+    }
+
+    /// The same, traced like that.
+    pub(crate) fn traced(self, traced: TracedCall) -> Self {
+        Self { traced, ..self }
     }
 
     /// When it is over, where it has a deadline. A call that is dropped untold was given up by its caller, or by this.
     pub(crate) fn until(&mut self, until: Option<Instant>) {
-        if let Some(call) = &mut self.0 {
+        if let Some(call) = &mut self.call {
             call.ending.until = until;
         }
+        self.traced.until(until);
     }
 
-    /// One more attempt was begun at `since`, and goes to that endpoint.
+    /// One more attempt is to go to that endpoint, which was picked for that reason; its headers tell of the trace.
+    pub(crate) fn trace(
+        &self,
+        endpoint: &Endpoint,
+        why: Why,
+        headers: &mut HeaderMap,
+    ) -> TracedAttempt {
+        self.traced.attempt(endpoint, why, headers)
+    }
+
+    /// It was begun at `since`, and goes there now.
     pub(crate) fn attempt(&self, endpoint: &Endpoint, since: Instant) -> MeasuredAttempt {
-        let Some(call) = &self.0 else {
+        let Some(call) = &self.call else {
             return MeasuredAttempt::default();
         };
         let (method, until) = (&call.method, call.ending.until);
@@ -65,14 +94,15 @@ impl MeasuredCall {
 
     /// What its caller is told. Later words change nothing.
     pub(crate) fn ended(&self, code: Code) {
-        if let Some(call) = &self.0 {
+        if let Some(call) = &self.call {
             call.ending.tell(code);
         }
+        self.traced.ended(code);
     }
 
     /// The policy has it tried again, after `wait`.
     pub(crate) fn retried(&self, wait: Duration) {
-        if let Some(call) = &self.0 {
+        if let Some(call) = &self.call {
             call.retries.fetch_add(1, Ordering::Relaxed);
             let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
             call.delayed.fetch_add(nanos, Ordering::Relaxed);
@@ -81,14 +111,14 @@ impl MeasuredCall {
 
     /// It is tried again because no application has seen it.
     pub(crate) fn retried_transparently(&self) {
-        if let Some(call) = &self.0 {
+        if let Some(call) = &self.call {
             call.transparent_retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// One more attempt is made beside those that are under way.
     pub(crate) fn hedged(&self) {
-        if let Some(call) = &self.0 {
+        if let Some(call) = &self.call {
             call.hedges.fetch_add(1, Ordering::Relaxed);
         }
     }

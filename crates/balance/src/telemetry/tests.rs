@@ -197,11 +197,7 @@ fn outliers_are_counted_by_what_found_them_and_what_spared_them() {
 #[test]
 fn without_a_meter_nothing_is_held() {
     let call = Telemetry::default().call("/helloworld.Greeter/SayHello");
-    assert!(call.0.is_none() && call.attempt(&endpoint(), Instant::now()).0.is_none());
-    assert!(
-        call.attempt(&endpoint(), Instant::now())
-            .sending()
-            .0
-            .is_none()
-    );
+    let attempt = call.attempt(&endpoint(), Instant::now());
+    assert!(call.call.is_none() && attempt.attempt.is_none());
+    assert!(attempt.sending().0.is_none());
 }

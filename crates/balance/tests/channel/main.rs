@@ -26,6 +26,7 @@ mod server;
 mod streams;
 #[cfg(feature = "tls")]
 mod tls;
+mod traces;
 mod unix;
 
 use std::time::Duration;

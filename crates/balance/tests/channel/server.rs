@@ -17,7 +17,7 @@ use registry::Address;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, transport};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, transport};
 use tonic_health::server::HealthReporter;
 
 pub(crate) struct Server {
@@ -37,6 +37,8 @@ pub(crate) struct Seen {
     pub(crate) running: AtomicUsize,
     /// The last `grpc-previous-rpc-attempts`.
     pub(crate) previous_attempts: AtomicUsize,
+    /// All that the last call said.
+    pub(crate) metadata: Mutex<MetadataMap>,
     /// The last `grpc-timeout`.
     pub(crate) timeout: Mutex<String>,
 }
@@ -138,6 +140,8 @@ impl Greeter for Handler {
             number(&request, "grpc-previous-rpc-attempts"),
             Ordering::SeqCst,
         );
+        let metadata = request.metadata().clone();
+        *self.seen.metadata.lock().expect("no panic holds it") = metadata;
         let timeout = request
             .metadata()
             .get("grpc-timeout")

@@ -24,6 +24,7 @@ use crate::{
     service_config::ServiceConfig,
     subchannel::ConnectivityState,
     target::Target,
+    trace::CallTracing,
     transport::{Timers, rpc},
 };
 
@@ -60,8 +61,18 @@ impl Builder {
             Some(tls) => connect.with_tls(tls.towards(authority.host().trim_matches(['[', ']']))?),
             None => connect,
         };
+        let options = Options {
+            policies: self.policies.clone(),
+            policy: policy.transpose()?,
+            zone: self.zone,
+            idle_timeout: self.idle_timeout,
+        };
+        let tracing = self
+            .tracing
+            .map(|tracing| CallTracing::new(tracing, target.to_string().into()));
         let shared = Arc::new(Shared {
             telemetry: self.measuring.calls(&target),
+            tracing,
             target,
             head: rpc::Head {
                 scheme: connect.scheme.clone(),
@@ -77,6 +88,7 @@ impl Builder {
             published: ArcSwap::from_pointee(Published {
                 in_force: Arc::new(InForce::after(&InForce::default(), config.clone())),
                 picker: Arc::new(Queueing),
+                policy: options.balancing(&config).policy.shared_name(),
                 endpoints: Arc::default(),
                 barriers: Vec::new(),
                 remarks: HashMap::new(),
@@ -91,18 +103,12 @@ impl Builder {
         });
         self.measuring.observe(&shared);
         let source = ConfigSource::new(
-            self.policies.clone(),
+            self.policies,
             config,
             document,
             Arc::clone(&shared.provenance),
             Arc::clone(&shared.stats),
         );
-        let options = Options {
-            policies: self.policies,
-            policy: policy.transpose()?,
-            zone: self.zone,
-            idle_timeout: self.idle_timeout,
-        };
         let driver = Driver::new(Arc::clone(&shared), resolution, source, options);
         let driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
         Ok(Channel {

@@ -1,0 +1,178 @@
+//! Traces: a call and its attempts as spans, and W3C's Trace Context, by which servers join in.
+//!
+//! Whether a call is traced is decided before anything is made for it. One that is not makes no span; it only tells its server
+//! so, which would otherwise decide for itself and begin a trace in the middle.
+//!
+//! ```text
+//! SERVER span of the process, or none          the parent: as the process says, or the request's own `traceparent`
+//!   └─ CLIENT span of the call                 method, target, status
+//!        ├─ INTERNAL span of its first attempt endpoint, why that was picked, status
+//!        └─ INTERNAL span of its second        its id is what the server is told
+//!             └─ SERVER span, of another process
+//! ```
+
+mod attempt;
+mod call;
+pub mod header;
+
+use std::{fmt, sync::Arc};
+
+use opentelemetry::{
+    Context, Key, KeyValue,
+    global::{BoxedSpan, BoxedTracer},
+    trace::{
+        Span, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId,
+        TraceState, Tracer,
+    },
+};
+
+use tokio::time::Instant;
+
+pub(crate) use attempt::TracedAttempt;
+pub(crate) use call::{CallTracing, TracedCall};
+
+use crate::{status::Code, telemetry::Ending};
+
+/// OpenTelemetry's name for which kind of RPC it is.
+const SYSTEM: Key = Key::from_static_str("rpc.system.name");
+const METHOD: Key = Key::from_static_str("rpc.method");
+const STATUS: Key = Key::from_static_str("rpc.response.status_code");
+const ERROR: Key = Key::from_static_str("error.type");
+
+/// Which calls are traced, where their spans go, and what they belong to. Cheap to clone.
+///
+/// It is what a channel ([`Builder::tracing`](crate::Builder::tracing)) and a server both go by.
+///
+/// ```
+/// use balance::trace::Tracing;
+/// use opentelemetry::{Context, trace::TraceContextExt};
+///
+/// // What OpenTelemetry's context says of the task that makes the call.
+/// let tracing = Tracing::within(|| Context::map_current(|now| now.span().span_context().clone()));
+/// let channel = balance::Channel::builder("static:///10.0.0.1:1").tracing(&tracing);
+/// # drop(channel);
+/// ```
+#[derive(Clone)]
+pub struct Tracing {
+    current: Arc<dyn Fn() -> SpanContext + Send + Sync>,
+    spans: Option<Arc<Spans>>,
+}
+
+struct Spans {
+    tracer: BoxedTracer,
+    /// Of the calls that belong to nothing.
+    share: f64,
+}
+
+/// What is decided of a call.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is traced, and this is its span.
+    Span(BoxedSpan),
+    /// It is not, at least not here; this is what others are told that it belongs to.
+    Passed(SpanContext),
+    /// Nobody has decided anything.
+    Undecided,
+}
+
+impl Tracing {
+    /// Passes on what calls belong to, and makes no spans. What that is `current` says, on the task that makes the call; an
+    /// invalid context is none.
+    pub fn within(current: impl Fn() -> SpanContext + Send + Sync + 'static) -> Self {
+        Self {
+            current: Arc::new(current),
+            spans: None,
+        }
+    }
+
+    /// Makes spans by `tracer`, for what belongs to something that is sampled, and for this share (0 to 1) of what belongs to
+    /// nothing. The tracer is asked for sampled calls only, so that its own sampler had better be one that takes all.
+    #[must_use]
+    pub fn with_spans<T>(self, tracer: T, share: f64) -> Self
+    where
+        T: Tracer<Span: Send + Sync + 'static> + Send + Sync + 'static,
+    {
+        let tracer = BoxedTracer::new(Box::new(tracer));
+        Self {
+            spans: Some(Arc::new(Spans { tracer, share })),
+            ..self
+        }
+    }
+
+    /// Decides whether what belongs to `parent` is traced; only then `span` is asked what its span is to be.
+    pub fn begin(&self, parent: SpanContext, span: impl FnOnce() -> SpanBuilder) -> Begun {
+        let Some(Spans { tracer, share }) = self.spans.as_deref() else {
+            return if parent.is_valid() {
+                Begun::Passed(parent)
+            } else {
+                Begun::Undecided
+            };
+        };
+        let within = if parent.is_sampled() && parent.is_valid() {
+            Context::new().with_remote_span_context(parent)
+        } else if parent.is_valid() {
+            return Begun::Passed(parent);
+        } else if fastrand::f64() < *share {
+            Context::new()
+        } else {
+            return Begun::Passed(unsampled());
+        };
+        let span = tracer.build_with_context(span(), &within);
+        let context = span.span_context();
+        if context.is_sampled() {
+            Begun::Span(span)
+        } else {
+            // The tracer has a mind of its own, or has ended.
+            Begun::Passed(context.clone())
+        }
+    }
+
+    /// What a call belongs to that is made now.
+    fn current(&self) -> SpanContext {
+        (self.current)()
+    }
+}
+
+impl fmt::Debug for Tracing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = self.spans.as_ref().map(|spans| spans.share);
+        f.debug_struct("Tracing")
+            .field("share", &share)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The context of a call that is not traced. Its ids are its own, for whoever traces it nevertheless.
+fn unsampled() -> SpanContext {
+    SpanContext::new(
+        TraceId::from(fastrand::u128(..)),
+        SpanId::from(fastrand::u64(..)),
+        TraceFlags::NOT_SAMPLED,
+        false,
+        TraceState::NONE,
+    )
+}
+
+/// What every span of a call says of the method at `path`, `package.Service/Method`.
+pub fn of_method(method: String) -> [KeyValue; 2] {
+    [KeyValue::new(SYSTEM, "grpc"), KeyValue::new(METHOD, method)]
+}
+
+/// What a span says that has ended with a status, by its name as gRPC writes it (`UNAVAILABLE`), which `is_error` or is not.
+pub fn of_status(name: &'static str, is_error: bool) -> (Vec<KeyValue>, Status) {
+    let status = KeyValue::new(STATUS, name);
+    if is_error {
+        (vec![status, KeyValue::new(ERROR, name)], Status::error(""))
+    } else {
+        (vec![status], Status::Unset)
+    }
+}
+
+/// Ends a client's span with `ending`: all that is not OK is an error to a caller.
+fn end(span: &mut BoxedSpan, ending: &Ending) {
+    let code = ending.code(Instant::now());
+    let (attributes, status) = of_status(code.name(), code != Code::Ok);
+    span.set_attributes(attributes);
+    span.set_status(status);
+    span.end();
+}

@@ -1,0 +1,176 @@
+//! A call as it is traced.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use http::HeaderMap;
+use opentelemetry::{
+    KeyValue,
+    global::BoxedSpan,
+    trace::{Span, SpanBuilder, SpanContext, SpanKind},
+};
+use tokio::time::Instant;
+
+use super::{Begun, TracedAttempt, Tracing, end, header, of_method};
+use crate::{
+    endpoint::Endpoint,
+    policy::Why,
+    status::Code,
+    telemetry::{Ending, TARGET},
+};
+
+/// A call under way, and what its attempts tell their servers; its span ends when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) enum TracedCall {
+    /// The channel knows nothing of traces, or the call belongs to none.
+    #[default]
+    Not,
+    /// It makes no span, and passes this on.
+    Passed(Box<SpanContext>),
+    Traced(Box<Call>),
+}
+
+/// How the calls of one channel are traced.
+#[derive(Debug)]
+pub(crate) struct CallTracing {
+    tracing: Tracing,
+    target: KeyValue,
+}
+
+#[derive(Debug)]
+pub(crate) struct Call {
+    tracing: Tracing,
+    span: BoxedSpan,
+    ending: Ending,
+    method: String,
+    policy: Cow<'static, str>,
+    attempts: AtomicI64,
+}
+
+impl CallTracing {
+    /// Of a channel to `target`.
+    pub(crate) fn new(tracing: Tracing, target: Arc<str>) -> Self {
+        Self {
+            tracing,
+            target: KeyValue::new(TARGET, target),
+        }
+    }
+
+    /// A call begins; what its request says of its parent is taken away, for each attempt says its own. The policy's name is
+    /// asked for of a call that is traced.
+    pub(crate) fn begin(
+        &self,
+        request: &mut http::Request<()>,
+        policy: impl FnOnce() -> Cow<'static, str>,
+    ) -> TracedCall {
+        let said = header::take(request.headers_mut());
+        let current = self.tracing.current();
+        let parent = if current.is_valid() { current } else { said };
+        let method = || request.uri().path().trim_start_matches('/').to_owned();
+        let begun = self.tracing.begin(parent, || {
+            let [system, named] = of_method(method());
+            SpanBuilder::from_name(method())
+                .with_kind(SpanKind::Client)
+                .with_attributes([system, named, self.target.clone()])
+        });
+        match begun {
+            Begun::Span(span) => TracedCall::Traced(Box::new(Call {
+                tracing: self.tracing.clone(),
+                span,
+                ending: Ending::new(None),
+                method: method(),
+                policy: policy(),
+                attempts: AtomicI64::new(0),
+            })),
+            Begun::Passed(context) => TracedCall::Passed(Box::new(context)),
+            Begun::Undecided => TracedCall::Not,
+        }
+    }
+}
+
+impl TracedCall {
+    /// When it is over, where it has a deadline.
+    pub(crate) fn until(&mut self, until: Option<Instant>) {
+        if let Self::Traced(call) = self {
+            call.ending.until = until;
+        }
+    }
+
+    /// One more attempt goes to that endpoint, which was picked for that reason, and its headers say what it is.
+    pub(crate) fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        why: Why,
+        headers: &mut HeaderMap,
+    ) -> TracedAttempt {
+        match self {
+            Self::Not => TracedAttempt::default(),
+            Self::Passed(context) => {
+                header::write(context, headers);
+                TracedAttempt::default()
+            }
+            Self::Traced(call) => call.attempt(endpoint, why, headers),
+        }
+    }
+
+    /// What its caller is told. Later words change nothing.
+    pub(crate) fn ended(&self, code: Code) {
+        if let Self::Traced(call) = self {
+            call.ending.tell(code);
+        }
+    }
+}
+
+impl Call {
+    fn attempt(&self, endpoint: &Endpoint, why: Why, headers: &mut HeaderMap) -> TracedAttempt {
+        let number = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let parent = self.span.span_context().clone();
+        let begun = self.tracing.begin(parent, || {
+            let instance = endpoint.instance();
+            let address = instance.address();
+            let [system, named] = of_method(self.method.clone());
+            let reason = match why {
+                Why::Policy => self.policy.clone(),
+                why => Cow::Borrowed(why.name()),
+            };
+            let mut attributes = vec![
+                system,
+                named,
+                KeyValue::new("balance.endpoint", instance.id.to_string()),
+                KeyValue::new("balance.pick.reason", reason),
+                KeyValue::new("balance.attempt", number),
+            ];
+            // A Unix socket is an address without a port.
+            let host = address.host().unwrap_or(address.as_str()).to_owned();
+            attributes.push(KeyValue::new("server.address", host));
+            let port = address.port().map(i64::from);
+            attributes.extend(port.map(|port| KeyValue::new("server.port", port)));
+            // gRFC A72's name.
+            SpanBuilder::from_name(format!("Attempt.{}", self.method))
+                .with_kind(SpanKind::Internal)
+                .with_attributes(attributes)
+        });
+        match begun {
+            Begun::Span(span) => {
+                header::write(span.span_context(), headers);
+                TracedAttempt::new(span, self.ending.until)
+            }
+            Begun::Passed(context) => {
+                header::write(&context, headers);
+                TracedAttempt::default()
+            }
+            Begun::Undecided => TracedAttempt::default(),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        end(&mut self.span, &self.ending);
+    }
+}
