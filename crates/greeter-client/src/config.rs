@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use service_kit::{
     Sections,
-    config::{AdminConfig, LogConfig, RegistryConfig},
+    config::{AdminConfig, LogConfig, RegistryConfig, TraceConfig},
 };
 
 /// The sections that every binary has; a run's own options are on the command line only.
@@ -12,6 +12,7 @@ pub(crate) struct ClientConfig {
     registry: RegistryConfig,
     admin: AdminConfig,
     log: LogConfig,
+    trace: TraceConfig,
 }
 
 impl Default for ClientConfig {
@@ -24,6 +25,7 @@ impl Default for ClientConfig {
                 level: "warn".into(),
                 ..LogConfig::default()
             },
+            trace: TraceConfig::default(),
         }
     }
 }
@@ -39,5 +41,9 @@ impl Sections for ClientConfig {
 
     fn log(&self) -> &LogConfig {
         &self.log
+    }
+
+    fn trace(&self) -> &TraceConfig {
+        &self.trace
     }
 }

@@ -86,7 +86,8 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
 fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<Channel> {
     let mut channel = Channel::builder(&args.target)
         .service_config(args.service_config()?)
-        .meter(&telemetry.meter("balance"));
+        .meter(&telemetry.meter("balance"))
+        .tracing(&telemetry.tracing("balance"));
     if args.needs_registry() {
         channel = channel.registry(&config.registry().connect()?);
     }

@@ -15,5 +15,6 @@ pub use print::to_toml;
 pub use registry_access::RegistryTlsConfig;
 pub use sections::{
     AdminConfig, LogConfig, RegistryConfig, Sections, ServerConfig, ServiceConfig, ServiceSections,
+    TraceConfig,
 };
 pub use values::{AdminListen, Advertise, Directory, ListenAddress, LogFormat};

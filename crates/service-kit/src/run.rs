@@ -83,7 +83,7 @@ fn configured<C: Sections, T: Termination>(
         if args.health_check {
             return print(&admin::check(config.admin().listen).await?);
         }
-        let telemetry = Telemetry::start(config.log())?;
+        let telemetry = Telemetry::start(&config)?;
         allow_open_files();
         let outcome = program(config, telemetry.clone()).await;
         telemetry.flush();

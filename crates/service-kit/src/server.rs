@@ -4,6 +4,7 @@ mod accept;
 mod calls;
 mod panic;
 mod status;
+mod traces;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tower_http::{
 use tracing::Level;
 
 pub(crate) use calls::Calls;
+pub(crate) use traces::Traces;
 
 const MIB: u32 = 1024 * 1024;
 /// What one call may have under way unread: enough for a fast network, little enough for a thousand slow readers.
@@ -35,9 +37,12 @@ pub(crate) async fn serve(
     listener: TcpListener,
     routes: Routes,
     calls: Calls,
+    traces: Traces,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     settings()
+        // The first is the outermost: what the others log belongs to the call's trace.
+        .layer(traces)
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(calls)
         .layer(CatchPanicLayer::custom(panic::internal))

@@ -28,7 +28,7 @@ use crate::{
     config::{AdminConfig, ServerConfig, ServiceSections},
     health::Health,
     lifecycle::{Lifecycle, Readiness, Server, Standing},
-    server::{self, Calls},
+    server::{self, Calls, Traces},
     signals::Signals,
     telemetry::Telemetry,
 };
@@ -190,8 +190,10 @@ impl Service {
         let health = Health::new(self.names).await;
         let routes = routes.add_service(health.server());
         let calls = Calls::new(&self.telemetry.meter("service-kit"));
+        let traces = Traces::new(self.telemetry.tracing("service-kit"), &self.address);
         let stop = CancellationToken::new();
-        let serving = server::serve(self.listener, routes.prepare(), calls.clone(), stop.clone());
+        let routes = routes.prepare();
+        let serving = server::serve(self.listener, routes, calls.clone(), traces, stop.clone());
         let server = Server {
             task: tokio::spawn(serving),
             stop,

@@ -1,19 +1,26 @@
-//! What a process tells of itself: logs on stderr, and metrics for the admin page.
+//! What a process tells of itself: logs on stderr, metrics for the admin page, and traces for a collector.
 
+mod joined;
 mod log;
+mod traces;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    env,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context;
+use balance::trace::Tracing;
 use opentelemetry::metrics::{Meter, MeterProvider};
-use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
+use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider, resource::EnvResourceDetector};
 use prometheus::TextEncoder;
 
-use crate::config::LogConfig;
+use crate::config::Sections;
 
 pub(crate) use log::LogLevel;
+use traces::Traces;
 
-/// A process's meter provider, and the page on which its metrics are read. Cheap to clone.
+/// A process's log, its metrics with the page on which they are read, and its traces. Cheap to clone.
 ///
 /// ```
 /// let telemetry = service_kit::Telemetry::metrics_only()?;
@@ -28,15 +35,26 @@ pub struct Telemetry {
     page: prometheus::Registry,
     /// Where the log is ours.
     log: Option<LogLevel>,
+    traces: Traces,
 }
 
 impl Telemetry {
-    /// Starts logs for the whole process, and metrics.
-    pub fn start(config: &LogConfig) -> anyhow::Result<Self> {
-        let log = log::start(config)?;
+    /// Starts logs for the whole process, metrics, and traces where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector.
+    ///
+    /// # Errors
+    /// When the log's filter is none, or the collector cannot be one. Whether it is there is no error.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(config: &impl Sections) -> anyhow::Result<Self> {
+        let log = log::start(config.log())?;
+        let telemetry = Self::metrics_only()?;
+        let meter = telemetry.meter("service-kit");
+        let traces = Traces::start(config.trace(), &meter, resource())?;
         Ok(Self {
             log: Some(log),
-            ..Self::metrics_only()?
+            traces,
+            ..telemetry
         })
     }
 
@@ -48,17 +66,14 @@ impl Telemetry {
             .build()
             .context("cannot start metrics")?;
         let meters = SdkMeterProvider::builder()
-            .with_resource(
-                Resource::builder_empty()
-                    .with_service_name(program_name())
-                    .build(),
-            )
+            .with_resource(resource())
             .with_reader(exporter)
             .build();
         let telemetry = Self {
             meters,
             page,
             log: None,
+            traces: Traces::default(),
         };
         telemetry.note_start();
         Ok(telemetry)
@@ -67,6 +82,13 @@ impl Telemetry {
     /// A meter for the part of the program that is called `scope`.
     pub fn meter(&self, scope: &'static str) -> Meter {
         self.meters.meter(scope)
+    }
+
+    /// How the part of the program that is called `scope` traces its calls: for a channel, `Builder::tracing` takes it. A call
+    /// belongs to the one that is being served on the same task; one that is made on a task of its own belongs to nothing,
+    /// unless that task is given OpenTelemetry's current context.
+    pub fn tracing(&self, scope: &'static str) -> Tracing {
+        self.traces.tracing(scope)
     }
 
     /// All metrics in Prometheus' text format.
@@ -81,8 +103,10 @@ impl Telemetry {
         self.log.as_ref()
     }
 
-    /// Hands over what has not been handed over yet.
+    /// Hands over what has not been handed over yet, at the end of the process; a collector that does not answer is given a
+    /// few seconds.
     pub fn flush(&self) {
+        self.traces.end();
         if let Err(error) = self.meters.force_flush() {
             tracing::warn!(%error, "cannot flush the metrics");
         }
@@ -103,8 +127,20 @@ impl Telemetry {
     }
 }
 
+/// Who tells all this, as OpenTelemetry's variables say: `OTEL_SERVICE_NAME`, before what `OTEL_RESOURCE_ATTRIBUTES` has.
+fn resource() -> Resource {
+    let resource = Resource::builder_empty()
+        .with_service_name(program_name())
+        .with_detector(Box::new(EnvResourceDetector::new()));
+    let named = env::var("OTEL_SERVICE_NAME").ok();
+    match named.filter(|name| !name.is_empty()) {
+        Some(name) => resource.with_service_name(name).build(),
+        None => resource.build(),
+    }
+}
+
 fn program_name() -> String {
-    let path = std::env::current_exe().ok();
+    let path = env::current_exe().ok();
     let stem = path.as_deref().and_then(|path| path.file_stem());
     stem.map_or_else(
         || "unknown".to_owned(),

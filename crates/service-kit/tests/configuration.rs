@@ -285,6 +285,16 @@ fn a_value_that_does_not_fit_is_named_with_its_key_and_where_it_came_from() {
             ["registry.cache", "\"cache\"", "absolute"],
         ),
         (
+            "DISCOVERY__TRACE__SAMPLE_RATIO",
+            "1.5",
+            ["trace.sample_ratio", "1.5", "from 0 to 1"],
+        ),
+        (
+            "DISCOVERY__TRACE__SAMPLE_RATIO",
+            "NaN",
+            ["trace.sample_ratio", "NaN", "from 0 to 1"],
+        ),
+        (
             "DISCOVERY__SERVER__LISTEN",
             "nowhere",
             ["server.listen", "\"nowhere\"", "IP:PORT"],

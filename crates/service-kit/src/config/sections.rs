@@ -22,6 +22,8 @@ pub trait Sections: Serialize + DeserializeOwned {
     fn admin(&self) -> &AdminConfig;
     /// `[log]`
     fn log(&self) -> &LogConfig;
+    /// `[trace]`
+    fn trace(&self) -> &TraceConfig;
 }
 
 /// The configuration of a binary that serves.
@@ -41,6 +43,8 @@ pub struct ServiceConfig {
     pub admin: AdminConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[trace]`
+    pub trace: TraceConfig,
 }
 
 impl ServiceConfig {
@@ -51,6 +55,7 @@ impl ServiceConfig {
             server: ServerConfig::named(service)?,
             admin: AdminConfig::default(),
             log: LogConfig::default(),
+            trace: TraceConfig::default(),
         })
     }
 }
@@ -66,6 +71,10 @@ impl Sections for ServiceConfig {
 
     fn log(&self) -> &LogConfig {
         &self.log
+    }
+
+    fn trace(&self) -> &TraceConfig {
+        &self.trace
     }
 }
 
@@ -248,5 +257,19 @@ impl Default for LogConfig {
             level: "info".to_owned(),
             format: LogFormat::Auto,
         }
+    }
+}
+
+/// `[trace]`: which calls are traced, where there is a collector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraceConfig {
+    /// The share of the calls that nobody has decided of which are traced, 0 to 1: those whose caller says nothing of a trace.
+    #[serde(with = "text::share")]
+    pub sample_ratio: f64,
+}
+
+impl Default for TraceConfig {
+    fn default() -> Self {
+        Self { sample_ratio: 0.01 }
     }
 }

@@ -104,6 +104,28 @@ pub(super) mod weight {
     }
 }
 
+/// A share is a number in the file.
+pub(super) mod share {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    pub(crate) fn serialize<S: Serializer>(share: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(*share)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        let share = f64::deserialize(from)?;
+        if (0.0..=1.0).contains(&share) {
+            return Ok(share);
+        }
+        let refused = format_args!("{share} is no share of the calls; a share is from 0 to 1");
+        Err(D::Error::custom(refused))
+    }
+}
+
 /// A time to live, within what every backend can keep.
 pub(super) mod ttl {
     use std::{ops::RangeInclusive, time::Duration};

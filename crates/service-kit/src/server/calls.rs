@@ -27,7 +27,7 @@ const BUCKETS: [f64; 14] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 /// A method that is not served could be called by any name, and each name would be a series of its own.
-const OTHER: &str = "_OTHER";
+pub(super) const OTHER: &str = "_OTHER";
 
 /// The layer, and what it has counted. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -195,7 +195,7 @@ impl<B: Body + Unpin> Body for CountedBody<B> {
 }
 
 /// The name of a status code as gRPC writes it.
-fn name_of(code: Code) -> &'static str {
+pub(super) fn name_of(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -10,11 +10,17 @@ const TOO_LARGE: &[u8] = b"Error,%20decoded%20message%20length%20too%20large";
 const TOO_LARGE_PLAIN: &[u8] = b"Error, decoded message length too large";
 
 /// The status in a response's headers or trailers, if it is there.
+pub(super) fn told(headers: &HeaderMap) -> Option<Code> {
+    let status = headers.get(STATUS)?;
+    Some(Code::from_bytes(status.as_bytes()))
+}
+
+/// The same, put right.
 ///
 /// For a message above the limit tonic says `OUT_OF_RANGE`; gRPC has `RESOURCE_EXHAUSTED` for it ("Status codes and their use
 /// in gRPC": a received message is larger than the configured limit), and callers' tools go by that. So it is changed.
 pub(super) fn settle(headers: &mut HeaderMap) -> Option<Code> {
-    let code = Code::from_bytes(headers.get(STATUS)?.as_bytes());
+    let code = told(headers)?;
     let too_large = |message: &HeaderValue| {
         let message = message.as_bytes();
         message.starts_with(TOO_LARGE) || message.starts_with(TOO_LARGE_PLAIN)

@@ -9,6 +9,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use super::joined::{Joined, in_json, in_text};
 use crate::config::{LogConfig, LogFormat};
 
 /// What is logged, to be read and replaced. Cheap to clone.
@@ -55,11 +56,23 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<LogLevel> {
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            .map_event_format(|format| Joined {
+                format,
+                join: in_json,
+            })
             .boxed()
     } else {
         // <https://no-color.org>
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        lines.compact().with_ansi(terminal && !plain).boxed()
+        let colours = terminal && !plain;
+        lines
+            .compact()
+            .with_ansi(colours)
+            .map_event_format(|format| Joined {
+                format: format.with_ansi(colours),
+                join: in_text,
+            })
+            .boxed()
     };
     tracing_subscriber::registry()
         .with(filter)

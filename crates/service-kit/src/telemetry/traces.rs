@@ -1,0 +1,290 @@
+//! Traces: which calls have spans, and the way of these to a collector, by OTLP.
+
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use balance::trace::Tracing;
+use opentelemetry::{
+    Context, KeyValue,
+    metrics::Meter,
+    trace::{TraceContextExt, TracerProvider},
+};
+use opentelemetry_otlp::SpanExporter as OtlpExporter;
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{
+        BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
+        SpanExporter, SpanProcessor,
+    },
+};
+
+use crate::config::TraceConfig;
+
+/// OpenTelemetry's own variable: where the collector is, such as `http://localhost:4317`.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// Spans that may wait for the collector; what is more is lost.
+const QUEUE: usize = 4096;
+/// How long the collector may take for what is left at the end.
+const FLUSH_WITHIN: Duration = Duration::from_secs(3);
+
+/// Where a process's spans go: without a collector nowhere. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Traces {
+    provider: Option<SdkTracerProvider>,
+    /// Of the calls that belong to nothing.
+    share: f64,
+}
+
+impl Traces {
+    /// Sends spans to the collector that the environment names, if it names one; how many arrive `meter` counts.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(super) fn start(
+        config: &TraceConfig,
+        meter: &Meter,
+        resource: Resource,
+    ) -> anyhow::Result<Self> {
+        if env::var_os(ENDPOINT).is_none_or(|endpoint| endpoint.is_empty()) {
+            return Ok(Self::default());
+        }
+        let exporter = OtlpExporter::builder().with_tonic().build();
+        let exporter = exporter.with_context(|| format!("cannot export traces to {ENDPOINT}"))?;
+        let way = Arc::new(Way::default());
+        way.observe(meter);
+        let provider = SdkTracerProvider::builder()
+            // Who has a span made has decided already.
+            .with_sampler(Sampler::AlwaysOn)
+            .with_resource(resource)
+            .with_span_processor(Bounded::new(exporter, way));
+        Ok(Self {
+            provider: Some(provider.build()),
+            share: config.sample_ratio,
+        })
+    }
+
+    /// How the part of the program that is called `scope` traces.
+    pub(super) fn tracing(&self, scope: &'static str) -> Tracing {
+        let tracing =
+            Tracing::within(|| Context::map_current(|now| now.span().span_context().clone()));
+        match &self.provider {
+            Some(provider) => tracing.with_spans(provider.tracer(scope), self.share),
+            None => tracing,
+        }
+    }
+
+    /// Hands over what has not been handed over yet, for a few seconds at most, and ends: no span is made any more.
+    pub(super) fn end(&self) {
+        let Some(provider) = &self.provider else {
+            return;
+        };
+        if let Err(error) = provider.shutdown_with_timeout(FLUSH_WITHIN) {
+            tracing::warn!(%error, "spans are lost that the collector did not take in time");
+        }
+    }
+}
+
+/// What becomes of spans.
+#[derive(Debug, Default)]
+struct Way {
+    waiting: AtomicUsize,
+    exported: AtomicU64,
+    /// There was no room for them.
+    dropped: AtomicU64,
+    /// The collector did not take them.
+    failed: AtomicU64,
+    /// It has not taken the last ones.
+    failing: AtomicBool,
+}
+
+impl Way {
+    fn observe(self: &Arc<Self>, meter: &Meter) {
+        let way = Arc::clone(self);
+        meter
+            .u64_observable_counter("telemetry.spans")
+            .with_unit("{span}")
+            .with_description(
+                "Spans that were exported, dropped because too many waited, or failed to be exported",
+            )
+            .with_callback(move |counter| {
+                for (outcome, count) in [
+                    ("exported", &way.exported),
+                    ("dropped", &way.dropped),
+                    ("failed", &way.failed),
+                ] {
+                    let outcome = KeyValue::new("outcome", outcome);
+                    counter.observe(count.load(Ordering::Relaxed), &[outcome]);
+                }
+            })
+            .build();
+    }
+
+    /// Whether there is room for one more.
+    fn enter(&self) -> bool {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE {
+            return true;
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                waiting = QUEUE,
+                "spans are dropped: too many wait for the collector"
+            );
+        }
+        false
+    }
+
+    fn left(&self, count: usize, result: &OTelSdkResult) {
+        let counter = if result.is_ok() {
+            &self.exported
+        } else {
+            &self.failed
+        };
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+        let failing = self.failing.swap(result.is_err(), Ordering::Relaxed);
+        match result {
+            Err(error) if !failing => {
+                tracing::warn!(%error, "the collector takes no spans; they are lost until it does");
+            }
+            Ok(()) if failing => tracing::info!("the collector takes spans again"),
+            _ => {}
+        }
+    }
+}
+
+/// Hands spans in batches to a thread of its own, so that no call waits for a collector.
+#[derive(Debug)]
+struct Bounded {
+    batches: BatchSpanProcessor,
+    way: Arc<Way>,
+}
+
+impl Bounded {
+    fn new(exporter: impl SpanExporter + 'static, way: Arc<Way>) -> Self {
+        let exporter = Counted {
+            exporter,
+            way: Arc::clone(&way),
+        };
+        // What waits is counted before it is queued there, so that this queue is never full.
+        let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE);
+        let batches = BatchSpanProcessor::builder(exporter).with_batch_config(config.build());
+        Self {
+            batches: batches.build(),
+            way,
+        }
+    }
+}
+
+impl SpanProcessor for Bounded {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.batches.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if self.way.enter() {
+            self.batches.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batches.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.batches.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batches.set_resource(resource);
+    }
+}
+
+/// Counts what becomes of the spans of each batch.
+#[derive(Debug)]
+struct Counted<E> {
+    exporter: E,
+    way: Arc<Way>,
+}
+
+impl<E: SpanExporter> SpanExporter for Counted<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        self.way.waiting.fetch_sub(count, Ordering::Relaxed);
+        let result = self.exporter.export(batch).await;
+        self.way.left(count, &result);
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use opentelemetry::trace::Tracer;
+    use opentelemetry_sdk::error::OTelSdkError;
+
+    use super::*;
+
+    /// A collector that takes a batch when it is let, and says that.
+    #[derive(Debug)]
+    struct Slow(Mutex<mpsc::Receiver<OTelSdkResult>>);
+
+    impl SpanExporter for Slow {
+        async fn export(&self, _batch: Vec<SpanData>) -> OTelSdkResult {
+            let let_go = self.0.lock().expect("no panic holds it").recv();
+            let_go.unwrap_or(Ok(()))
+        }
+    }
+
+    fn counts(way: &Way) -> [u64; 3] {
+        [&way.exported, &way.dropped, &way.failed].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_collector_that_hangs_keeps_nobody_and_what_is_lost_is_counted() {
+        let (let_go, lets) = mpsc::channel();
+        let way = Arc::new(Way::default());
+        let bounded = Bounded::new(Slow(Mutex::new(lets)), Arc::clone(&way));
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(bounded)
+            .build();
+        let tracer = provider.tracer("test");
+        let spans = 3 * QUEUE as u64;
+        // Were one of them to wait for the collector, this would not end.
+        (0..spans).for_each(|_| drop(tracer.start("span")));
+        let [exported, dropped, failed] = counts(&way);
+        assert_eq!((exported, failed), (0, 0));
+        // One batch has left the queue, as a rule.
+        assert!((spans - 2 * QUEUE as u64..=spans - QUEUE as u64).contains(&dropped));
+
+        let refused = || Err(OTelSdkError::InternalFailure("no".to_owned()));
+        let_go.send(refused()).expect("it waits");
+        drop(let_go);
+        provider.shutdown().expect("all that is left is taken");
+        let [exported, still_dropped, failed] = counts(&way);
+        assert_eq!(still_dropped, dropped);
+        assert!(failed > 0 && exported > 0, "{failed} {exported}");
+        assert_eq!(exported + dropped + failed, spans);
+        assert_eq!(way.waiting.load(Ordering::Relaxed), 0);
+    }
+}
