@@ -233,6 +233,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use etcd_client::{Client, PutOptions};
     use testkit::etcd::Cluster;
     use tokio::{sync::watch, time::timeout};
 
@@ -297,19 +298,28 @@ mod tests {
         let watching = Arc::clone(&places);
         let task = tokio::spawn(async move { watching.watch_over().await });
         let _task = tokio_util::task::AbortOnDropHandle::new(task);
-        let known = cluster.etcdctl(&["put", "other", "x"]).await;
-        let known = known.expect("it is put")["header"]["revision"].as_i64();
-        let known = known.expect("a revision");
-        let told: Vec<_> = (0..300)
-            .map(|n| {
-                let place = Place { known, ..place() };
-                places.add(&[format!("greeter/{n}").into()], &place);
-                place.tell.subscribe()
-            })
-            .collect();
+        let client = Client::connect(cluster.endpoints(), None).await;
+        let mut client = client.expect("a client");
+        let granted = client.lease_grant(60, None).await;
+        let lease = granted.expect("a lease").id();
+        let mut told = Vec::new();
+        // Some are put before the watcher of another has begun, and some after it.
+        for n in 0..300 {
+            let key = format!("greeter/{n}");
+            let ours = PutOptions::new().with_lease(lease);
+            let put = client.put(&*key, "x", Some(ours)).await;
+            let known = put.expect("it is put").header().expect("one").revision();
+            let place = Place {
+                lease,
+                known,
+                ..place()
+            };
+            places.add(&[key.into()], &place);
+            told.push(place.tell.subscribe());
+        }
         places.remove(&["greeter/8".into()]);
         for key in ["greeter/8", "greeter/7"] {
-            let taken = cluster.etcdctl(&["put", key, "x"]).await;
+            let taken = client.put(key, "x", None).await;
             taken.expect("it is put");
         }
         let mut seventh = told[7].clone();
@@ -317,5 +327,27 @@ mod tests {
         lost.expect("it hears").expect("it lives");
         let lost = told.iter().filter(|told| told.borrow().is_some()).count();
         assert_eq!(lost, 1, "nobody else has lost anything");
+    }
+
+    #[tokio::test]
+    async fn what_has_happened_before_its_watch_began_is_heard_by_an_owner_all_the_same() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let places = places(&cluster, Duration::from_hours(1));
+        let watching = Arc::clone(&places);
+        let task = tokio::spawn(async move { watching.watch_over().await });
+        let _task = tokio_util::task::AbortOnDropHandle::new(task);
+        let put = cluster.etcdctl(&["put", "greeter/a", "x"]).await;
+        let known = put.expect("it is put")["header"]["revision"].as_i64();
+        let deleted = cluster.etcdctl(&["del", "greeter/a"]).await;
+        deleted.expect("it is deleted");
+        let place = Place {
+            known: known.expect("a revision"),
+            ..place()
+        };
+        let mut told = place.tell.subscribe();
+        places.add(&["greeter/a".into()], &place);
+        let lost = timeout(BOUND, told.wait_for(Option::is_some)).await;
+        let lost = lost.expect("it hears").expect("it lives").clone();
+        assert_eq!(lost, Some(Loss::Deleted("its key is gone".into())));
     }
 }
