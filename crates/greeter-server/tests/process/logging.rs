@@ -1,6 +1,8 @@
 //! What is logged, and that it can be changed while the server runs.
 
-use crate::running::{BOUND, Running, runtime, start};
+use tonic::Request;
+
+use crate::running::{BOUND, Running, command, hello, runtime, spawn, start};
 
 const PAGE: &str = "/admin/log-level";
 /// What is logged of a call at `debug`.
@@ -59,4 +61,33 @@ async fn a_filter_that_cannot_be_read_is_refused_with_what_is_wrong_and_changes_
     assert_eq!(ask(&server, "PUT", &long).await.0, "413");
     assert_eq!(ask(&server, "DELETE", "").await.0, "405");
     assert_eq!(ask(&server, "GET", "").await.1, "info\n");
+}
+
+#[tokio::test]
+async fn a_line_of_a_sampled_call_tells_its_trace_and_that_of_another_does_not() {
+    let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let runtime = runtime();
+    let mut command = command(runtime.path(), &[]);
+    command.env("DISCOVERY__LOG__LEVEL", "info,tower_http=debug");
+    let server = spawn(command).await;
+    for flags in ["00", "01"] {
+        let mut request = Request::new(hello("you"));
+        let parent = format!("00-{trace}-{span}-{flags}");
+        let metadata = request.metadata_mut();
+        metadata.insert("traceparent", parent.parse().expect("a value"));
+        let reply = server.greeter().say_hello(request).await;
+        reply.expect("a greeting");
+    }
+    let line = server.process.wait_for_line("trace_id", BOUND).await;
+    let line: serde_json::Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+    assert_eq!(line["message"], CALL);
+    // Without a collector there is no span of the server's own.
+    assert_eq!(
+        (&line["trace_id"], &line["span_id"]),
+        (&trace.into(), &span.into())
+    );
+    let began = server.process.output();
+    let mut began = began.iter().filter(|line| line.text.contains(CALL));
+    let [first, second] = [began.next(), began.next()].map(|line| line.expect("two calls"));
+    assert!(!first.text.contains("trace_id") && second.text.contains("trace_id"));
 }

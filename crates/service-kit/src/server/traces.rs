@@ -236,3 +236,6 @@ impl<B: Body + Unpin> Body for TracedBody<B> {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;
