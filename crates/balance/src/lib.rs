@@ -76,4 +76,4 @@ pub use target::{InvalidTarget, Selector, Target};
 pub use telemetry::OptionalLabel;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, InvalidTls};
-pub use transport::{KeepAlive, ResponseBody};
+pub use transport::{KeepAlive, ResponseBody, timeout_of};

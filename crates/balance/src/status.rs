@@ -77,7 +77,7 @@ impl Code {
     }
 
     /// The code of that number; a number that is none reads as UNKNOWN.
-    pub(crate) fn from_number(number: usize) -> Self {
+    pub fn from_number(number: usize) -> Self {
         Self::ALL
             .get(number)
             .map_or(Self::Unknown, |(code, _)| *code)

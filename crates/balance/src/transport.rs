@@ -30,6 +30,7 @@ pub(crate) use request_body::{REPLAY_BUFFER, RequestBody};
 pub(crate) use response_body::Answering;
 pub use response_body::ResponseBody;
 pub(crate) use stream::{NotOpened, Stream};
+pub use timeout::timeout_of;
 pub(crate) use timeout::{GRPC_TIMEOUT, Timeout};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, InvalidTls};

@@ -87,7 +87,9 @@ fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<
     let mut channel = Channel::builder(&args.target)
         .service_config(args.service_config()?)
         .meter(&telemetry.meter("balance"))
-        .tracing(&telemetry.tracing("balance"));
+        .tracing(&telemetry.tracing("balance"))
+        // It calls one service, and shows who was called.
+        .measure_endpoints(true);
     if args.needs_registry() {
         channel = channel.registry(&config.registry().connect()?);
     }

@@ -2,23 +2,26 @@
 
 mod joined;
 mod log;
+mod process;
+mod runtime;
 mod traces;
 
-use std::{
-    env,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::env;
 
 use anyhow::Context;
 use balance::trace::Tracing;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider, resource::EnvResourceDetector};
 use prometheus::TextEncoder;
+use tokio::runtime::Handle;
 
 use crate::config::Sections;
 
 pub(crate) use log::LogLevel;
 use traces::Traces;
+
+/// Whose metrics these are, where they are of no service.
+const SCOPE: &str = "service-kit";
 
 /// A process's log, its metrics with the page on which they are read, and its traces. Cheap to clone.
 ///
@@ -39,7 +42,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logs for the whole process, metrics, and traces where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector.
+    /// Starts logs for the whole process, metrics, also of the runtime that this is called on, and traces where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector.
     ///
     /// # Errors
     /// When the log's filter is none, or the collector cannot be one. Whether it is there is no error.
@@ -49,7 +52,8 @@ impl Telemetry {
     pub fn start(config: &impl Sections) -> anyhow::Result<Self> {
         let log = log::start(config.log())?;
         let telemetry = Self::metrics_only()?;
-        let meter = telemetry.meter("service-kit");
+        let meter = telemetry.meter(SCOPE);
+        runtime::observe(&meter, &Handle::current().metrics());
         let traces = Traces::start(config.trace(), &meter, resource())?;
         Ok(Self {
             log: Some(log),
@@ -75,7 +79,7 @@ impl Telemetry {
             log: None,
             traces: Traces::default(),
         };
-        telemetry.note_start();
+        process::observe(&telemetry.meter(SCOPE));
         Ok(telemetry)
     }
 
@@ -109,20 +113,6 @@ impl Telemetry {
         self.traces.end();
         if let Err(error) = self.meters.force_flush() {
             tracing::warn!(%error, "cannot flush the metrics");
-        }
-    }
-
-    fn note_start(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let gauge = self
-            .meter("service-kit")
-            .f64_gauge("process.start_time")
-            .with_unit("s")
-            .with_description("When the process started, in seconds since 1970")
-            .build();
-        // A clock that stands before 1970 has no start time to tell.
-        if let Ok(now) = now {
-            gauge.record(now.as_secs_f64(), &[]);
         }
     }
 }

@@ -23,6 +23,7 @@ mod output;
 mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod sight;
 pub mod tls;
 

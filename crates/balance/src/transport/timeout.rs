@@ -2,11 +2,27 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 /// gRPC's request header that tells the server how long the caller waits.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// How long the caller of a request waits by its `grpc-timeout`, for whoever serves it. `None` where it says nothing, or nothing
+/// that makes sense.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut headers = http::HeaderMap::new();
+/// assert_eq!(balance::timeout_of(&headers), None);
+/// headers.insert("grpc-timeout", "250m".parse()?);
+/// assert_eq!(balance::timeout_of(&headers), Some(Duration::from_millis(250)));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+pub fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(GRPC_TIMEOUT).and_then(Timeout::read)
+}
 
 /// When a call is over.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,7 @@
 //! Every call that is served, counted: a layer, and the guard that a call holds from its first to its last byte.
 
+mod methods;
+
 use std::{
     pin::{Pin, pin},
     sync::{
@@ -7,35 +9,35 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use opentelemetry::{
-    KeyValue,
-    metrics::{Histogram, Meter},
-};
+use opentelemetry::metrics::{Histogram, Meter};
+use pin_project_lite::pin_project;
 use tokio::{sync::Notify, time::Instant};
 use tonic::Code;
 use tower::{Layer, Service};
 
 use super::status::settle;
+pub(super) use methods::OTHER;
+use methods::{Called, Methods};
 
-/// Seconds: from what a call in memory takes to what nobody waits for.
-const BUCKETS: [f64; 14] = [
-    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+/// Seconds: those that OpenTelemetry's RPC conventions advise, from 5 ms on, and before them what a call in memory takes.
+const BUCKETS: [f64; 18] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0,
+    2.5, 5.0, 7.5, 10.0,
 ];
-/// A method that is not served could be called by any name, and each name would be a series of its own.
-pub(super) const OTHER: &str = "_OTHER";
 
 /// The layer, and what it has counted. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Calls(Arc<Instruments>);
+pub(crate) struct Calls(Arc<Counted>);
 
 #[derive(Debug)]
-struct Instruments {
+struct Counted {
     duration: Histogram<f64>,
+    methods: Methods,
     in_flight: Arc<AtomicU64>,
     idle: Notify,
 }
@@ -46,6 +48,7 @@ impl Calls {
         let observed = Arc::clone(&in_flight);
         meter
             .u64_observable_gauge("rpc.server.calls.active")
+            .with_unit("{call}")
             .with_description("Calls that are being served")
             .with_callback(move |gauge| gauge.observe(observed.load(Ordering::Relaxed), &[]))
             .build();
@@ -55,8 +58,9 @@ impl Calls {
             .with_description("Calls served, by method and status, and how long they took")
             .with_boundaries(BUCKETS.to_vec())
             .build();
-        Self(Arc::new(Instruments {
+        Self(Arc::new(Counted {
             duration,
+            methods: Methods::default(),
             in_flight,
             idle: Notify::new(),
         }))
@@ -77,42 +81,62 @@ impl Calls {
         }
     }
 
-    fn begin(&self, path: &str) -> Call {
+    fn begin<B>(&self, request: &Request<B>) -> Call {
         self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        let started = Instant::now();
         Call {
-            instruments: Arc::clone(&self.0),
-            method: path.trim_start_matches('/').to_owned(),
-            started: Instant::now(),
-            // What is dropped before it has a status was given up by its caller.
-            code: Code::Cancelled,
+            called: self.0.methods.called(request.uri().path()),
+            counted: Arc::clone(&self.0),
+            started,
+            given_up_from: balance::timeout_of(request.headers())
+                .and_then(|timeout| started.checked_add(less_the_way(timeout))),
+            code: None,
         }
     }
 }
 
 /// A call being served; counted when it is dropped.
+#[derive(Debug)]
 struct Call {
-    instruments: Arc<Instruments>,
-    method: String,
+    counted: Arc<Counted>,
+    called: Called,
     started: Instant,
-    code: Code,
+    /// From when on it is its deadline that it is given up for, if its caller has told one.
+    given_up_from: Option<Instant>,
+    /// Its status, once it is known.
+    code: Option<Code>,
+}
+
+impl Call {
+    /// What is dropped before it has a status was given up: by its deadline, or by its caller.
+    fn code(&self, now: Instant) -> Code {
+        self.code.unwrap_or_else(|| {
+            if self.given_up_from.is_some_and(|from| from <= now) {
+                Code::DeadlineExceeded
+            } else {
+                Code::Cancelled
+            }
+        })
+    }
+}
+
+/// What is left of a timeout here at least: the caller's time began earlier, by the request's way, and it gives up by its own.
+fn less_the_way(timeout: Duration) -> Duration {
+    let way = (timeout / 10).min(Duration::from_millis(50));
+    timeout.saturating_sub(way)
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.instruments.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.instruments.idle.notify_waiters();
+        let counted = &self.counted;
+        let now = Instant::now();
+        let code = self.code(now);
+        let method = counted.methods.ended(&self.called, code);
+        let took = now.duration_since(self.started).as_secs_f64();
+        counted.duration.record(took, method.with(code));
+        if counted.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            counted.idle.notify_waiters();
         }
-        let method = match self.code {
-            Code::Unimplemented => OTHER.to_owned(),
-            _ => std::mem::take(&mut self.method),
-        };
-        self.instruments.duration.record(
-            self.started.elapsed().as_secs_f64(),
-            &[
-                KeyValue::new("rpc.method", method),
-                KeyValue::new("rpc.response.status_code", name_of(self.code)),
-            ],
-        );
     }
 }
 
@@ -137,28 +161,46 @@ pub(crate) struct CountCalls<S> {
 impl<S, I, O> Service<Request<I>> for CountCalls<S>
 where
     S: Service<Request<I>, Response = Response<O>>,
-    S::Future: Send + 'static,
-    S::Error: Send,
 {
     type Response = Response<CountedBody<O>>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+    type Future = CountedFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<I>) -> Self::Future {
-        let mut call = self.calls.begin(request.uri().path());
-        let response = self.inner.call(request);
-        async move {
-            let (mut head, body) = response.await?.into_parts();
-            if let Some(code) = settle(&mut head.headers) {
-                call.code = code;
-            }
-            Ok(Response::from_parts(head, CountedBody { body, call }))
+        let call = Some(self.calls.begin(&request));
+        CountedFuture {
+            inner: self.inner.call(request),
+            call,
         }
-        .boxed()
+    }
+}
+
+pin_project! {
+    /// A response to come.
+    pub(crate) struct CountedFuture<F> {
+        #[pin]
+        inner: F,
+        // Until the response has it.
+        call: Option<Call>,
+    }
+}
+
+impl<F, O, E> Future for CountedFuture<F>
+where
+    F: Future<Output = Result<Response<O>, E>>,
+{
+    type Output = Result<Response<CountedBody<O>>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (mut head, body) = ready!(this.inner.poll(context))?.into_parts();
+        let mut call = this.call.take().expect("a future gives one response");
+        call.code = settle(&mut head.headers);
+        Poll::Ready(Ok(Response::from_parts(head, CountedBody { body, call })))
     }
 }
 
@@ -180,7 +222,7 @@ impl<B: Body + Unpin> Body for CountedBody<B> {
         if let Some(Ok(frame)) = &mut next
             && let Some(code) = frame.trailers_mut().and_then(settle)
         {
-            self.call.code = code;
+            self.call.code = Some(code);
         }
         Poll::Ready(next)
     }
@@ -194,25 +236,27 @@ impl<B: Body + Unpin> Body for CountedBody<B> {
     }
 }
 
-/// The name of a status code as gRPC writes it.
-pub(super) fn name_of(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+    use super::{Calls, Code, Request};
+
+    #[test]
+    fn a_call_that_is_given_up_ended_at_its_deadline_or_by_its_caller() {
+        let calls = Calls::new(&SdkMeterProvider::default().meter("test"));
+        let request = Request::get("/a/A").header("grpc-timeout", "1S");
+        let call = calls.begin(&request.body(()).expect("a request"));
+        let code_after = |millis| call.code(call.started + Duration::from_millis(millis));
+        assert_eq!(code_after(900), Code::Cancelled);
+        // The caller's second began before ours.
+        assert_eq!(code_after(960), Code::DeadlineExceeded);
+        assert_eq!(code_after(1_500), Code::DeadlineExceeded);
+        let patient = calls.begin(&Request::get("/a/A").body(()).expect("a request"));
+        let late = patient.started + Duration::from_hours(1);
+        assert_eq!(patient.code(late), Code::Cancelled);
     }
 }

@@ -32,6 +32,24 @@ pub(super) fn settle(headers: &mut HeaderMap) -> Option<Code> {
     Some(code)
 }
 
+/// The name of a status as gRPC writes it.
+pub(super) fn name_of(code: Code) -> &'static str {
+    balance::Code::from_number(code as usize).name()
+}
+
+/// Whether a status is the server's fault, as OpenTelemetry has it of gRPC: the others are about the request.
+pub(super) fn is_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Code, HeaderMap, STATUS, settle};

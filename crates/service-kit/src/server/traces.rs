@@ -21,8 +21,8 @@ use tonic::Code;
 use tower::{Layer, Service};
 
 use super::{
-    calls::{OTHER, name_of},
-    status::told,
+    calls::OTHER,
+    status::{is_fault, name_of, told},
 };
 
 /// Asked by every caller again and again, for ever: these belong to a trace only when their caller says so.
@@ -123,19 +123,6 @@ impl Drop for Served {
         span.set_status(status);
         span.end();
     }
-}
-
-/// Whether a status is the server's fault, as OpenTelemetry has it of gRPC: the others are about the request.
-fn is_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
 }
 
 impl<S> Layer<S> for Traces {

@@ -1,0 +1,205 @@
+//! Greeters and callers with whom happens all that is counted: one answers badly, one is not there, one is killed.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use proto::helloworld::{
+    HelloReply, HelloRequest,
+    greeter_server::{Greeter, GreeterServer},
+};
+use registry::{Address, Instance, Registration, Registry, ServiceName};
+use tempfile::TempDir;
+use testkit::{
+    Port, eventually,
+    fleet::{Client, Fleet},
+    http,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_stream::{Pending, pending};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
+
+/// More than anything here takes on a busy machine.
+const BOUND: Duration = Duration::from_mins(1);
+const TTL: Duration = Duration::from_secs(10);
+
+/// Tries again, and keeps calls from who answers badly.
+const RETRIES: &str = r#"{
+  "loadBalancingConfig": [{"outlier_detection": {
+    "interval": "0.2s", "baseEjectionTime": "0.5s",
+    "consecutiveFailures": {"threshold": 3}, "childPolicy": [{"round_robin": {}}]
+  }}],
+  "methodConfig": [{"name": [{}], "retryPolicy": {
+    "maxAttempts": 4, "initialBackoff": "0.001s", "maxBackoff": "0.01s", "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"]
+  }}]
+}"#;
+/// Asks two at once.
+const HEDGES: &str = r#"{
+  "loadBalancingConfig": [{"round_robin": {}}],
+  "methodConfig": [{"name": [{}], "hedgingPolicy": {
+    "maxAttempts": 2, "hedgingDelay": "0s", "nonFatalStatusCodes": ["UNAVAILABLE"]
+  }}]
+}"#;
+/// What has happened last is counted by these.
+const HAPPENINGS: [&str; 5] = [
+    "grpc_client_call_retries_sum",
+    "grpc_client_call_hedges_sum",
+    "grpc_lb_outlier_detection_ejections_enforced_total",
+    "grpc_subchannel_disconnections_total",
+    "grpc_subchannel_connection_attempts_failed_total",
+];
+
+/// The scene, for as long as this lives.
+pub(crate) struct Scene {
+    servers: Vec<Port>,
+    callers: Vec<Port>,
+    _clients: Vec<Client>,
+    fleet: Fleet,
+    _registrations: Vec<Registration>,
+    /// Nobody listens there.
+    _nobody: Port,
+    _rogue: JoinSet<()>,
+    _directory: TempDir,
+}
+
+impl Scene {
+    pub(crate) async fn begin() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}/registry", directory.path().display());
+        let mut fleet = Fleet::new(&url).expect("the binaries are built");
+        let mut servers = Vec::new();
+        for _ in 0..2 {
+            servers.push(page_of_the_next(&mut fleet));
+            fleet.add().await.expect("a greeter");
+        }
+        fleet.set_env("DISCOVERY__ADMIN__LISTEN", "off");
+        let doomed = fleet.add().await.expect("a greeter");
+
+        let registry = registry::connect(&url).expect("a registry");
+        let nobody = Port::free().expect("a port");
+        let (rogue, address) = rogue().await;
+        let registrations = vec![
+            register(&registry, &address),
+            register(&registry, &nobody.address()),
+        ];
+
+        let (mut callers, mut clients) = (Vec::new(), Vec::new());
+        for config in [RETRIES, HEDGES] {
+            callers.push(page_of_the_next(&mut fleet));
+            let arguments = ["--forever", "--interval", "10ms", "--concurrency", "2"];
+            let arguments = [&arguments[..], &["--service-config", config]].concat();
+            clients.push(fleet.client(&arguments).expect("a client"));
+        }
+        let scene = Self {
+            servers,
+            callers,
+            _clients: clients,
+            fleet,
+            _registrations: registrations,
+            _nobody: nobody,
+            _rogue: rogue,
+            _directory: directory,
+        };
+        scene.lose(&doomed).await
+    }
+
+    /// Kills the greeter at that address once it is called.
+    async fn lose(mut self, doomed: &str) -> Self {
+        let picks = format!("endpoint=\"{doomed}\"");
+        eventually(BOUND, "calls to the one that is to be killed", async || {
+            let pages = self.pages().await;
+            let mut lines = pages.iter().flat_map(|page| page.lines());
+            lines.any(|line| line.contains(&picks) && !line.ends_with(" 0"))
+        })
+        .await;
+        self.fleet.kill(doomed).await.expect("it is killed");
+        self
+    }
+
+    /// Waits until everything that is counted only once it happens has happened.
+    pub(crate) async fn until_all_has_happened(&self) {
+        eventually(
+            BOUND,
+            "retries, hedges, an ejection, a connection lost and one refused",
+            async || {
+                let exported = self.exported().await;
+                HAPPENINGS.iter().all(|name| exported.contains(*name))
+            },
+        )
+        .await;
+    }
+
+    /// The pages as they are now; of a process that does not listen yet, an empty one.
+    pub(crate) async fn pages(&self) -> Vec<String> {
+        let mut pages = Vec::new();
+        for port in self.servers.iter().chain(&self.callers) {
+            let page = http::text(port.number(), "/metrics").await;
+            pages.push(page.unwrap_or_default());
+        }
+        pages
+    }
+
+    /// The names of all samples on the pages.
+    async fn exported(&self) -> BTreeSet<String> {
+        let pages = self.pages().await;
+        let samples = pages.iter().flat_map(|page| page.lines());
+        let samples = samples.filter(|line| !line.starts_with('#'));
+        let name = |line: &str| line.split(['{', ' ']).next().map(str::to_owned);
+        samples.filter_map(name).collect()
+    }
+}
+
+/// Has the next process of the fleet listen for operators on a port that is known.
+fn page_of_the_next(fleet: &mut Fleet) -> Port {
+    let port = Port::free().expect("a port");
+    fleet.set_env("DISCOVERY__ADMIN__LISTEN", &port.address());
+    port
+}
+
+fn register(registry: &Registry, address: &str) -> Registration {
+    let name = ServiceName::new("greeter").expect("a name");
+    let address: Address = address.parse().expect("an address");
+    registry.register(Instance::new(name, address), TTL)
+}
+
+/// A greeter that answers every call with `UNAVAILABLE`, and where it listens.
+async fn rogue() -> (JoinSet<()>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let server = Server::builder().add_service(GreeterServer::new(Rogue));
+    let serving = server.serve_with_incoming(TcpIncoming::from(listener));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { serving.await.expect("it serves") });
+    (tasks, address)
+}
+
+struct Rogue;
+
+type Replies = Pending<Result<HelloReply, Status>>;
+
+#[tonic::async_trait]
+impl Greeter for Rogue {
+    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        Err(Status::unavailable("not today"))
+    }
+
+    type SayHelloStreamReplyStream = Replies;
+
+    async fn say_hello_stream_reply(
+        &self,
+        _: Request<HelloRequest>,
+    ) -> Result<Response<Replies>, Status> {
+        Ok(Response::new(pending()))
+    }
+
+    type SayHelloBidiStreamStream = Replies;
+
+    async fn say_hello_bidi_stream(
+        &self,
+        _: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        Ok(Response::new(pending()))
+    }
+}
