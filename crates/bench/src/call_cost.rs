@@ -38,10 +38,12 @@ pub(crate) struct Args {
     instructions: bool,
 }
 
-const PEERS: [Peer; 5] = [
+const PEERS: [Peer; 7] = [
     Peer::TonicOne,
     Peer::TonicBalance,
     Peer::Balance,
+    Peer::BalanceTraced,
+    Peer::BalanceWatched,
     Peer::BalanceFull,
     Peer::BareH2,
 ];

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{runtime, time::Instant};
 
 use crate::{
-    peers::{BareH2, InMemory, Measured, Peer, balanced, tonic_balance, tonic_one},
+    peers::{BareH2, InMemory, Measured, Peer, Watch, balanced, tonic_balance, tonic_one, watched},
     process::cpu_time,
     work::Work,
 };
@@ -102,6 +102,11 @@ pub(crate) fn run(job: &Job) -> Result<()> {
             Peer::TonicOne => measure(tonic_one(&job.addresses).await?, job).await,
             Peer::TonicBalance => measure(tonic_balance(&job.addresses)?, job).await,
             Peer::Balance => measure(balanced(&job.addresses, false).await?, job).await,
+            Peer::BalanceTraced | Peer::BalanceWatched => {
+                let (watch, metrics) = (Watch::start()?, job.peer == Peer::BalanceWatched);
+                let channel = watched(&job.addresses, &watch, metrics).await?;
+                measure(channel, job).await
+            }
             Peer::BalanceFull => measure(balanced(&job.addresses, true).await?, job).await,
             Peer::BalanceFullOne => measure(balanced(&job.addresses[..1], true).await?, job).await,
             Peer::BareH2 => measure(BareH2::connect(&job.addresses).await?, job).await,

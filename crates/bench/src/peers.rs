@@ -1,6 +1,7 @@
 //! The channels that are compared.
 
 mod bare_h2;
+mod watched;
 
 use std::{
     convert::Infallible,
@@ -23,6 +24,7 @@ use tonic::{
 };
 
 pub(crate) use bare_h2::BareH2;
+pub(crate) use watched::Watch;
 
 /// A channel to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,7 +35,11 @@ pub(crate) enum Peer {
     TonicBalance,
     /// `balance::Channel`, round robin over three servers.
     Balance,
-    /// The same with all of [`FULL`].
+    /// The same with one call in a hundred traced.
+    BalanceTraced,
+    /// That with metrics as well.
+    BalanceWatched,
+    /// `balance::Channel` with all of [`FULL`].
     BalanceFull,
     /// That to one server only, as the yardstick.
     BalanceFullOne,
@@ -53,6 +59,8 @@ impl Peer {
             Self::TonicOne => "tonic Channel, one server",
             Self::TonicBalance => "tonic balance_list, three servers",
             Self::Balance => "balance::Channel, three servers",
+            Self::BalanceTraced => "balance::Channel, traces at 1 %, three servers",
+            Self::BalanceWatched => "balance::Channel, traces at 1 % and metrics, three servers",
             Self::BalanceFull => "balance::Channel, full, three servers",
             Self::BalanceFullOne => "balance::Channel, full, one server",
             Self::BareH2 => "bare h2, three servers",
@@ -120,6 +128,20 @@ pub(crate) async fn balanced(addresses: &[String], full: bool) -> Result<balance
     if full {
         builder = builder.service_config(SERVICE_CONFIG);
     }
+    connected(builder).await
+}
+
+/// The same, not full, with traces, and with metrics or without.
+pub(crate) async fn watched(
+    addresses: &[String],
+    watch: &Watch,
+    metrics: bool,
+) -> Result<balance::Channel> {
+    let builder = balance::Channel::builder(format!("static:///{}", addresses.join(",")));
+    connected(watch.over(builder, metrics)).await
+}
+
+async fn connected(builder: balance::Builder) -> Result<balance::Channel> {
     let channel = builder.build()?;
     let mut state = channel.state();
     while state != ConnectivityState::Ready {
