@@ -1,11 +1,58 @@
-//! What the binaries tell on their pages, by Prometheus' own programs.
+//! What deploy/observability asks of the binaries, held against what they tell: by Prometheus' own programs, on real pages.
 
+mod expression;
+mod queries;
 mod scene;
 
 use std::{collections::BTreeSet, fs};
 
-use scene::Scene;
-use testkit::prometheus::promtool;
+use queries::{alerts, panels};
+use scene::{BOUND, Scene};
+use testkit::{
+    eventually,
+    prometheus::{Prometheus, promtool},
+};
+
+/// The path of a file, by its path from deploy/observability.
+fn path(name: &str) -> String {
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    format!("{workspace}/deploy/observability/{name}")
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(path(name)).expect(name)
+}
+
+async fn checked(what: [&str; 2], name: &str) {
+    let [command, kind] = what;
+    let found = promtool(&[command, kind, &path(name)], "").await;
+    found.expect("promtool finds no fault");
+}
+
+#[tokio::test]
+async fn the_configuration_is_one_and_every_rule_passes_its_tests() {
+    checked(["check", "config"], "prometheus.yml").await;
+    checked(["test", "rules"], "alerts.test.yml").await;
+}
+
+#[tokio::test]
+async fn every_alert_fires_in_a_test_and_is_explained() {
+    let rules = alerts().await;
+    let (tests, guide) = (text("alerts.test.yml"), text("../../docs/operations.md"));
+    for rule in rules {
+        let name = &rule.name;
+        let mut tested = tests.split("alertname: ").skip(1);
+        let fires = |case: &str| {
+            case.split_once("exp_alerts:")
+                .is_some_and(|(until, _)| until.trim() == *name)
+        };
+        assert!(tested.any(fires), "no test in which {name} fires");
+        assert!(
+            guide.contains(&format!("`{name}`")),
+            "docs/operations.md has no {name}"
+        );
+    }
+}
 
 #[tokio::test]
 async fn promtool_finds_no_fault_with_the_page_of_a_server_and_of_a_client() {
@@ -24,11 +71,7 @@ async fn the_reference_has_every_metric_of_a_server_and_no_other() {
     let page = scene.pages().await.swap_remove(0);
     let exported = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let exported: BTreeSet<_> = exported.filter_map(|line| line.split(' ').next()).collect();
-    let reference = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../docs/operations.md"
-    ))
-    .expect("the reference");
+    let reference = text("../../docs/operations.md");
     let (_, table) = reference
         .split_once("| metric |")
         .expect("a table of metrics");
@@ -41,4 +84,54 @@ async fn the_reference_has_every_metric_of_a_server_and_no_other() {
         .flat_map(|cell| cell.split('`').skip(1).step_by(2))
         .collect();
     assert_eq!(documented, exported);
+}
+
+#[tokio::test]
+async fn every_metric_of_the_dashboards_and_rules_is_exported() {
+    let scene = Scene::begin().await;
+    scene.until_all_has_happened().await;
+    let exported = scene.exported().await;
+    for query in panels().into_iter().chain(alerts().await) {
+        for metric in expression::metrics(&query.expression) {
+            // Prometheus' own, of each target.
+            let known = metric == "up" || exported.contains(&metric);
+            assert!(
+                known,
+                "nobody exports {metric}, for which {} asks",
+                query.name
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_prometheus_that_scrapes_the_binaries_has_something_to_show_in_every_panel() {
+    let scene = Scene::begin().await;
+    scene.until_all_has_happened().await;
+    let prometheus = Prometheus::start(&scene.configuration(&path("alerts.yml")))
+        .await
+        .expect("a Prometheus");
+    let mut empty: BTreeSet<_> = panels().into_iter().collect();
+    eventually(BOUND, "something to show in every panel", async || {
+        for panel in empty.clone() {
+            let found = prometheus
+                .query(&panel.for_all())
+                .await
+                .expect("an expression");
+            if !found.is_empty() {
+                empty.remove(&panel);
+            }
+        }
+        println!("nothing to show yet: {empty:?}");
+        empty.is_empty()
+    })
+    .await;
+    eventually(BOUND, "the rules evaluated", async || {
+        let rules = prometheus.alert_rules().await.expect("rules");
+        assert!(!rules.is_empty());
+        rules.iter().all(|rule| rule["health"] == "ok")
+    })
+    .await;
+    let up = prometheus.query("up == 1").await.expect("an expression");
+    assert_eq!(up.len(), scene.targets(), "{up:?}");
 }

@@ -21,7 +21,7 @@ use tonic::{
 };
 
 /// More than anything here takes on a busy machine.
-const BOUND: Duration = Duration::from_mins(1);
+pub(crate) const BOUND: Duration = Duration::from_mins(1);
 const TTL: Duration = Duration::from_secs(10);
 
 /// Tries again, and keeps calls from who answers badly.
@@ -131,6 +131,11 @@ impl Scene {
         .await;
     }
 
+    /// How many pages there are.
+    pub(crate) fn targets(&self) -> usize {
+        self.servers.len() + self.callers.len()
+    }
+
     /// The pages as they are now; of a process that does not listen yet, an empty one.
     pub(crate) async fn pages(&self) -> Vec<String> {
         let mut pages = Vec::new();
@@ -142,12 +147,29 @@ impl Scene {
     }
 
     /// The names of all samples on the pages.
-    async fn exported(&self) -> BTreeSet<String> {
+    pub(crate) async fn exported(&self) -> BTreeSet<String> {
         let pages = self.pages().await;
         let samples = pages.iter().flat_map(|page| page.lines());
         let samples = samples.filter(|line| !line.starts_with('#'));
         let name = |line: &str| line.split(['{', ' ']).next().map(str::to_owned);
         samples.filter_map(name).collect()
+    }
+
+    /// What makes a Prometheus scrape the pages, and evaluate those rules.
+    pub(crate) fn configuration(&self, rules: &str) -> String {
+        let targets = |ports: &[Port]| {
+            let quoted = ports.iter().map(|port| format!("{:?}", port.address()));
+            quoted.collect::<Vec<_>>().join(", ")
+        };
+        format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
+             rule_files: [{rules:?}]\n\
+             scrape_configs:\n\
+             - {{ job_name: greeter, static_configs: [{{ targets: [{}] }}] }}\n\
+             - {{ job_name: client, static_configs: [{{ targets: [{}] }}] }}\n",
+            targets(&self.servers),
+            targets(&self.callers),
+        )
     }
 }
 

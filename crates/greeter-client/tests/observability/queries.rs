@@ -1,0 +1,63 @@
+//! What is asked of Prometheus: by the panels of the dashboards, and by the alert rules.
+
+use serde_json::Value;
+use testkit::prometheus::Prometheus;
+
+use crate::{path, text};
+
+/// An expression, and who asks it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Query {
+    pub(crate) name: String,
+    pub(crate) expression: String,
+}
+
+impl Query {
+    /// The expression as Grafana would have it, for all services, instances and targets.
+    pub(crate) fn for_all(&self) -> String {
+        let expression = self.expression.replace("$__rate_interval", "1m");
+        ["$job", "$instance", "$target"]
+            .iter()
+            .fold(expression, |text, variable| text.replace(variable, ".*"))
+    }
+}
+
+/// Of every panel of every dashboard.
+pub(crate) fn panels() -> Vec<Query> {
+    let mut queries = Vec::new();
+    for dashboard in ["services", "discovery"] {
+        let json = text(&format!("grafana/dashboards/{dashboard}.json"));
+        let board: Value = serde_json::from_str(&json).expect("JSON");
+        for panel in board["panels"].as_array().expect("panels") {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let title = panel["title"].as_str().expect("a title");
+                let expression = target["expr"].as_str().expect("an expression");
+                queries.push(Query {
+                    name: format!("{dashboard}: {title}"),
+                    expression: expression.to_owned(),
+                });
+            }
+        }
+    }
+    assert!(queries.len() > 30, "{queries:?}");
+    queries
+}
+
+/// Of every alert rule, as Prometheus reads them.
+pub(crate) async fn alerts() -> Vec<Query> {
+    let configuration = format!("rule_files: [{:?}]", path("alerts.yml"));
+    let prometheus = Prometheus::start(&configuration)
+        .await
+        .expect("a Prometheus");
+    let rules = prometheus.alert_rules().await.expect("rules");
+    let word = |rule: &Value, key: &str| rule[key].as_str().expect("a text").to_owned();
+    let queries: Vec<_> = rules
+        .iter()
+        .map(|rule| Query {
+            name: word(rule, "name"),
+            expression: word(rule, "query"),
+        })
+        .collect();
+    assert!(queries.len() > 10, "{queries:?}");
+    queries
+}
