@@ -1,0 +1,103 @@
+//! `user-service`: keeps users, knows them by their passwords, and has them greeted.
+
+mod admin;
+mod args;
+mod config;
+mod password;
+mod service;
+mod storage;
+mod token;
+mod upkeep;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use balance::Channel;
+use clap::Parser;
+use proto::user::v1::user_service_server::UserServiceServer;
+use registry::Registry;
+use service_kit::{Service, Telemetry, config::Flags};
+use tokio::select;
+
+use crate::{
+    args::{Args, Command},
+    config::UserConfig,
+    password::Passwords,
+    service::Users,
+    storage::Storage,
+};
+
+/// Each greeter in turn, and another one where a call cannot have been served.
+const GREETER_SERVICE_CONFIG: &str = r#"{
+  "loadBalancingConfig": [{"round_robin": {}}],
+  "methodConfig": [{
+    "name": [{"service": "helloworld.Greeter"}],
+    "retryPolicy": {
+      "maxAttempts": 4,
+      "initialBackoff": "0.05s",
+      "maxBackoff": "0.5s",
+      "backoffMultiplier": 2,
+      "retryableStatusCodes": ["UNAVAILABLE"]
+    }
+  }]
+}"#;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.command {
+        None => service_kit::run(
+            &args.kit,
+            UserConfig::of_service(),
+            args.server.flags(),
+            serve,
+        ),
+        Some(Command::Admin(admin)) => service_kit::run(
+            &args.kit,
+            UserConfig::of_admin(),
+            Flags::new(),
+            async |config, telemetry| admin::run(&admin, &config, &telemetry).await,
+        ),
+    }
+}
+
+async fn serve(config: UserConfig, telemetry: Telemetry) -> Result<()> {
+    config.check()?;
+    let storage = Storage::new(
+        &config.storage.url,
+        config.storage.connections.get(),
+        config.storage.timeout,
+    )?;
+    let passwords = Passwords::new(config.auth.parallelism)?;
+    let service = Service::bind(&config, telemetry.clone()).await?;
+    let greeter = greeter(&config, service.registry(), &telemetry)?;
+    let readiness = service.readiness();
+    readiness.not_ready("the storage has not been opened yet");
+    let explained = greeter.clone();
+    let service = service
+        .add_service(UserServiceServer::new(Users::new(
+            storage.clone(),
+            passwords,
+            greeter,
+            &config,
+        )))
+        .reflect(proto::DESCRIPTORS)
+        .channel(config.greeter.target.clone(), move || {
+            serde_json::to_value(explained.explain())
+                .unwrap_or_else(|error| error.to_string().into())
+        });
+    let outcome = select! {
+        outcome = service.serve() => outcome,
+        never = upkeep::keep(&storage, &readiness) => match never {},
+    };
+    storage.close().await;
+    outcome
+}
+
+fn greeter(config: &UserConfig, registry: &Registry, telemetry: &Telemetry) -> Result<Channel> {
+    Ok(Channel::builder(&config.greeter.target)
+        .registry(registry)
+        .service_config(GREETER_SERVICE_CONFIG)
+        .meter(&telemetry.meter("balance"))
+        .tracing(&telemetry.tracing("balance"))
+        .build()?)
+}

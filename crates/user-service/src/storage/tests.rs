@@ -1,0 +1,312 @@
+//! One suite for both storages: a SQLite file, and a real PostgreSQL server that all of its tests share.
+
+mod down;
+mod place;
+
+use std::collections::BTreeSet;
+
+use tokio::task::JoinSet;
+
+use super::{Change, HashChange, NewUser, StorageError, UserRow};
+use place::Place;
+
+macro_rules! on_both {
+    ($($case:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $case() { super::$case(super::Place::sqlite()).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $case() { super::$case(super::Place::postgres().await).await; })*
+        }
+    };
+}
+
+on_both! {
+    a_user_is_found_as_it_was_created
+    a_name_is_given_once_however_many_want_it_at_once
+    a_request_that_comes_again_is_answered_the_same_and_creates_nobody
+    requests_that_come_at_once_create_one_user
+    a_request_that_fails_is_not_remembered
+    a_request_id_of_another_user_is_refused
+    requests_are_forgotten_by_their_time
+    an_update_changes_what_it_names
+    of_updates_with_one_etag_one_is_made
+    a_password_goes_with_its_user
+    who_is_there_all_the_time_is_listed_once_while_others_come_and_go
+    a_prefix_selects_by_bytes
+    several_processes_prepare_one_storage_and_have_one_key
+}
+
+fn new(id: &str) -> NewUser {
+    NewUser {
+        user: UserRow {
+            id: id.to_owned(),
+            display_name: format!("{id} of Åland"),
+            email: format!("{id}@example.com"),
+            etag: format!("etag of {id}"),
+            create_time: 1_700_000_000_000_000,
+            update_time: 1_700_000_000_000_000,
+        },
+        hash: None,
+        request_id: None,
+    }
+}
+
+fn requested(id: &str, request_id: &str) -> NewUser {
+    NewUser {
+        request_id: Some(request_id.to_owned()),
+        ..new(id)
+    }
+}
+
+fn email(email: &str, etag: &str) -> Change {
+    Change {
+        email: Some(email.to_owned()),
+        etag: etag.to_owned(),
+        now: 1_800_000_000_000_000,
+        ..Change::default()
+    }
+}
+
+async fn a_user_is_found_as_it_was_created(place: Place) {
+    let storage = place.storage().await;
+    let created = storage.create(&new("ann")).await.expect("created");
+    assert_eq!(created, new("ann").user);
+    assert_eq!(storage.get("ann").await.expect("found"), created);
+    let nobody = storage.get("bob").await;
+    assert!(matches!(nobody, Err(StorageError::NotFound)), "{nobody:?}");
+}
+
+async fn a_name_is_given_once_however_many_want_it_at_once(place: Place) {
+    let mut wanting = JoinSet::new();
+    for number in 0..8 {
+        let storage = place.storage().await;
+        let mut wanted = new("ann");
+        wanted.user.etag = number.to_string();
+        wanting.spawn(async move { storage.create(&wanted).await });
+    }
+    let outcomes = wanting.join_all().await;
+    let given: Vec<_> = outcomes.iter().flatten().collect();
+    assert_eq!(given.len(), 1);
+    for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert!(
+            matches!(refused, StorageError::AlreadyExists),
+            "{refused:?}"
+        );
+    }
+    let found = place.storage().await.get("ann").await.expect("found");
+    assert_eq!(found, *given[0]);
+}
+
+async fn a_request_that_comes_again_is_answered_the_same_and_creates_nobody(place: Place) {
+    let storage = place.storage().await;
+    let first = storage
+        .create(&requested("ann", "r1"))
+        .await
+        .expect("first");
+    let mut again = requested("ann", "r1");
+    again.user.etag = "another".to_owned();
+    assert_eq!(storage.create(&again).await.expect("again"), first);
+    storage
+        .update("ann", "", &email("new@example.com", "2"))
+        .await
+        .expect("changed");
+    assert_eq!(storage.create(&again).await.expect("again"), first);
+    storage.delete("ann", "").await.expect("deleted");
+    assert_eq!(storage.create(&again).await.expect("again"), first);
+    let nobody = storage.get("ann").await;
+    assert!(matches!(nobody, Err(StorageError::NotFound)), "{nobody:?}");
+}
+
+async fn requests_that_come_at_once_create_one_user(place: Place) {
+    let mut wanting = JoinSet::new();
+    for number in 0..8 {
+        let storage = place.storage().await;
+        let mut wanted = requested("ann", "r1");
+        wanted.user.etag = number.to_string();
+        wanting.spawn(async move { storage.create(&wanted).await.expect("the same user") });
+    }
+    let answers = wanting.join_all().await;
+    let found = place.storage().await.get("ann").await.expect("found");
+    assert!(answers.iter().all(|answer| *answer == found), "{answers:?}");
+}
+
+async fn a_request_that_fails_is_not_remembered(place: Place) {
+    let storage = place.storage().await;
+    storage.create(&new("ann")).await.expect("created");
+    let taken = storage.create(&requested("ann", "r1")).await;
+    assert!(
+        matches!(taken, Err(StorageError::AlreadyExists)),
+        "{taken:?}"
+    );
+    let other = storage.create(&requested("bob", "r1")).await;
+    assert_eq!(other.expect("created"), new("bob").user);
+}
+
+async fn a_request_id_of_another_user_is_refused(place: Place) {
+    let storage = place.storage().await;
+    storage
+        .create(&requested("ann", "r1"))
+        .await
+        .expect("created");
+    let reused = storage.create(&requested("bob", "r1")).await;
+    assert!(
+        matches!(reused, Err(StorageError::RequestReused)),
+        "{reused:?}"
+    );
+}
+
+async fn requests_are_forgotten_by_their_time(place: Place) {
+    let storage = place.storage().await;
+    storage
+        .create(&requested("ann", "r1"))
+        .await
+        .expect("created");
+    let time = new("ann").user.create_time;
+    assert_eq!(storage.forget_requests(time).await.expect("none"), 0);
+    assert_eq!(storage.forget_requests(time + 1).await.expect("one"), 1);
+    let again = storage.create(&requested("ann", "r1")).await;
+    assert!(
+        matches!(again, Err(StorageError::AlreadyExists)),
+        "{again:?}"
+    );
+}
+
+async fn an_update_changes_what_it_names(place: Place) {
+    let storage = place.storage().await;
+    let before = storage.create(&new("ann")).await.expect("created");
+    let change = email("new@example.com", "2");
+    let after = storage.update("ann", &before.etag, &change).await;
+    let expected = UserRow {
+        email: "new@example.com".to_owned(),
+        etag: "2".to_owned(),
+        update_time: change.now,
+        ..before.clone()
+    };
+    assert_eq!(after.expect("changed"), expected);
+    assert_eq!(storage.get("ann").await.expect("found"), expected);
+    let stale = storage.update("ann", &before.etag, &change).await;
+    assert!(matches!(stale, Err(StorageError::Stale)), "{stale:?}");
+    let nobody = storage.update("bob", "", &change).await;
+    assert!(matches!(nobody, Err(StorageError::NotFound)), "{nobody:?}");
+}
+
+async fn of_updates_with_one_etag_one_is_made(place: Place) {
+    let storage = place.storage().await;
+    let before = storage.create(&new("ann")).await.expect("created");
+    let mut wanting = JoinSet::new();
+    for number in 0..8 {
+        let (storage, etag) = (place.storage().await, before.etag.clone());
+        let change = email(&format!("{number}@example.com"), &number.to_string());
+        wanting.spawn(async move { storage.update("ann", &etag, &change).await });
+    }
+    let outcomes = wanting.join_all().await;
+    let made: Vec<_> = outcomes.iter().flatten().collect();
+    assert_eq!(made.len(), 1);
+    for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert!(matches!(refused, StorageError::Stale), "{refused:?}");
+    }
+    assert_eq!(storage.get("ann").await.expect("found"), *made[0]);
+}
+
+async fn a_password_goes_with_its_user(place: Place) {
+    let storage = place.storage().await;
+    let with_password = NewUser {
+        hash: Some("hash 1".to_owned()),
+        ..new("ann")
+    };
+    let password = |hash: Option<&str>| Change {
+        hash: hash.map_or(HashChange::Remove, |hash| HashChange::Set(hash.to_owned())),
+        ..email("ann@example.com", "2")
+    };
+    storage.create(&with_password).await.expect("created");
+    let hash = async || storage.hash("ann").await.expect("an answer");
+    assert_eq!(hash().await.as_deref(), Some("hash 1"));
+    storage
+        .update("ann", "", &password(Some("hash 2")))
+        .await
+        .expect("changed");
+    assert_eq!(hash().await.as_deref(), Some("hash 2"));
+    storage
+        .update("ann", "", &email("new@example.com", "3"))
+        .await
+        .expect("changed");
+    assert_eq!(hash().await.as_deref(), Some("hash 2"));
+    storage
+        .update("ann", "", &password(None))
+        .await
+        .expect("taken away");
+    assert_eq!(hash().await, None);
+    storage
+        .update("ann", "", &password(Some("hash 3")))
+        .await
+        .expect("given again");
+    let stale = storage.delete("ann", "not this").await;
+    assert!(matches!(stale, Err(StorageError::Stale)), "{stale:?}");
+    storage.delete("ann", "").await.expect("deleted");
+    let nobody = storage.delete("ann", "").await;
+    assert!(matches!(nobody, Err(StorageError::NotFound)), "{nobody:?}");
+    storage.create(&new("ann")).await.expect("created again");
+    assert_eq!(hash().await, None);
+}
+
+async fn who_is_there_all_the_time_is_listed_once_while_others_come_and_go(place: Place) {
+    let storage = place.storage().await;
+    let staying: BTreeSet<_> = (0..20).map(|n| format!("stays-{n:02}")).collect();
+    for id in &staying {
+        storage.create(&new(id)).await.expect("created");
+    }
+    let coming = tokio::spawn({
+        let storage = place.storage().await;
+        async move {
+            for n in 0..40 {
+                let (before, between) = (format!("a-{n}"), format!("stays-{:02}-x", n % 20));
+                storage.create(&new(&before)).await.expect("created");
+                storage.create(&new(&between)).await.ok();
+                storage.delete(&between, "").await.expect("deleted");
+            }
+        }
+    });
+    let mut listed = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = storage.list(&after, "", 3).await.expect("a page");
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.id);
+        listed.extend(page.into_iter().map(|user| user.id));
+    }
+    coming.await.expect("they came and went");
+    assert!(listed.is_sorted(), "{listed:?}");
+    let stayed = listed.iter().filter(|id| staying.contains(*id));
+    assert!(stayed.eq(&staying), "{listed:?}");
+}
+
+async fn a_prefix_selects_by_bytes(place: Place) {
+    let storage = place.storage().await;
+    for id in [
+        "an", "an-a", "an0", "ana", "ann", "anna", "anz", "ao", "a", "b",
+    ] {
+        storage.create(&new(id)).await.expect("created");
+    }
+    let ids = async |after: &str, prefix: &str| -> Vec<String> {
+        let page = storage.list(after, prefix, 100).await.expect("a page");
+        page.into_iter().map(|user| user.id).collect()
+    };
+    let all = [
+        "a", "an", "an-a", "an0", "ana", "ann", "anna", "anz", "ao", "b",
+    ];
+    assert_eq!(ids("", "").await, all);
+    assert_eq!(ids("", "an").await, all[1..8]);
+    assert_eq!(ids("an0", "an").await, all[4..8]);
+    assert_eq!(ids("", "ann").await, ["ann", "anna"]);
+    assert_eq!(ids("", "c").await, [""; 0]);
+}
+
+async fn several_processes_prepare_one_storage_and_have_one_key(place: Place) {
+    // Each tries again for as long as another is at it.
+    let key = async || place.storage().await.signing_key().await.expect("a key");
+    let (a, b, c, d) = tokio::join!(key(), key(), key(), key());
+    let keys = BTreeSet::from([a, b, c, d]);
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys.first().map(Vec::len), Some(32));
+}

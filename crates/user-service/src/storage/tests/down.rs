@@ -1,0 +1,126 @@
+//! What a storage that is down, or too slow, comes to.
+
+use std::time::Duration;
+
+use testkit::{postgres::Postgres, until};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Place, StorageError, new,
+    place::{BOUND, prepared},
+};
+use crate::storage::{Storage, StorageUrl};
+
+/// Long enough for an answer, short enough to wait for.
+const LIMIT: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn what_is_known_to_be_down_is_not_asked() {
+    let storage = Place::sqlite().storage().await;
+    storage.create(&new("ann")).await.expect("created");
+    storage.set_usable(false);
+    let down = storage.get("ann").await;
+    assert!(matches!(down, Err(StorageError::Down)), "{down:?}");
+    storage.set_usable(true);
+    storage.get("ann").await.expect("found");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_made_is_told() {
+    let url: StorageUrl = "sqlite:///proc/users/users.db".parse().expect("a URL");
+    let storage = Storage::new(&url, 1, LIMIT).expect("a storage");
+    let refused = storage.prepare().await;
+    assert!(
+        matches!(refused, Err(StorageError::System(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_unavailable_until_it_is_back_and_nothing_is_lost() {
+    let mut server = Postgres::start().await.expect("a server");
+    let url = server.database().await.expect("a database");
+    let storage = prepared(&url.parse().expect("a URL"), Duration::from_secs(5)).await;
+    storage.create(&new("ann")).await.expect("created");
+
+    server.kill().await.expect("it is gone");
+    let gone = storage.get("ann").await.expect_err("there is no server");
+    assert!(gone.is_unavailable(), "{gone:?}");
+    timeout(BOUND, storage.trouble())
+        .await
+        .expect("trouble is told");
+    let unusable = storage.check().await.expect_err("there is no server");
+    assert!(unusable.is_unavailable(), "{unusable:?}");
+    assert!(!format!("{unusable:?}").contains(server.password()));
+
+    server.restart().await.expect("it is back");
+    until(BOUND, "the storage to be usable", async || {
+        Ok(storage.check().await?)
+    })
+    .await
+    .expect("usable");
+    storage.prepare().await.expect("prepared as before");
+    assert_eq!(storage.get("ann").await.expect("found"), new("ann").user);
+}
+
+#[tokio::test]
+async fn a_statement_that_waits_too_long_is_given_up_here_and_in_the_server() {
+    let server = Postgres::start().await.expect("a server");
+    let url = server.database().await.expect("a database");
+    let storage = prepared(&url.parse().expect("a URL"), LIMIT).await;
+    let hold = "BEGIN; LOCK TABLE users; SELECT pg_sleep(600)";
+    let giving_up = async {
+        until(BOUND, "an operation to be given up", async || {
+            let began = Instant::now();
+            match storage.get("ann").await {
+                Err(error) if error.is_unavailable() => {
+                    assert!(began.elapsed() < LIMIT * 4, "{:?}", began.elapsed());
+                    Ok(())
+                }
+                other => anyhow::bail!("not held yet: {other:?}"),
+            }
+        })
+        .await
+        .expect("given up");
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+            WHERE application_name = 'user-service' AND state = 'active'";
+        until(BOUND, "no statement of ours to be left", async || {
+            let count = server.sql(&url, waiting).await?;
+            anyhow::ensure!(count == "0", "{count} are left");
+            Ok(())
+        })
+        .await
+        .expect("none");
+    };
+    tokio::select! {
+        ended = server.sql(&url, hold) => panic!("the lock was let go: {ended:?}"),
+        () = giving_up => {}
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_else_writes_to_for_too_long_is_unavailable() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = StorageUrl::Sqlite(directory.path().join("users.db"));
+    let (storage, other) = (prepared(&url, LIMIT).await, prepared(&url, BOUND).await);
+    let crate::storage::Pool::Sqlite { pool, .. } = other.pool() else {
+        panic!("a file")
+    };
+    let writing = pool
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .expect("a transaction");
+    let began = Instant::now();
+    let busy = storage
+        .create(&new("ann"))
+        .await
+        .expect_err("somebody writes");
+    assert!(busy.is_unavailable(), "{busy:?}");
+    assert!(began.elapsed() < LIMIT * 4);
+    drop(writing);
+    until(BOUND, "the file to be let go", async || {
+        Ok(storage.create(&new("ann")).await?)
+    })
+    .await
+    .expect("created");
+}

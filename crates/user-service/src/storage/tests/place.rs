@@ -1,0 +1,76 @@
+//! A place to keep users in that goes with its test, and instances that share it.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use testkit::{postgres::Postgres, until};
+use tokio::sync::Mutex;
+
+use crate::storage::{Storage, StorageUrl};
+
+/// More than anything takes on a busy machine.
+pub(super) const BOUND: Duration = Duration::from_secs(30);
+
+/// One file, or one database.
+#[derive(Clone)]
+pub(super) struct Place {
+    url: StorageUrl,
+    _kept: Kept,
+}
+
+#[derive(Clone)]
+#[expect(dead_code, reason = "kept for as long as the place is used")]
+enum Kept {
+    Directory(Arc<TempDir>),
+    Server(Arc<Postgres>),
+}
+
+impl Place {
+    pub(super) fn sqlite() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = StorageUrl::Sqlite(directory.path().join("deep").join("users.db"));
+        let kept = Kept::Directory(Arc::new(directory));
+        Self { url, _kept: kept }
+    }
+
+    pub(super) async fn postgres() -> Self {
+        let server = shared_server().await;
+        let url = server.database().await.expect("a database");
+        Self {
+            url: url.parse().expect("a URL"),
+            _kept: Kept::Server(server),
+        }
+    }
+
+    /// Another instance's storage of this place, prepared.
+    pub(super) async fn storage(&self) -> Storage {
+        prepared(&self.url, BOUND).await
+    }
+}
+
+/// A storage that can be used, with `limit` for each operation.
+pub(super) async fn prepared(url: &StorageUrl, limit: Duration) -> Storage {
+    let storage = Storage::new(url, 4, limit).expect("a URL that leads somewhere");
+    until(BOUND, "the storage to be prepared", async || {
+        Ok(storage.prepare().await?)
+    })
+    .await
+    .expect("prepared");
+    storage.set_usable(true);
+    storage
+}
+
+/// One server for all tests that run at the same time; it goes with the last of them.
+async fn shared_server() -> Arc<Postgres> {
+    static SHARED: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
+    let mut shared = SHARED.lock().await;
+    if let Some(server) = shared.upgrade() {
+        return server;
+    }
+    let server = Arc::new(Postgres::start().await.expect("a PostgreSQL server"));
+    *shared = Arc::downgrade(&server);
+    server
+}

@@ -1,0 +1,380 @@
+//! What each method answers, over a real channel.
+
+use std::{
+    io::Write,
+    process::Stdio,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prost_types::FieldMask;
+use proto::user::v1::{
+    AuthenticateRequest, CreateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest,
+    UpdateUserRequest, User,
+};
+use serde_json::Value;
+use testkit::{Signal, postgres::Postgres};
+use tokio::time::Instant;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::running::{BOUND, Scene, bounded};
+
+fn named(name: &str) -> GetUserRequest {
+    GetUserRequest {
+        name: name.to_owned(),
+    }
+}
+
+fn credentials(name: &str, password: &str) -> AuthenticateRequest {
+    AuthenticateRequest {
+        name: name.to_owned(),
+        password: password.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_created_changed_listed_and_deleted() {
+    let scene = Scene::new();
+    let _service = scene.user_service("").await;
+    let mut users = scene.users.clone();
+    let ann = scene.create("ann", "").await.expect("created");
+    assert_eq!(
+        (ann.name.as_str(), ann.password.as_str()),
+        ("users/ann", "")
+    );
+    assert!(!ann.etag.is_empty() && ann.create_time.is_some());
+    let taken = scene.create("ann", "").await.expect_err("taken");
+    assert_eq!(taken.code(), Code::AlreadyExists);
+    let found = users
+        .get_user(bounded(named("users/ann")))
+        .await
+        .expect("found");
+    assert_eq!(found.into_inner(), ann);
+    let nobody = users.get_user(bounded(named("users/bob"))).await;
+    assert_eq!(nobody.expect_err("nobody").code(), Code::NotFound);
+
+    let change = UpdateUserRequest {
+        user: Some(User {
+            email: "new@example.com".to_owned(),
+            ..ann.clone()
+        }),
+        update_mask: Some(FieldMask {
+            paths: vec!["email".to_owned()],
+        }),
+    };
+    let changed = users
+        .update_user(bounded(change.clone()))
+        .await
+        .expect("changed");
+    let changed = changed.into_inner();
+    assert_eq!(changed.email, "new@example.com");
+    assert_eq!(changed.display_name, ann.display_name);
+    let stale = users.update_user(bounded(change)).await.expect_err("stale");
+    assert_eq!(stale.code(), Code::Aborted);
+
+    for id in ["anna", "ben"] {
+        scene.create(id, "").await.expect("created");
+    }
+    let mut listed = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListUsersRequest {
+            page_size: 1,
+            page_token,
+            filter: "name = \"users/an*\"".to_owned(),
+        };
+        let page = users
+            .list_users(bounded(request))
+            .await
+            .expect("a page")
+            .into_inner();
+        assert!(page.users.len() <= 1);
+        listed.extend(page.users.into_iter().map(|user| user.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, ["users/ann", "users/anna"]);
+
+    let delete = |etag: &str| {
+        bounded(DeleteUserRequest {
+            name: "users/ann".to_owned(),
+            etag: etag.to_owned(),
+        })
+    };
+    let stale = users
+        .delete_user(delete(&ann.etag))
+        .await
+        .expect_err("stale");
+    assert_eq!(stale.code(), Code::Aborted);
+    users
+        .delete_user(delete(&changed.etag))
+        .await
+        .expect("deleted");
+    let nobody = users.delete_user(delete("")).await.expect_err("deleted");
+    assert_eq!(nobody.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_told_field_by_field() {
+    let scene = Scene::new();
+    let _service = scene.user_service("").await;
+    let request = CreateUserRequest {
+        user_id: "Ann".to_owned(),
+        user: Some(User::default()),
+        ..CreateUserRequest::default()
+    };
+    let refused = scene.users.clone().create_user(bounded(request)).await;
+    let refused = refused.expect_err("refused");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let told = refused.get_details_bad_request().expect("a BadRequest");
+    let fields: Vec<_> = told
+        .field_violations
+        .iter()
+        .map(|told| told.field.as_str())
+        .collect();
+    assert_eq!(fields, ["user_id", "user.email"]);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_creates_nobody() {
+    let scene = Scene::new();
+    let _service = scene.user_service("").await;
+    let request = |id: &str| {
+        bounded(CreateUserRequest {
+            user_id: id.to_owned(),
+            request_id: "67e55044-10b1-426f-9247-bb680e5fe0c8".to_owned(),
+            user: Some(User {
+                email: "ann@example.com".to_owned(),
+                ..User::default()
+            }),
+        })
+    };
+    let mut users = scene.users.clone();
+    let first = users
+        .create_user(request("ann"))
+        .await
+        .expect("created")
+        .into_inner();
+    let again = users
+        .create_user(request("ann"))
+        .await
+        .expect("created")
+        .into_inner();
+    assert_eq!(first, again);
+    let other = users
+        .create_user(request("ben"))
+        .await
+        .expect_err("another");
+    assert_eq!(other.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn who_knows_the_password_has_a_token_and_nobody_else_learns_who_there_is() {
+    let scene = Scene::new();
+    let service = scene.user_service("").await;
+    let mut users = scene.users.clone();
+    scene.create("ann", "correct horse").await.expect("created");
+    scene.create("nopass", "").await.expect("created");
+    let known = users
+        .authenticate(bounded(credentials("users/ann", "correct horse")))
+        .await;
+    let known = known.expect("a token").into_inner();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    let left = known.expire_time.expect("a time").seconds - i64::try_from(now).expect("a time");
+    assert!((3_500..=3_600).contains(&left), "{left}");
+
+    let mut fastest = Vec::new();
+    for (name, password) in [
+        ("users/ann", "battery staple"),
+        ("users/nobody", "battery staple"),
+        ("users/nopass", "battery staple"),
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            let began = Instant::now();
+            let refused = users
+                .authenticate(bounded(credentials(name, password)))
+                .await;
+            times.push(began.elapsed());
+            let refused = refused.expect_err("another password");
+            assert_eq!(refused.code(), Code::Unauthenticated);
+            assert_eq!(
+                refused.message(),
+                "there is no such user, or the password is another"
+            );
+        }
+        fastest.push(times.into_iter().min().expect("five"));
+    }
+    // What nothing is hashed for is answered a hundred times faster.
+    let (least, most) = (fastest.iter().min(), fastest.iter().max());
+    let (least, most) = (least.expect("three"), most.expect("three"));
+    assert!(*most < *least * 3, "{fastest:?}");
+
+    let output = service.output();
+    for secret in ["correct horse", "battery staple", &known.token] {
+        assert!(!output.contains(secret), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged_at_the_lowest_level() {
+    let server = Postgres::start().await.expect("a server");
+    let scene = Scene::new();
+    let url = server.database().await.expect("a database");
+    let mut command = scene.command("user-service", &[]);
+    command.env("DISCOVERY__STORAGE__URL", &url);
+    command.env("DISCOVERY__LOG__LEVEL", "trace");
+    let process = testkit::process::Process::spawn("user-service", command).expect("it starts");
+    scene.create("ann", "correct horse").await.expect("created");
+    let known = bounded(credentials("users/ann", "correct horse"));
+    let known = scene
+        .users
+        .clone()
+        .authenticate(known)
+        .await
+        .expect("a token");
+    let lines = process.output();
+    assert!(lines.len() > 10, "it is the lowest level");
+    for secret in [server.password(), "correct horse", &known.get_ref().token] {
+        let line = lines.iter().find(|line| line.text.contains(secret));
+        assert!(line.is_none(), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_greeted_by_whoever_is_the_greeter_and_no_kill_fails_a_call() {
+    let scene = Scene::new();
+    let (_service, _stays, goes) =
+        tokio::join!(scene.user_service(""), scene.greeter(), scene.greeter());
+    scene.create("ann", "").await.expect("created");
+    let greeting = scene.greet("ann").await.expect("greeted");
+    assert!(
+        greeting.starts_with("Hello ann the user from 127.0.0.1:"),
+        "{greeting}"
+    );
+    let nobody = scene.greet("bob").await.expect_err("nobody");
+    assert_eq!(nobody.code(), Code::NotFound);
+    for number in 0..300 {
+        if number == 100 {
+            goes.signal(Signal::SIGKILL).expect("it ran");
+        }
+        scene.greet("ann").await.expect("greeted");
+    }
+}
+
+#[tokio::test]
+async fn a_greeter_that_hangs_has_what_is_left_of_the_callers_deadline() {
+    let scene = Scene::new();
+    let (_service, greeter) = tokio::join!(scene.user_service(""), scene.greeter());
+    scene.create("ann", "").await.expect("created");
+    scene.greet("ann").await.expect("greeted");
+    greeter.signal(Signal::SIGSTOP).expect("it runs");
+    let mut request = bounded(proto::user::v1::GreetUserRequest {
+        name: "users/ann".to_owned(),
+    });
+    request.set_timeout(Duration::from_millis(700));
+    let began = Instant::now();
+    let late = scene
+        .users
+        .clone()
+        .greet_user(request)
+        .await
+        .expect_err("it hangs");
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn users_created_through_one_instance_are_read_through_the_others() {
+    let server = Postgres::start().await.expect("a server");
+    let url = server.database().await.expect("a database");
+    let scene = Scene::new();
+    let _services = tokio::join!(
+        scene.user_service(&url),
+        scene.user_service(&url),
+        scene.user_service(&url)
+    );
+    for number in 0..6 {
+        scene
+            .create(&format!("u{number}"), "")
+            .await
+            .expect("created");
+    }
+    for number in 0..24 {
+        let name = format!("users/u{}", number % 6);
+        let found = scene.users.clone().get_user(bounded(named(&name))).await;
+        assert_eq!(found.expect("found").into_inner().name, name);
+    }
+}
+
+#[tokio::test]
+async fn the_admin_commands_find_the_service_by_its_name() {
+    let scene = Scene::new();
+    let (_service, _greeter) = tokio::join!(scene.user_service(""), scene.greeter());
+    let admin = async |line: &str, stdin: &str| {
+        let mut command = scene.command("user-service", &["admin"]);
+        command.args(line.split(' '));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let stdin = stdin.to_owned();
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().expect("it starts");
+            let mut to = child.stdin.take().expect("a pipe");
+            to.write_all(stdin.as_bytes()).ok();
+            drop(to);
+            child.wait_with_output().expect("it ends")
+        });
+        let ended = tokio::time::timeout(BOUND, ended)
+            .await
+            .expect("in time")
+            .expect("ended");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (
+            ended.status.success(),
+            text(ended.stdout),
+            text(ended.stderr),
+        )
+    };
+    let create =
+        "create ann --email ann@example.com --display-name Ann --password-stdin --output json";
+    let (done, printed, said) = admin(create, "correct horse\n").await;
+    assert!(done, "{said}");
+    let created: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(created["name"], "users/ann");
+    let known = bounded(credentials("users/ann", "correct horse"));
+    scene
+        .users
+        .clone()
+        .authenticate(known)
+        .await
+        .expect("a token");
+    admin("create ben --email ben@example.com", "").await;
+
+    assert_eq!(
+        admin("get ann", "").await.1,
+        "users/ann  ann@example.com  Ann\n"
+    );
+    assert_eq!(
+        admin("list --prefix b", "").await.1,
+        "users/ben  ben@example.com  \n"
+    );
+    assert_eq!(admin("list --output json", "").await.1.lines().count(), 2);
+    let (_, greeting, _) = admin("greet ann", "").await;
+    assert!(greeting.starts_with("Hello Ann from "), "{greeting}");
+    let (done, printed, said) = admin("get nobody", "").await;
+    assert!(
+        !done && printed.is_empty() && said.contains("there is no user of that name"),
+        "{said}"
+    );
+}

@@ -1,0 +1,5 @@
+//! user-service as a process: what it answers, what it keeps, and what it does while its storage is down.
+
+mod answers;
+mod running;
+mod storage_down;

@@ -1,0 +1,119 @@
+//! What callers and operators see while the storage is down.
+
+use proto::user::v1::GetUserRequest;
+use registry::{ServiceName, Status};
+use testkit::{Port, eventually, postgres::Postgres};
+use tonic::Code;
+
+use crate::running::{BOUND, Scene, bounded};
+
+impl Scene {
+    async fn statuses(&self) -> Vec<Status> {
+        let user = ServiceName::new("user").expect("a name");
+        let snapshot = self.registry.list(&user).await.expect("a list");
+        snapshot
+            .instances()
+            .map(|instance| instance.status)
+            .collect()
+    }
+
+    async fn becomes(&self, status: Status) {
+        let what = format!("the registry to say {status:?}");
+        eventually(BOUND, &what, async || self.statuses().await == [status]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_instance_whose_storage_is_down_is_not_serving_until_it_is_back() {
+    let mut server = Postgres::start().await.expect("a server");
+    let scene = Scene::new();
+    let url = server.database().await.expect("a database");
+    let service = scene.user_service(&url).await;
+    scene.create("ann", "").await.expect("created");
+    scene.becomes(Status::Serving).await;
+
+    server.kill().await.expect("it is gone");
+    scene.becomes(Status::NotServing).await;
+    let page = service.admin_page("/readyz").await;
+    assert!(
+        page.contains("503") && page.contains("the storage cannot be used"),
+        "{page}"
+    );
+    assert!(!page.contains(server.password()), "{page}");
+    // All are so: the panic threshold lets calls through, and they are told.
+    let mut request = bounded(GetUserRequest {
+        name: "users/ann".to_owned(),
+    });
+    request
+        .extensions_mut()
+        .insert(balance::WaitForReady(false));
+    let down = scene
+        .users
+        .clone()
+        .get_user(request)
+        .await
+        .expect_err("down");
+    assert_eq!(down.code(), Code::Unavailable);
+
+    server.restart().await.expect("it is back");
+    scene.becomes(Status::Serving).await;
+    let again = bounded(GetUserRequest {
+        name: "users/ann".to_owned(),
+    });
+    let found = scene.users.clone().get_user(again).await.expect("found");
+    assert_eq!(found.get_ref().name, "users/ann");
+    assert!(!service.output().contains(server.password()));
+}
+
+#[tokio::test]
+async fn an_instance_that_starts_without_its_storage_registers_when_it_is_there() {
+    let port = Port::free().expect("a port");
+    let scene = Scene::new();
+    let url = format!("postgres://ann:s3cr3t@{}/users", port.address());
+    let service = scene.starting(&url);
+    let told = service
+        .process
+        .wait_for_line("cannot be used yet", BOUND)
+        .await;
+    assert!(!told.expect("a warning").contains("s3cr3t"));
+    let page = service.admin_page("/readyz").await;
+    assert!(
+        page.contains("503") && page.contains("the storage cannot be used"),
+        "{page}"
+    );
+    assert_eq!(scene.statuses().await, []);
+}
+
+#[tokio::test]
+async fn what_an_operator_drains_stays_drained_through_an_outage() {
+    let mut server = Postgres::start().await.expect("a server");
+    let scene = Scene::new();
+    let url = server.database().await.expect("a database");
+    let service = scene.user_service(&url).await;
+    let user = ServiceName::new("user").expect("a name");
+    let snapshot = scene.registry.list(&user).await.expect("a list");
+    let instance = snapshot.instances().next().expect("one").clone();
+    let drained = registry::Intent::nothing().with_status(Status::Draining);
+    let set = scene
+        .registry
+        .set_intent(&user, &instance.id, drained)
+        .await;
+    set.expect("drained");
+    scene.becomes(Status::Draining).await;
+
+    server.kill().await.expect("it is gone");
+    service
+        .process
+        .wait_for_line("the storage cannot be used", BOUND)
+        .await
+        .expect("told");
+    server.restart().await.expect("it is back");
+    eventually(BOUND, "it to say that it serves again", async || {
+        let usable = service.output().matches("the storage can be used").count();
+        let snapshot = scene.registry.list(&user).await.expect("a list");
+        let own = snapshot.instances().map(|instance| instance.own_status());
+        usable > 1 && own.eq([Status::Serving])
+    })
+    .await;
+    assert_eq!(scene.statuses().await, [Status::Draining]);
+}
