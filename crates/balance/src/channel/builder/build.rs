@@ -48,11 +48,7 @@ impl Builder {
             .transpose()?
             .unwrap_or_default();
         let policy = self.policy.map(|name| named(&self.policies, name));
-        let resolution = Resolution::start(&target, &self.registries)?;
-        let document = match (&target, self.registry_service_config) {
-            (Target::Service { service, .. }, true) => resolution.document(service),
-            _ => None,
-        };
+        let policy = policy.transpose()?;
         let authority =
             Authority::try_from(target.authority()).expect("made of what an authority can have");
         let connect = self.connect;
@@ -63,9 +59,15 @@ impl Builder {
         };
         let options = Options {
             policies: self.policies.clone(),
-            policy: policy.transpose()?,
+            policy,
             zone: self.zone,
             idle_timeout: self.idle_timeout,
+        };
+        // The last that can fail: what has begun to follow a registry is not stopped in mid-read for somebody's mistake.
+        let resolution = Resolution::start(&target, &self.registries)?;
+        let document = match (&target, self.registry_service_config) {
+            (Target::Service { service, .. }, true) => resolution.document(service),
+            _ => None,
         };
         let tracing = self
             .tracing
