@@ -2,14 +2,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use balance::ConnectivityState;
-use tokio::{io::AsyncWriteExt, sync::Notify, task::JoinSet};
+use tokio::{io::AsyncWriteExt, sync::Notify, task::JoinSet, time::Instant};
 use tonic::Code;
 
 use crate::{
@@ -42,10 +42,10 @@ async fn a_server_that_hangs_after_accepting_is_never_ready() {
 
 #[tokio::test]
 async fn a_server_that_greets_and_hangs_up_is_not_connected_without_a_pause() {
-    let connected = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&connected);
+    let connected = Arc::<Mutex<Vec<Instant>>>::default();
+    let note = Arc::clone(&connected);
     let peer = Peer::start(move |_, socket, _| {
-        count.fetch_add(1, Ordering::Relaxed);
+        note.lock().expect("nobody panics").push(Instant::now());
         async move {
             // Long enough to be READY.
             let mut connection = handshake(socket).await;
@@ -54,13 +54,17 @@ async fn a_server_that_greets_and_hangs_up_is_not_connected_without_a_pause() {
     })
     .await;
     let channel = to(&[&peer.address]);
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    // One, the one after it that is forgiven, and then a wait of about 1.6 seconds.
-    assert_eq!(connected.load(Ordering::Relaxed), 2);
+    let times = || connected.lock().expect("nobody panics").clone();
+    let is_failing = || channel.explain().endpoints[0].state == "TRANSIENT_FAILURE";
+    until("it waits", || times().len() == 2 && is_failing()).await;
     let status = call(&channel, "hello").await.expect_err("nobody is there");
     assert_eq!(status.code(), Code::Unavailable);
     let why = "connections end as soon as they are made";
     assert!(status.message().contains(why), "{status}");
+    // One, the one after it that is forgiven, and then a wait of about 1.6 seconds.
+    until("it is connected again", || times().len() == 3).await;
+    let pause = times()[2] - times()[1];
+    assert!(pause >= Duration::from_secs(1), "{pause:?}");
 }
 
 #[tokio::test]
