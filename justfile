@@ -96,7 +96,7 @@ lint:
 advisories:
     cargo deny check advisories
 
-# The containers, end to end: three greeters found, five, one killed, one left, and no failed call
+# The containers, end to end: three greeters found, five, one killed, one left, and no failed call; users shared by three services
 [group('check it')]
 compose-test:
     deploy/compose-test
@@ -117,7 +117,7 @@ ci: lint compose-test fault-test interop-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
-# Build the images and start etcd, greeters and a client
+# Build the images and start etcd, greeters, a client, and a user service on PostgreSQL
 [group('run it in containers')]
 up *args:
     {{ compose }} up --build --detach --wait {{ args }}
@@ -138,7 +138,7 @@ logs *services:
 ps:
     {{ compose }} ps
 
-# Stop and remove the containers; `down --volumes` also removes etcd's data
+# Stop and remove the containers; `down --volumes` also removes the data of etcd and PostgreSQL
 [group('run it in containers')]
 down *args:
     {{ compose }} down {{ args }}

@@ -71,8 +71,8 @@ run_detached() {
 scale() { quietly just scale "greeter=$1" || fail "just scale greeter=$1"; }
 greeters() { docker compose ps --quiet greeter; }
 etcdctl() { docker compose exec -T etcd-0 etcdctl "$@"; }
-registered() { etcdctl get --prefix --keys-only greeter/ | grep -c . || true; }
-registers() { [ "$(registered)" -eq "$1" ]; }
+registered() { etcdctl get --prefix --keys-only "${1:-greeter}/" | grep -c . || true; }
+registers() { [ "$(registered "${2:-greeter}")" -eq "$1" ]; }
 now() { date --utc +%FT%T.%NZ; }
 exit_code() { timeout 60 docker wait "$1"; }
 client() { docker compose ps --quiet client; }

@@ -74,7 +74,11 @@ fn postgres(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
     let milliseconds = limit.as_millis().max(1).to_string();
     options
         .application_name("user-service")
-        .options([("statement_timeout", milliseconds)])
+        .options([
+            ("statement_timeout", milliseconds.as_str()),
+            // It would tell at each start that the tables are there.
+            ("client_min_messages", "warning"),
+        ])
         .log_statements(LevelFilter::Trace)
         .log_slow_statements(LevelFilter::Warn, SLOW)
 }
