@@ -85,6 +85,11 @@ impl Scene {
             register(&registry, &nobody.address()),
         ];
 
+        // A collector that is not there: what becomes of spans is counted.
+        fleet.set_env(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            &format!("http://{}", nobody.address()),
+        );
         let (mut callers, mut clients) = (Vec::new(), Vec::new());
         for config in [RETRIES, HEDGES] {
             callers.push(page_of_the_next(&mut fleet));
