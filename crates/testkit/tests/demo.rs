@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use testkit::{Signal, process::Process, until};
 
-/// The bound for all of it; it takes 20 s.
+/// The bound for all of it; it takes 25 s.
 const BOUND: Duration = Duration::from_mins(2);
 
 fn start() -> Process {
@@ -36,8 +36,22 @@ async fn the_story_is_told_to_its_end_and_no_call_fails() {
         "SIGTERM",
         "restart",
         "p99.9",
+        "a user-service",
+        "users/ann  ann@example.com  Ann",
+        "users/ben  ben@example.com  Ben",
+        "users/eve  eve@example.com  Eve",
     ] {
         assert!(told.contains(step), "{step} is missing in:\n{told}");
+    }
+    for name in ["Ann", "Ben", "Eve"] {
+        let told_in_two = told.split_once(&format!("Hello {name} from "));
+        let (before, rest) =
+            told_in_two.unwrap_or_else(|| panic!("{name} is not greeted in:\n{told}"));
+        let greeter = rest.lines().next().expect("an address");
+        assert!(
+            before.contains(&format!("{greeter} (process ")),
+            "{greeter} is no greeter in:\n{told}"
+        );
     }
     assert!(
         !told.contains('\u{1b}'),

@@ -1,9 +1,10 @@
-//! The main job, shown: greeters that register themselves, a client that finds them by name, and what happens to its
-//! calls while they come and go. Exits with 0 when not one call failed.
+//! The main job, shown: greeters that register themselves, a client that finds them by name, what happens to its calls while
+//! they come and go, and a second service that calls them as well. Exits with 0 when not one call failed.
 
 mod narrator;
 mod stage;
 mod story;
+mod users;
 mod viewer;
 
 use std::process::ExitCode;

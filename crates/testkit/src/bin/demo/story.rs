@@ -12,6 +12,7 @@ use testkit::{
 use crate::{
     narrator::{Narrator, detail, print},
     stage::Stage,
+    users::Users,
     viewer::Viewer,
 };
 
@@ -21,6 +22,8 @@ const SEEN: Duration = Duration::from_secs(15);
 const FINISHED: Duration = Duration::from_secs(30);
 /// As fast as it can, with a bound on what is in flight, and time enough on a machine that is busy with other things.
 const FULL_SPEED: &str = "--interval 0s --concurrency 16 --timeout 5s";
+/// Who is created and greeted: the id, and what people call them.
+const PEOPLE: [(&str, &str); 3] = [("ann", "Ann"), ("ben", "Ben"), ("eve", "Eve")];
 
 /// Tells the whole story; the exit code says whether a call failed.
 pub(crate) async fn tell(mut stage: Stage, narrator: &Narrator) -> Result<ExitCode> {
@@ -34,7 +37,9 @@ pub(crate) async fn tell(mut stage: Stage, narrator: &Narrator) -> Result<ExitCo
         scene.kill_the_leader(cluster).await?;
     }
     scene.restart_the_rest().await?;
-    scene.close().await
+    scene.stop_the_client().await?;
+    scene.greet_users(stage.url()).await?;
+    Ok(scene.outcome)
 }
 
 struct Scene<'a> {
@@ -43,6 +48,8 @@ struct Scene<'a> {
     viewer: Viewer,
     client: Client,
     fleet: Fleet,
+    /// Whether a call of the client has failed.
+    outcome: ExitCode,
 }
 
 impl<'a> Scene<'a> {
@@ -70,6 +77,7 @@ impl<'a> Scene<'a> {
             viewer,
             client,
             fleet,
+            outcome: ExitCode::SUCCESS,
         })
     }
 
@@ -147,7 +155,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Stops the client, as Ctrl-C does, and shows the table that it prints.
-    async fn close(self) -> Result<ExitCode> {
+    async fn stop_the_client(&mut self) -> Result<()> {
         self.narrator.step("stop the client");
         self.client.interrupt()?;
         let (status, table) = self.client.end(FINISHED).await?;
@@ -155,11 +163,37 @@ impl<'a> Scene<'a> {
         for line in table {
             print(&line);
         }
-        Ok(if status.success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        if !status.success() {
+            self.outcome = ExitCode::FAILURE;
+        }
+        Ok(())
+    }
+
+    /// Has a second service call the greeters, found by its name as they are.
+    async fn greet_users(&self, registry: String) -> Result<()> {
+        self.narrator
+            .step("start a user-service, which keeps its users in one SQLite file");
+        let users = Users::start(registry).await?;
+        detail(&users.describe());
+        self.narrator
+            .step("create three users: user-service admin create, which finds it by the name user");
+        for (id, name) in PEOPLE {
+            let email = format!("{id}@example.com");
+            let words = ["create", id, "--email", &email, "--display-name", name];
+            detail(&users.admin(&words).await?);
+        }
+        self.narrator
+            .step("have them greeted: user-service admin greet");
+        self.narrator.look(
+            "user-service knows no more than the name greeter either, and calls them in turn",
+        );
+        for (id, _) in PEOPLE {
+            detail(&users.admin(&["greet", id]).await?);
+        }
+        self.narrator.step("stop user-service");
+        users.stop().await?;
+        detail("it has ended with exit code 0");
+        Ok(())
     }
 
     fn eldest(&self) -> Result<String> {
