@@ -154,25 +154,17 @@ fn unsampled() -> SpanContext {
 }
 
 /// What every span of a call says of the method at `path`, `package.Service/Method`.
-pub fn of_method(method: String) -> [KeyValue; 2] {
+fn of_method(method: String) -> [KeyValue; 2] {
     [KeyValue::new(SYSTEM, "grpc"), KeyValue::new(METHOD, method)]
-}
-
-/// What a span says that has ended with a status, by its name as gRPC writes it (`UNAVAILABLE`), which `is_error` or is not.
-pub fn of_status(name: &'static str, is_error: bool) -> (Vec<KeyValue>, Status) {
-    let status = KeyValue::new(STATUS, name);
-    if is_error {
-        (vec![status, KeyValue::new(ERROR, name)], Status::error(""))
-    } else {
-        (vec![status], Status::Unset)
-    }
 }
 
 /// Ends a client's span with `ending`: all that is not OK is an error to a caller.
 fn end(span: &mut BoxedSpan, ending: &Ending) {
     let code = ending.code(Instant::now());
-    let (attributes, status) = of_status(code.name(), code != Code::Ok);
-    span.set_attributes(attributes);
-    span.set_status(status);
+    span.set_attribute(KeyValue::new(STATUS, code.name()));
+    if code != Code::Ok {
+        span.set_attribute(KeyValue::new(ERROR, code.name()));
+        span.set_status(Status::error(""));
+    }
     span.end();
 }

@@ -2,6 +2,8 @@
 
 mod accept;
 mod calls;
+mod methods;
+mod observe;
 mod panic;
 mod status;
 mod traces;
@@ -12,6 +14,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport};
+use tower::util::MapResponseLayer;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     trace::{DefaultOnFailure, TraceLayer},
@@ -19,6 +22,7 @@ use tower_http::{
 use tracing::Level;
 
 pub(crate) use calls::Calls;
+use observe::Observe;
 pub(crate) use traces::Traces;
 
 const MIB: u32 = 1024 * 1024;
@@ -42,9 +46,9 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<()> {
     settings()
         // The first is the outermost: what the others log belongs to the call's trace.
-        .layer(traces)
+        .layer(Observe::new(calls, traces))
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
-        .layer(calls)
+        .layer(MapResponseLayer::new(status::settled))
         .layer(CatchPanicLayer::custom(panic::internal))
         .add_routes(routes)
         .serve_with_incoming_shutdown(accept::connections(listener), stop.cancelled_owned())

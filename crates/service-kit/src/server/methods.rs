@@ -7,17 +7,17 @@ use opentelemetry::KeyValue;
 use rustc_hash::FxHashMap;
 use tonic::Code;
 
-use crate::server::status::{is_fault, name_of};
+use super::status::{is_fault, name_of};
 
 /// What OpenTelemetry calls a method whose name says nothing that can be bounded.
-pub(crate) const OTHER: &str = "_OTHER";
+const OTHER: &str = "_OTHER";
 /// So many methods have names of their own; services have a few dozen.
 const MOST: usize = 256;
 /// A longer path is nobody's method.
 const LONGEST: usize = 256;
 const CODES: usize = 17;
 
-/// What one method's calls are recorded by.
+/// What is told of one method's calls, by metrics and spans alike.
 #[derive(Debug)]
 pub(super) struct Method {
     name: Arc<str>,
@@ -30,6 +30,11 @@ impl Method {
             name: name.into(),
             ended: [const { OnceLock::new() }; CODES],
         }
+    }
+
+    /// Its name, as in `helloworld.Greeter/SayHello`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The attributes of a call that ended so.
@@ -53,6 +58,16 @@ pub(super) enum Called {
     Known(Arc<Method>),
     /// Whether it is served will be seen; its path less the first slash.
     New(Box<str>),
+}
+
+impl Called {
+    /// By which name.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Known(method) => &method.name,
+            Self::New(name) => name,
+        }
+    }
 }
 
 /// The methods that are served, as calls have shown. Asking for one that is known takes no lock and allocates nothing.

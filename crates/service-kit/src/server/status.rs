@@ -1,6 +1,8 @@
 //! A call's status, as it passes on its way out.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, combinators::MapFrame};
 use tonic::Code;
 
 const STATUS: &str = "grpc-status";
@@ -15,21 +17,33 @@ pub(super) fn told(headers: &HeaderMap) -> Option<Code> {
     Some(Code::from_bytes(status.as_bytes()))
 }
 
-/// The same, put right.
+/// A response whose frames are put right on their way.
+type Settled<B> = MapFrame<B, fn(Frame<<B as Body>::Data>) -> Frame<<B as Body>::Data>>;
+
+/// The response with its status put right, in its headers or trailers.
 ///
 /// For a message above the limit tonic says `OUT_OF_RANGE`; gRPC has `RESOURCE_EXHAUSTED` for it ("Status codes and their use
 /// in gRPC": a received message is larger than the configured limit), and callers' tools go by that. So it is changed.
-pub(super) fn settle(headers: &mut HeaderMap) -> Option<Code> {
-    let code = told(headers)?;
+pub(super) fn settled<B: Body>(mut response: Response<B>) -> Response<Settled<B>> {
+    settle(response.headers_mut());
+    response.map(|body| body.map_frame(settle_frame as fn(_) -> _))
+}
+
+fn settle_frame<D>(mut frame: Frame<D>) -> Frame<D> {
+    if let Some(trailers) = frame.trailers_mut() {
+        settle(trailers);
+    }
+    frame
+}
+
+fn settle(headers: &mut HeaderMap) {
     let too_large = |message: &HeaderValue| {
         let message = message.as_bytes();
         message.starts_with(TOO_LARGE) || message.starts_with(TOO_LARGE_PLAIN)
     };
-    if code == Code::OutOfRange && headers.get(MESSAGE).is_some_and(too_large) {
+    if told(headers) == Some(Code::OutOfRange) && headers.get(MESSAGE).is_some_and(too_large) {
         headers.insert(STATUS, HeaderValue::from(Code::ResourceExhausted as i32));
-        return Some(Code::ResourceExhausted);
     }
-    Some(code)
 }
 
 /// The name of a status as gRPC writes it.
@@ -52,7 +66,7 @@ pub(super) fn is_fault(code: Code) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, HeaderMap, STATUS, settle};
+    use super::{Code, HeaderMap, settle, told};
     use tonic::Status;
 
     fn headers_of(status: &Status) -> HeaderMap {
@@ -71,9 +85,8 @@ mod tests {
             (Status::ok(""), Code::Ok),
         ] {
             let mut headers = headers_of(&status);
-            assert_eq!(settle(&mut headers), Some(code));
-            assert_eq!(headers[STATUS], (code as i32).to_string().as_str());
+            settle(&mut headers);
+            assert_eq!(told(&headers), Some(code));
         }
-        assert_eq!(settle(&mut HeaderMap::new()), None);
     }
 }

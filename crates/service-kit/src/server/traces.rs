@@ -1,36 +1,22 @@
-//! Every call that is served, as a span: a layer, and what a call holds from its first to its last byte.
-//!
-//! While a call is worked on, what it belongs to is OpenTelemetry's current context: of log lines, and of calls that it makes.
+//! Calls that are served as they are traced: whether each has a span, and what that says.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context as Task, Poll, ready},
-};
+use std::sync::Arc;
 
-use balance::trace::{Begun, Tracing, header, of_method, of_status};
-use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use balance::trace::{Begun, Tracing, header};
+use http::Request;
 use opentelemetry::{
     Context, ContextGuard, KeyValue,
-    trace::{SpanBuilder, SpanKind, TraceContextExt},
+    trace::{SpanBuilder, SpanKind, Status, TraceContextExt},
 };
-use pin_project_lite::pin_project;
 use registry::Address;
 use tonic::Code;
-use tower::{Layer, Service};
 
-use super::{
-    calls::OTHER,
-    status::{is_fault, name_of, told},
-};
+use super::{methods::Method, status::is_fault};
 
 /// Asked by every caller again and again, for ever: these belong to a trace only when their caller says so.
 const HEALTH: &str = "/grpc.health.v1.Health/";
-/// In bytes; a longer path is nobody's method.
-const LONGEST: usize = 256;
 
-/// The layer. Cheap to clone.
+/// How calls are traced. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Traces {
     tracing: Tracing,
@@ -51,178 +37,60 @@ impl Traces {
         }
     }
 
-    fn begin<B>(&self, request: &Request<B>) -> Served {
-        let path = request.uri().path();
+    /// A call begins, of the method of that name.
+    pub(super) fn begin<B>(&self, request: &Request<B>, name: &str) -> Traced {
         let parent = header::read(request.headers());
-        if !parent.is_valid() && path.starts_with(HEALTH) {
-            return Served::default();
+        if !parent.is_valid() && request.uri().path().starts_with(HEALTH) {
+            return Traced::default();
         }
-        let begun = self.tracing.begin(parent, || self.span(path));
-        let (context, is_span) = match begun {
-            Begun::Span(span) => (Some(Context::new().with_span(span)), true),
-            Begun::Passed(parent) => {
-                let context = Context::new().with_remote_span_context(parent);
-                (Some(context), false)
-            }
-            Begun::Undecided => (None, false),
-        };
-        Served {
-            context,
-            is_span,
-            code: None,
+        let begun = self.tracing.begin(parent, || {
+            SpanBuilder::from_name(name.to_owned())
+                .with_kind(SpanKind::Server)
+                .with_attributes(self.here.iter().cloned())
+        });
+        match begun {
+            Begun::Span(span) => Traced {
+                context: Some(Context::new().with_span(span)),
+                is_span: true,
+            },
+            Begun::Passed(parent) => Traced {
+                context: Some(Context::new().with_remote_span_context(parent)),
+                is_span: false,
+            },
+            Begun::Undecided => Traced::default(),
         }
-    }
-
-    fn span(&self, path: &str) -> SpanBuilder {
-        let method = path.trim_start_matches('/');
-        let method = if method.len() > LONGEST {
-            OTHER
-        } else {
-            method
-        };
-        let mut attributes = self.here.to_vec();
-        attributes.extend(of_method(method.to_owned()));
-        SpanBuilder::from_name(method.to_owned())
-            .with_kind(SpanKind::Server)
-            .with_attributes(attributes)
     }
 }
 
-/// A call being served; its span ends when this is dropped.
+/// A call being served: what is done for it belongs to this.
 #[derive(Debug, Default)]
-struct Served {
+pub(super) struct Traced {
     context: Option<Context>,
+    /// Whether it has a span of its own.
     is_span: bool,
-    code: Option<Code>,
 }
 
-impl Served {
+impl Traced {
     /// What goes on until that is dropped belongs to the call.
-    fn enter(&self) -> Option<ContextGuard> {
+    pub(super) fn enter(&self) -> Option<ContextGuard> {
         self.context.clone().map(Context::attach)
     }
 
-    fn see(&mut self, headers: &HeaderMap) {
-        self.code = told(headers).or(self.code);
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
+    /// It has ended so, and was a call of that method, where its caller said `called`.
+    pub(super) fn end(&self, called: &str, method: &Method, code: Code) {
         let Some(context) = self.context.as_ref().filter(|_| self.is_span) else {
             return;
         };
-        // What is dropped before it has a status was given up by its caller.
-        let code = self.code.unwrap_or(Code::Cancelled);
         let span = context.span();
-        if code == Code::Unimplemented {
-            span.update_name(OTHER);
+        if called != method.name() {
+            span.update_name(method.name().to_owned());
+            let called = called.to_owned();
+            span.set_attribute(KeyValue::new("rpc.method_original", called));
         }
-        let (attributes, status) = of_status(name_of(code), is_fault(code));
-        span.set_attributes(attributes);
-        span.set_status(status);
+        span.set_attributes(method.with(code).iter().cloned());
+        if is_fault(code) {
+            span.set_status(Status::error(""));
+        }
         span.end();
     }
 }
-
-impl<S> Layer<S> for Traces {
-    type Service = TraceCalls<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TraceCalls {
-            inner,
-            traces: self.clone(),
-        }
-    }
-}
-
-/// The service that the layer makes.
-#[derive(Debug, Clone)]
-pub(crate) struct TraceCalls<S> {
-    inner: S,
-    traces: Traces,
-}
-
-impl<S, I, O> Service<Request<I>> for TraceCalls<S>
-where
-    S: Service<Request<I>, Response = Response<O>>,
-{
-    type Response = Response<TracedBody<O>>;
-    type Error = S::Error;
-    type Future = TracedFuture<S::Future>;
-
-    fn poll_ready(&mut self, task: &mut Task<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(task)
-    }
-
-    fn call(&mut self, request: Request<I>) -> Self::Future {
-        let served = self.traces.begin(&request);
-        let _now = served.enter();
-        let response = self.inner.call(request);
-        TracedFuture {
-            response,
-            served: Some(served),
-        }
-    }
-}
-
-pin_project! {
-    /// A call until its response begins.
-    pub(crate) struct TracedFuture<F> {
-        #[pin]
-        response: F,
-        served: Option<Served>,
-    }
-}
-
-impl<F, O, E> Future for TracedFuture<F>
-where
-    F: Future<Output = Result<Response<O>, E>>,
-{
-    type Output = Result<Response<TracedBody<O>>, E>;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let _now = this.served.as_ref().and_then(Served::enter);
-        let response = ready!(this.response.poll(task))?;
-        let mut served = this.served.take().unwrap_or_default();
-        served.see(response.headers());
-        Poll::Ready(Ok(response.map(|body| TracedBody { body, served })))
-    }
-}
-
-/// A response's body that sees the status in the trailers.
-pub(crate) struct TracedBody<B> {
-    body: B,
-    served: Served,
-}
-
-impl<B: Body + Unpin> Body for TracedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let _now = self.served.enter();
-        let next = ready!(Pin::new(&mut self.body).poll_frame(task));
-        if let Some(Ok(frame)) = &next
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.served.see(trailers);
-        }
-        Poll::Ready(next)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests;
