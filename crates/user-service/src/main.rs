@@ -27,7 +27,7 @@ use crate::{
     storage::Storage,
 };
 
-/// Each greeter in turn, and another one where a call cannot have been served.
+/// Each greeter in turn, and another one when one of them could not answer: a greeting changes nothing, and can be asked for twice.
 const GREETER_SERVICE_CONFIG: &str = r#"{
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{

@@ -1,5 +1,6 @@
 //! user-service as a process: what it answers, what it keeps, and what it does while its storage is down.
 
 mod answers;
+mod greeters_killed;
 mod running;
 mod storage_down;

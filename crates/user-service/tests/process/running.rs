@@ -22,6 +22,8 @@ pub(crate) const BOUND: Duration = Duration::from_secs(30);
 /// A directory for the registry and the file, and those who run in it.
 pub(crate) struct Scene {
     directory: TempDir,
+    /// The registry's URL.
+    pub(crate) url: String,
     pub(crate) registry: Registry,
     pub(crate) users: UserServiceClient<Channel>,
 }
@@ -30,11 +32,21 @@ impl Scene {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let url = format!("file://{}/discovery", directory.path().display());
+        Self::within(directory, url)
+    }
+
+    /// With its file in a directory, and another registry.
+    pub(crate) fn at(url: String) -> Self {
+        Self::within(tempfile::tempdir().expect("a directory"), url)
+    }
+
+    fn within(directory: TempDir, url: String) -> Self {
         let registry = registry::connect(&url).expect("a registry");
         let channel = Channel::builder("user").registry(&registry);
         Self {
             users: UserServiceClient::new(channel.build().expect("a channel")),
             registry,
+            url,
             directory,
         }
     }
@@ -44,7 +56,7 @@ impl Scene {
         let mut command = Command::new(binary(program).expect("it is built"));
         command
             .args(arguments)
-            .env("XDG_RUNTIME_DIR", self.directory.path())
+            .env("DISCOVERY__REGISTRY__URL", &self.url)
             .env("XDG_DATA_HOME", self.directory.path().join("data"));
         command
     }
@@ -92,12 +104,20 @@ impl Scene {
     }
 
     pub(crate) async fn greet(&self, id: &str) -> Result<String, Status> {
-        let request = bounded(GreetUserRequest {
-            name: format!("users/{id}"),
-        });
-        let greeted = self.users.clone().greet_user(request).await;
-        greeted.map(|greeted| greeted.into_inner().message)
+        greet(self.users.clone(), id).await
     }
+}
+
+/// Has a user greeted.
+pub(crate) async fn greet(
+    mut users: UserServiceClient<Channel>,
+    id: &str,
+) -> Result<String, Status> {
+    let request = bounded(GreetUserRequest {
+        name: format!("users/{id}"),
+    });
+    let greeted = users.greet_user(request).await;
+    greeted.map(|greeted| greeted.into_inner().message)
 }
 
 /// A request with a deadline, which waits for somebody to answer it.
