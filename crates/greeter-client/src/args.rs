@@ -3,8 +3,8 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
-use service_kit::KitArgs;
+use clap::Parser;
+use service_kit::{KitArgs, terminal::Output};
 
 use crate::{load::Plan, progress::Goal};
 
@@ -93,18 +93,12 @@ pub(crate) struct Args {
     service_config: Option<String>,
 
     /// What to print at the end: a table, or exactly one JSON object
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 
     // The last, because its heading stands above everything that follows it.
     #[command(flatten)]
     pub(crate) kit: KitArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Text,
-    Json,
 }
 
 impl Args {
@@ -135,7 +129,7 @@ impl Args {
         let plan = self.plan();
         let leisurely =
             plan.concurrency == 1 && !plan.interval.is_zero() && self.goal() == Goal::Never;
-        leisurely && self.output == Output::Text
+        leisurely && self.output == Output::Table
     }
 
     /// The service whose instances are waited for, as a person would call it.

@@ -2,7 +2,6 @@
 
 mod args;
 mod call;
-mod config;
 mod counts;
 mod json;
 mod live;
@@ -14,30 +13,18 @@ mod run;
 mod table;
 mod text;
 
-use std::{
-    convert::Infallible,
-    env,
-    io::{IsTerminal as _, stdout},
-    process::ExitCode,
-};
+use std::{convert::Infallible, process::ExitCode};
 
 use anyhow::{Result, bail};
 use balance::{Channel, ConnectivityState};
 use clap::Parser as _;
-use service_kit::{Admin, Sections as _, Signals, Telemetry, config::Flags};
-
-use crate::{
-    args::{Args, Output},
-    call::Greeter,
-    config::ClientConfig,
-    progress::Goal,
-    report::Report,
-    run::{Run, print},
-    table::Look,
+use service_kit::{
+    Admin, ClientConfig, Sections as _, Signals, Telemetry,
+    config::Flags,
+    terminal::{Look, Output, print},
 };
 
-/// In fewer columns a table is better broken by the terminal.
-const NARROWEST: u16 = 40;
+use crate::{args::Args, call::Greeter, progress::Goal, report::Report, run::Run};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -117,21 +104,9 @@ fn admin(args: &Args, channel: &Channel, telemetry: Telemetry) -> Admin {
 fn show(report: &Report, output: Output) {
     let text = match output {
         Output::Json => format!("{}\n", json::object(report)),
-        Output::Text => table::draw(report, look()),
+        Output::Table => table::draw(report, Look::of_stdout()),
     };
     if let Err(error) = print(&text) {
-        tracing::debug!(%error, "nobody reads the report");
-    }
-}
-
-fn look() -> Look {
-    let terminal = stdout().is_terminal();
-    // <https://no-color.org>
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let width = comfy_table::Table::new().width();
-    Look {
-        color: terminal && !plain,
-        // Some terminals tell a width of 0.
-        width: width.filter(|width| *width >= NARROWEST),
+        tracing::debug!(%error, "the report cannot be written");
     }
 }

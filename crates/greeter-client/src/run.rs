@@ -1,14 +1,11 @@
 //! A whole run: the callers, and beside them what shows how it goes and what ends it.
 
-use std::{
-    future::pending,
-    io::{self, Write as _},
-    process,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, process, sync::Arc, time::Duration};
 
-use service_kit::Signals;
+use service_kit::{
+    Signals,
+    terminal::{Readers, print, printable},
+};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -19,7 +16,6 @@ use crate::{
     pace::Budget,
     progress::{Goal, Screen},
     report::Report,
-    text::printable,
 };
 
 /// How long nobody may be there before it is said: a channel needs a moment to connect.
@@ -99,7 +95,10 @@ fn print_each(budget: Arc<Budget>, screen: Screen) -> Tell {
     Arc::new(move |number, outcome| match outcome {
         Outcome::Answered { greeting, .. } => {
             // Whoever read the lines has seen enough of them.
-            if print(&format!("{number}: {}\n", printable(greeting))).is_err() {
+            if !matches!(
+                print(&format!("{number}: {}\n", printable(greeting))),
+                Ok(Readers::Reading)
+            ) {
                 budget.close();
             }
         }
@@ -108,11 +107,4 @@ fn print_each(budget: Arc<Budget>, screen: Screen) -> Tell {
             screen.say(&format!("{number}: {code}: {message}"));
         }
     })
-}
-
-/// Writes to stdout; an error when nobody reads it any more.
-pub(crate) fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }

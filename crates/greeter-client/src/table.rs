@@ -1,19 +1,12 @@
 //! The figures for a person.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, Table};
+use service_kit::terminal::{Look, align_right, printable};
 
 use crate::{
     report::Report,
-    text::{bar, grouped, grouped_rate, latency, printable},
+    text::{bar, grouped, grouped_rate, latency},
 };
-
-/// What the table is drawn on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
-    pub(crate) color: bool,
-    /// In characters; `None` where lines may be as long as they like.
-    pub(crate) width: Option<u16>,
-}
 
 /// How many characters the longest bar has.
 const BAR: u64 = 30;
@@ -39,10 +32,7 @@ pub(crate) fn draw(report: &Report, look: Look) -> String {
 }
 
 fn figures(report: &Report, look: Look) -> Table {
-    let mut table = table(
-        look,
-        &["calls", "failures", "calls/s", "p50", "p99", "p99.9", "max"],
-    );
+    let mut table = look.table(&["calls", "failures", "calls/s", "p50", "p99", "p99.9", "max"]);
     let times = report.latency_us;
     let failures = Cell::new(failures(report)).fg(match report.failures {
         0 => Color::Green,
@@ -76,7 +66,7 @@ fn failures(report: &Report) -> String {
 }
 
 fn instances(report: &Report, look: Look) -> Table {
-    let mut table = table(look, &["instance", "calls", "share", ""]);
+    let mut table = look.table(&["instance", "calls", "share", ""]);
     let all: u64 = report.instances.values().sum();
     let most = report.instances.values().copied().max().unwrap_or(0);
     for (instance, calls) in &report.instances {
@@ -92,34 +82,6 @@ fn instances(report: &Report, look: Look) -> Table {
     table
 }
 
-fn table(look: Look, header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(
-        header
-            .iter()
-            .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
-    );
-    if let Some(width) = look.width {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(width);
-    }
-    if look.color {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table
-}
-
-fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
-    for column in columns {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -127,10 +89,7 @@ mod tests {
     use super::*;
     use crate::report::Latency;
 
-    const PLAIN: Look = Look {
-        color: false,
-        width: None,
-    };
+    const PLAIN: Look = Look::PLAIN;
 
     fn report() -> Report {
         Report {

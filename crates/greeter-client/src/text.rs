@@ -50,22 +50,9 @@ pub(crate) fn bar(part: u64, whole: u64, cells: u64) -> String {
     format!("{}{}", "█".repeat(full), EIGHTHS[rest as usize])
 }
 
-/// What a peer sent, fit for a terminal: it could move the cursor and clear the screen.
-pub(crate) fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_peer_cannot_steer_the_terminal() {
-        assert_eq!(
-            printable("Hello \u{1b}[2Jwörld\n"),
-            "Hello \u{fffd}[2Jwörld\u{fffd}"
-        );
-    }
 
     #[test]
     fn thousands_are_grouped() {

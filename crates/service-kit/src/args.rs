@@ -9,21 +9,30 @@ use crate::config::Flags;
 const REGISTRY_HELP: &str = "Where instances are kept: file:///DIRECTORY, etcd://HOST:PORT,HOST:PORT/NAMESPACE or \
     memory: [default: the directory $XDG_RUNTIME_DIR/discovery, else /tmp/discovery-UID]";
 
-/// What every binary takes.
+/// Where a binary's configuration comes from, before or after the name of a subcommand.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Configuration")]
-pub struct KitArgs {
+pub struct ConfigArgs {
     /// Reads this TOML file; the environment and the command line win over it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 
     /// The registry's URL.
-    #[arg(long, value_name = "URL", help = REGISTRY_HELP)]
+    #[arg(long, value_name = "URL", help = REGISTRY_HELP, global = true)]
     pub registry: Option<String>,
 
     /// Prints the configuration that is in force as TOML, without secrets, and exits
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub print_config: bool,
+}
+
+/// What every binary takes that keeps running.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct KitArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub sources: ConfigArgs,
 
     /// Asks the running instance of this configuration whether it is ready, at its admin page; exits with 0 if so
     #[arg(long, conflicts_with = "print_config")]
@@ -33,7 +42,19 @@ pub struct KitArgs {
 impl KitArgs {
     /// The configuration keys that these arguments set.
     pub fn flags(&self) -> Flags {
-        Flags::new().set("--registry", "registry.url", self.registry.as_ref())
+        let registry = self.sources.registry.as_ref();
+        Flags::new().set("--registry", "registry.url", registry)
+    }
+}
+
+/// Those of a binary without an admin page.
+impl From<ConfigArgs> for KitArgs {
+    fn from(sources: ConfigArgs) -> Self {
+        let health_check = false;
+        Self {
+            sources,
+            health_check,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub use load::{Flags, Sources, load};
 pub use print::to_toml;
 pub use registry_access::RegistryTlsConfig;
 pub use sections::{
-    AdminConfig, LogConfig, RegistryConfig, Sections, ServerConfig, ServiceConfig, ServiceSections,
-    TraceConfig,
+    AdminConfig, ClientConfig, LogConfig, RegistryConfig, Sections, ServerConfig, ServiceConfig,
+    ServiceSections, TraceConfig,
 };
 pub use values::{AdminListen, Advertise, Directory, ListenAddress, LogFormat};

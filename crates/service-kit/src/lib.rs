@@ -48,10 +48,11 @@ mod server;
 mod service;
 mod signals;
 mod telemetry;
+pub mod terminal;
 
 pub use admin::{Admin, AdminServer};
-pub use args::{KitArgs, ServerArgs};
-pub use config::{Sections, ServiceConfig, ServiceSections};
+pub use args::{ConfigArgs, KitArgs, ServerArgs};
+pub use config::{ClientConfig, Sections, ServiceConfig, ServiceSections};
 pub use lifecycle::Readiness;
 pub use run::run;
 pub use service::Service;

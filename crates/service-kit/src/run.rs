@@ -14,6 +14,7 @@ use crate::{
     args::KitArgs,
     config::{self, Flags, Sections, Sources},
     telemetry::Telemetry,
+    terminal::print,
 };
 
 /// Runs a binary: reads its configuration, answers `--print-config` and `--health-check`, starts logs and metrics, and
@@ -70,10 +71,10 @@ fn configured<C: Sections, T: Termination>(
     flags: Flags,
     program: impl AsyncFnOnce(C, Telemetry) -> anyhow::Result<T>,
 ) -> anyhow::Result<ExitCode> {
-    let sources = Sources::of_process(args.config.clone(), args.flags().and(flags))?;
+    let sources = Sources::of_process(args.sources.config.clone(), args.flags().and(flags))?;
     let config = config::load(defaults, &sources)?;
-    if args.print_config {
-        return print(&config::to_toml(&config)?);
+    if args.sources.print_config {
+        return printed(&config::to_toml(&config)?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -81,7 +82,7 @@ fn configured<C: Sections, T: Termination>(
         .context("cannot start the runtime")?;
     let outcome = runtime.block_on(async {
         if args.health_check {
-            return print(&admin::check(config.admin().listen).await?);
+            return printed(&admin::check(config.admin().listen).await?);
         }
         let telemetry = Telemetry::start(&config)?;
         allow_open_files();
@@ -104,14 +105,8 @@ fn allow_open_files() {
     }
 }
 
-/// Writes to stdout; a reader that has seen enough is no failure.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
-        _ => Ok(ExitCode::SUCCESS),
-    }
+fn printed(text: &str) -> anyhow::Result<ExitCode> {
+    print(text).map(|_| ExitCode::SUCCESS)
 }
 
 /// The error and its causes in one line, whatever line breaks (a TOML parser's drawing, say) are in them.

@@ -1,6 +1,6 @@
 //! `user-service admin …`: asks a user service that runs, as any caller would: by its name, through the balanced channel.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use anyhow::{Context, Result, anyhow};
 use balance::{Channel, WaitForReady};
@@ -9,12 +9,15 @@ use proto::user::v1::{
     user_service_client::UserServiceClient,
 };
 use serde_json::{Value, json};
-use service_kit::{Sections, Telemetry};
+use service_kit::{
+    Sections, Telemetry,
+    terminal::{Output, print},
+};
 use tonic::{Request, Status};
 use uuid::Uuid;
 
 use crate::{
-    args::{Action, AdminArgs, Output},
+    args::{Action, AdminArgs},
     config::UserConfig,
 };
 
@@ -137,8 +140,8 @@ impl Admin<'_> {
         let greeted = self.users.greet_user(request).await.map_err(told)?;
         let message = greeted.into_inner().message;
         match self.args.output {
-            Output::Text => print(&message),
-            Output::Json => print(&json!({"message": message}).to_string()),
+            Output::Table => say(&message),
+            Output::Json => say(&json!({"message": message}).to_string()),
         }
     }
 
@@ -151,11 +154,11 @@ impl Admin<'_> {
 
     fn show(&self, user: &User) -> Result<()> {
         match self.args.output {
-            Output::Text => print(&format!(
+            Output::Table => say(&format!(
                 "{}  {}  {}",
                 user.name, user.email, user.display_name
             )),
-            Output::Json => print(&object(user).to_string()),
+            Output::Json => say(&object(user).to_string()),
         }
     }
 }
@@ -183,11 +186,6 @@ fn told(status: Status) -> anyhow::Error {
 }
 
 /// Whoever has closed stdout has seen enough.
-fn print(line: &str) -> Result<()> {
-    match writeln!(io::stdout(), "{line}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
-        _ => Ok(()),
-    }
+fn say(line: &str) -> Result<()> {
+    print(&format!("{line}\n")).map(drop)
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
-use service_kit::{KitArgs, ServerArgs};
+use clap::{Args as Group, Parser, Subcommand};
+use service_kit::{KitArgs, ServerArgs, terminal::Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,7 +50,7 @@ pub(crate) struct AdminArgs {
     pub(crate) timeout: std::time::Duration,
 
     /// What to print: a line for each user, or a JSON object
-    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
     pub(crate) output: Output,
 }
 
@@ -86,12 +86,6 @@ pub(crate) enum Action {
         /// The last part of the name
         id: String,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Text,
-    Json,
 }
 
 #[cfg(test)]

@@ -84,6 +84,52 @@ impl ServiceSections for ServiceConfig {
     }
 }
 
+/// The configuration of a binary that only calls others: what a run is to do is on its command line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientConfig {
+    /// `[registry]`
+    pub registry: RegistryConfig,
+    /// `[admin]`
+    pub admin: AdminConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[trace]`
+    pub trace: TraceConfig,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            registry: RegistryConfig::default(),
+            admin: AdminConfig::default(),
+            // stderr is read by the person who waits for what is printed: nothing but trouble goes between.
+            log: LogConfig {
+                level: "warn".into(),
+                ..LogConfig::default()
+            },
+            trace: TraceConfig::default(),
+        }
+    }
+}
+
+impl Sections for ClientConfig {
+    fn registry(&self) -> &RegistryConfig {
+        &self.registry
+    }
+
+    fn admin(&self) -> &AdminConfig {
+        &self.admin
+    }
+
+    fn log(&self) -> &LogConfig {
+        &self.log
+    }
+
+    fn trace(&self) -> &TraceConfig {
+        &self.trace
+    }
+}
+
 /// `[registry]`: where instances are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegistryConfig {

@@ -10,7 +10,10 @@ use tracing_subscriber::{
 };
 
 use super::joined::{Joined, in_json, in_text};
-use crate::config::{LogConfig, LogFormat};
+use crate::{
+    config::{LogConfig, LogFormat},
+    terminal,
+};
 
 /// What is logged, to be read and replaced. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,9 +45,9 @@ impl LogLevel {
 
 /// Starts logs on stderr, for the whole process.
 pub(super) fn start(config: &LogConfig) -> anyhow::Result<LogLevel> {
-    let terminal = io::stderr().is_terminal();
+    let is_terminal = io::stderr().is_terminal();
     let json = match config.format {
-        LogFormat::Auto => !terminal,
+        LogFormat::Auto => !is_terminal,
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
@@ -62,9 +65,7 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<LogLevel> {
             })
             .boxed()
     } else {
-        // <https://no-color.org>
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colours = terminal && !plain;
+        let colours = is_terminal && !terminal::is_plain_wanted();
         lines
             .compact()
             .with_ansi(colours)

@@ -1,0 +1,89 @@
+//! What every command has: the registry, how long it may take, and where to print.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use registry::{Registry, ServiceName, StoreError};
+use serde::Serialize;
+use service_kit::{
+    config::RegistryConfig,
+    terminal::{Look, Output, Readers, print},
+};
+use tokio::time::timeout;
+
+/// How many answers a registry is waited for at a time: more would be a load on it.
+const AT_A_TIME: usize = 16;
+
+/// One run of the command line.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) registry: Registry,
+    /// How long the registry may take for an answer.
+    pub(crate) patience: Duration,
+    pub(crate) output: Output,
+}
+
+impl Session {
+    /// Needs no registry that answers; what is asked of it does.
+    pub(crate) fn open(
+        config: &RegistryConfig,
+        output: Output,
+        patience: Duration,
+    ) -> Result<Self> {
+        ensure!(
+            config.url != "memory:",
+            "the registry memory: is within one process, and nobody else is in this one's; name another with --registry URL"
+        );
+        let registry = config.connect()?;
+        Ok(Self {
+            registry,
+            patience,
+            output,
+        })
+    }
+
+    /// What the registry answers, for as long as it may take.
+    pub(crate) async fn answer<T>(
+        &self,
+        asked: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T> {
+        match timeout(self.patience, asked).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => self.no_answer(),
+        }
+    }
+
+    /// That the registry has taken too long.
+    pub(crate) fn no_answer<T>(&self) -> Result<T> {
+        let (url, patience) = (self.registry.url(), self.patience);
+        let patience = humantime::format_duration(patience);
+        bail!(
+            "{url} has not answered within {patience}; see whether it can be reached, or give it longer with --registry-timeout"
+        )
+    }
+
+    /// What the registry answers for each of the services, a few asked about at a time, in their order.
+    pub(crate) async fn of_each<'a, T, A: Future<Output = Result<T, StoreError>>>(
+        &'a self,
+        services: &'a [ServiceName],
+        ask: impl Fn(&'a ServiceName) -> A,
+    ) -> Result<Vec<T>> {
+        let asked = services.iter().map(|service| self.answer(ask(service)));
+        let asked: Vec<_> = asked.collect();
+        stream::iter(asked).buffered(AT_A_TIME).try_collect().await
+    }
+
+    /// Prints `object` for a program, or what `drawn` says for a person.
+    pub(crate) fn show(
+        &self,
+        object: &impl Serialize,
+        drawn: impl FnOnce(Look) -> String,
+    ) -> Result<Readers> {
+        let text = match self.output {
+            Output::Json => serde_json::to_string(object)?,
+            Output::Table => drawn(Look::of_stdout()),
+        };
+        print(&format!("{}\n", text.trim_end()))
+    }
+}

@@ -1,0 +1,6 @@
+//! The binary as a process, on a directory and on a real etcd.
+
+mod command_line;
+mod place;
+mod showing;
+mod watching;
