@@ -3,6 +3,7 @@
 use std::{
     fs::File as StdFile,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use registry::{
     Store, backend::file::FileStore, one_line,
 };
 use testkit::{Signal, process::Process};
+use tokio::time::timeout;
 
 use super::{
     File,
@@ -26,6 +28,7 @@ const FEW: &str = "backend::file::descriptors::a_process_without_descriptors_say
 const MANY: &str =
     "backend::file::descriptors::a_thousand_instances_of_one_process_come_and_go_together";
 const INSTANCES: u16 = 1_000;
+const A_MOMENT: Duration = Duration::from_millis(10);
 
 /// Allows this process that many open files.
 fn allow(files: u64) {
@@ -37,10 +40,35 @@ fn allow(files: u64) {
     setrlimit(Resource::RLIMIT_NOFILE, files, hard).expect("it is allowed");
 }
 
-async fn until(registration: &Registration, wanted: impl Fn(&RegistrationState) -> bool) {
+/// Waits until it is in the registry, or has failed to get there: then why.
+async fn outcome(registration: &Registration) -> Result<(), Arc<str>> {
     let mut states = registration.states();
-    let reached = soon("the state", states.wait_for(wanted)).await;
-    drop(reached.expect("the registration goes on"));
+    let is_known = |state: &RegistrationState| match state {
+        RegistrationState::Retrying { attempts, .. } => *attempts > 0,
+        _ => true,
+    };
+    let reached = soon("an outcome", states.wait_for(is_known)).await;
+    match &*reached.expect("the registration goes on") {
+        RegistrationState::Retrying { cause, .. } => Err(cause.clone()),
+        _held => Ok(()),
+    }
+}
+
+async fn until_held(registration: &Registration) {
+    let mut states = registration.states();
+    let held = states.wait_for(|state| matches!(state, RegistrationState::Held { .. }));
+    drop(
+        soon("a hold", held)
+            .await
+            .expect("the registration goes on"),
+    );
+}
+
+/// Takes what descriptors there are. Whoever follows the directory uses one now and then, and gives it back.
+fn take_all(taken: &mut Vec<StdFile>) {
+    while let Ok(file) = StdFile::open("/dev/null") {
+        taken.push(file);
+    }
 }
 
 /// Holds instances until there is no descriptor left, and sees what that does to what is held and followed.
@@ -70,22 +98,33 @@ async fn run_out(root: &Path) {
         "{refused}"
     );
     assert!(holds.len() > 30, "{}", holds.len());
-    let registration = registry.register(instance("greeter", INSTANCES), Duration::from_secs(2));
-    until(&registration, |state| {
-        matches!(state, RegistrationState::Retrying { cause, .. } if cause.contains("ulimit -n"))
-    })
-    .await;
+    let mut registrations = Vec::new();
+    let cause = loop {
+        let next = INSTANCES + u16::try_from(registrations.len()).expect("few");
+        let registration = registry.register(instance("greeter", next), Duration::from_secs(2));
+        let outcome = outcome(&registration).await;
+        registrations.push(registration);
+        if let Err(cause) = outcome {
+            break cause;
+        }
+    };
+    assert!(cause.contains("ulimit -n"), "{cause}");
     // To look takes one as well, and whoever cannot look takes nobody for dead.
     let mut rest = Vec::new();
-    while let Ok(file) = StdFile::open("/dev/null") {
-        rest.push(file);
-    }
-    let listed = store.list(&service("greeter")).await.map(|all| all.len());
-    let message = one_line(&listed.expect_err("no descriptor"));
-    assert!(message.contains("ulimit -n"), "{message}");
+    let refusal = async {
+        loop {
+            take_all(&mut rest);
+            if let Err(error) = store.list(&service("greeter")).await {
+                break one_line(&error);
+            }
+        }
+    };
+    let refused = soon("a refusal to list", refusal).await;
+    assert!(refused.contains("ulimit -n"), "{refused}");
     let stale = async {
         while !matches!(watch.view().freshness, Freshness::Stale { .. }) {
-            watch.changed().await;
+            take_all(&mut rest);
+            let _another_look = timeout(A_MOMENT, watch.changed()).await;
         }
     };
     soon("staleness", stale).await;
@@ -96,17 +135,16 @@ async fn run_out(root: &Path) {
     );
 
     allow(1_000);
-    until(&registration, |state| {
-        matches!(state, RegistrationState::Held { .. })
-    })
-    .await;
+    for registration in &registrations {
+        until_held(registration).await;
+    }
     let live = async {
         while watch.view().freshness != Freshness::Live
             || watch
                 .view()
                 .snapshot
                 .as_ref()
-                .is_none_or(|all| all.len() != holds.len() + 1)
+                .is_none_or(|all| all.len() != holds.len() + registrations.len())
         {
             watch.changed().await;
         }
