@@ -59,6 +59,11 @@ impl InFlight {
         }
     }
 
+    /// When the attempt began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Where the attempt is.
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint

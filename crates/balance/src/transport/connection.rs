@@ -23,7 +23,7 @@ use h2::{
     SendStream,
     client::{ResponseFuture, SendRequest},
 };
-use tokio::select;
+use tokio::{select, time::Instant};
 
 pub(super) use driving::{Driving, Unproved};
 pub(super) use slots::StreamSlot;
@@ -181,15 +181,13 @@ impl Connection {
         self.vitals.until(|now| now != from).await
     }
 
-    /// How many bytes have ever been heard: a call keeps this mark, to say later whether anything came since.
-    pub(crate) fn heard(&self) -> u64 {
-        self.line.heard()
-    }
-
-    /// A call that began at `mark` has ended by its deadline. When nothing at all was heard meanwhile, the peer is asked by
-    /// a PING whether it is there; nothing comes of it when it answers.
-    pub(crate) fn suspect(&self, mark: u64) {
-        if self.heard() == mark {
+    /// A call that began then has ended by its deadline. When nothing at all was heard meanwhile, the peer is asked by a
+    /// PING whether it is there; nothing comes of it when it answers.
+    ///
+    /// A peer that hangs may have answered others just after the call began, so that only the later half of its time counts.
+    pub(crate) fn suspect(&self, began: Instant) {
+        let half = began.elapsed() / 2;
+        if self.line.heard_at() <= began + half {
             // At once, and not when the task runs: the caller's next call may be faster.
             self.vitals
                 .set_if(Availability::Open, Availability::Suspected);

@@ -27,8 +27,6 @@ pub(crate) struct Held {
     throttle: Option<Arc<Throttle>>,
     /// When the call is over, where its server was told so.
     timeout: Option<Timeout>,
-    /// What had been heard on the connection when the attempt began.
-    mark: u64,
     /// Whether it is known how the attempt ended.
     has_ended: bool,
     /// Last, so that the slot is free only when all else has ended.
@@ -50,7 +48,6 @@ impl Held {
             measured,
             throttle,
             timeout,
-            mark: stream.connection().heard(),
             has_ended: false,
             stream,
         }
@@ -170,7 +167,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.has_ended && self.is_over() {
-            self.stream.connection().suspect(self.mark);
+            self.stream.connection().suspect(self.in_flight.began());
         }
     }
 }

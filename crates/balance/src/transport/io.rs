@@ -10,9 +10,13 @@ use std::{
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use settings::FirstSettings;
 
@@ -20,7 +24,10 @@ use settings::FirstSettings;
 /// at, because each read writes to it.
 #[derive(Debug)]
 pub(super) struct Line {
+    since: Instant,
     heard: AtomicU64,
+    /// Nanoseconds from `since` until something was heard last.
+    heard_after: AtomicU64,
     /// `u32::MAX` where the server has said none.
     metadata_limit: AtomicU32,
     cut: OnceLock<String>,
@@ -29,7 +36,9 @@ pub(super) struct Line {
 impl Line {
     fn new() -> Self {
         Self {
+            since: Instant::now(),
             heard: AtomicU64::new(0),
+            heard_after: AtomicU64::new(0),
             metadata_limit: AtomicU32::new(u32::MAX),
             cut: OnceLock::new(),
         }
@@ -44,6 +53,17 @@ impl Line {
     /// How many bytes have ever been heard.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// When something was heard last; before that, since when there is a line.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.since + Duration::from_nanos(self.heard_after.load(Ordering::Relaxed))
+    }
+
+    fn hear(&self, bytes: usize) {
+        self.heard.fetch_add(bytes as u64, Ordering::Relaxed);
+        let after = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.heard_after.store(after, Ordering::Relaxed);
     }
 
     /// Fails all that is done with the socket from now on, and says why.
@@ -103,8 +123,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for OnLine<T> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
         self.look_for_settings(&buffer.filled()[before..]);
-        let heard = buffer.filled().len() - before;
-        self.line.heard.fetch_add(heard as u64, Ordering::Relaxed);
+        self.line.hear(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }

@@ -52,7 +52,7 @@ impl Pinger {
     /// Something was heard.
     pub(super) fn hear(&mut self) {
         if self.liveness.is_timed() {
-            self.liveness.hear(Instant::now());
+            self.liveness.hear(self.line.heard_at());
         }
     }
 

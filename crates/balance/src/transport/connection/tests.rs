@@ -133,9 +133,9 @@ async fn who_hangs_is_passed_over_then_not_picked_then_closed_and_its_calls_say_
     let (response, _body, _stream) = call(&connection).await;
     peer.to(Does::Hang);
     advance(SECOND).await;
-    let mark = connection.heard();
+    let began = Instant::now();
     advance(SECOND).await;
-    connection.suspect(mark);
+    connection.suspect(began);
     until(&connection, Availability::Suspected).await;
     let patience = until(&connection, Availability::Silent).await;
     assert!((249..=252).contains(&patience.as_millis()), "{patience:?}");
@@ -157,8 +157,9 @@ async fn who_goes_on_is_picked_again_when_it_has_answered() {
     let (connection, peer) = connect(&ConnectOptions::default(), None).await;
     let (mut response, _body, _stream) = call(&connection).await;
     peer.to(Does::Hang);
+    let began = Instant::now();
     advance(SECOND).await;
-    connection.suspect(connection.heard());
+    connection.suspect(began);
     until(&connection, Availability::Silent).await;
     advance(10 * SECOND).await;
     assert_eq!(connection.availability(), Availability::Silent);
@@ -174,38 +175,62 @@ async fn a_short_deadline_is_held_against_nobody_who_answers_the_ping() {
     let (connection, mut peer) = connect(&ConnectOptions::default(), None).await;
     let _call = call(&connection).await;
     let _hanging_application = peer.calls.recv().await;
-    let old = connection.heard();
+    let old = connection.line.heard();
     for _ in 0..1_000 {
+        let began = Instant::now();
         advance(SECOND / 100).await;
-        connection.suspect(connection.heard());
+        connection.suspect(began);
         tokio::task::yield_now().await;
         assert_ne!(connection.availability(), Availability::Silent);
     }
     until(&connection, Availability::Open).await;
-    let heard = connection.heard();
+    let heard = connection.line.heard();
     assert_eq!(heard, old + 2 * 17, "two answers, and no third question");
-    // Something was heard since this call began.
-    connection.suspect(old);
-    advance(SECOND).await;
-    assert_eq!(connection.heard(), heard);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_answered_another_call_is_suspected_only_when_that_was_long_ago() {
+    let (connection, mut peer) = connect(&ConnectOptions::default(), None).await;
+    for (answered_after, suspected) in [(10, true), (600, false)] {
+        let began = Instant::now();
+        let (response, _body, _stream) = call(&connection).await;
+        let mut respond = peer.calls.recv().await.expect("the call");
+        advance(Duration::from_millis(answered_after)).await;
+        let answer = respond.send_response(http::Response::new(()), true);
+        answer.expect("a stream");
+        response.await.expect("the answer");
+        advance(Duration::from_millis(1_000 - answered_after)).await;
+        connection.suspect(began);
+        let is_suspected = connection.availability() == Availability::Suspected;
+        assert_eq!(is_suspected, suspected, "{answered_after} ms");
+        until(&connection, Availability::Open).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn keep_alive_finds_a_hung_peer_without_any_call_when_that_is_asked_for() {
     let keep_alive = KeepAlive::every(10 * SECOND).with_timeout(5 * SECOND);
     let (idle, peer) = connect(&options(keep_alive), None).await;
-    let heard = idle.heard();
+    let heard = idle.line.heard();
     assert!(timeout(60 * SECOND, idle.closed()).await.is_err());
-    assert_eq!(idle.heard(), heard, "not asked while there are no calls");
+    assert_eq!(
+        idle.line.heard(),
+        heard,
+        "not asked while there are no calls"
+    );
     let _call = call(&idle).await;
     peer.to(Does::Hang);
     let closed = until(&idle, Availability::Closed).await;
     assert!(closed <= 25 * SECOND + SECOND / 10, "{closed:?}");
 
     let (asked, peer) = connect(&options(keep_alive.without_calls(true)), None).await;
-    let heard = asked.heard();
+    let heard = asked.line.heard();
     assert!(timeout(65 * SECOND, asked.closed()).await.is_err());
-    assert_eq!(asked.heard(), heard + 6 * 17, "six questions, six answers");
+    assert_eq!(
+        asked.line.heard(),
+        heard + 6 * 17,
+        "six questions, six answers"
+    );
     peer.to(Does::Hang);
     let closed = until(&asked, Availability::Closed).await;
     assert!(closed <= 10 * SECOND, "{closed:?}");
