@@ -14,6 +14,8 @@ pub(crate) struct Seen {
     /// How many calls were made, and how many of them failed.
     pub(crate) calls: u64,
     pub(crate) failed: u64,
+    /// What they said, in words.
+    pub(crate) failures: String,
     /// How many may fail.
     pub(crate) may_fail: MayFail,
     /// How long it took until everything was right again, and how long it may take.
@@ -74,7 +76,10 @@ impl Outcome {
             Err(error) => return Some(format!("{error:#}")),
         };
         if !seen.may_fail.allows(seen.failed) {
-            return Some(format!("{} calls failed ({})", seen.failed, seen.may_fail));
+            return Some(format!(
+                "{} calls failed ({}): {}",
+                seen.failed, seen.may_fail, seen.failures
+            ));
         }
         match seen.right_after {
             Some((took, bound)) if took > bound => Some(format!(
@@ -167,6 +172,7 @@ mod tests {
         let seen = Seen {
             calls: 100,
             failed,
+            failures: "UNAVAILABLE 9".into(),
             may_fail: MayFail::AtMost(8),
             right_after,
             remark: String::new(),
@@ -177,7 +183,11 @@ mod tests {
     #[test]
     fn nothing_is_said_to_have_held_that_has_not() {
         assert!(outcome(8, 2).held());
-        assert!(outcome(9, 2).in_words().contains("9 calls failed (≤ 8)"));
+        assert!(
+            outcome(9, 2)
+                .in_words()
+                .contains("9 calls failed (≤ 8): UNAVAILABLE 9")
+        );
         assert!(
             outcome(8, 3)
                 .in_words()

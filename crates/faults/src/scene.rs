@@ -165,6 +165,7 @@ impl Scene {
         Ok(Seen {
             calls: figures.calls,
             failed: figures.failures,
+            failures: figures.failures_in_words(),
             ..seen
         })
     }

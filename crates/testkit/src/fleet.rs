@@ -292,6 +292,7 @@ impl Figures {
     ///         "latency_us":{"p50":90,"p99":95,"p999":95,"max":95},"instances":{"127.0.0.1:50051":2}}"#,
     /// )?;
     /// assert_eq!(figures.instances["127.0.0.1:50051"], 2);
+    /// assert_eq!(figures.failures_in_words(), "");
     /// assert!(Figures::parse("{}").is_err());
     /// # Ok::<(), anyhow::Error>(())
     /// ```
@@ -316,6 +317,15 @@ impl Figures {
             latency_us: counts(field("latency_us")?)?,
             instances: counts(field("instances")?)?,
         })
+    }
+
+    /// What the calls that failed ended with, each with its count: `ABORTED 1, UNAVAILABLE 2`.
+    pub fn failures_in_words(&self) -> String {
+        let failures = self.statuses.iter().filter(|(code, _)| *code != "OK");
+        let words: Vec<_> = failures
+            .map(|(code, count)| format!("{code} {count}"))
+            .collect();
+        words.join(", ")
     }
 }
 
