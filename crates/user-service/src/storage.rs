@@ -2,7 +2,8 @@
 //!
 //! The SQL is the same for both; only how they are opened, migrated and what their errors mean differs. Each statement is
 //! prepared once a connection, and each operation ends within the storage's limit. A storage that is known to be down is not
-//! asked: [`upkeep`](crate::upkeep) finds out when it is back.
+//! asked: [`upkeep`](crate::upkeep) finds out when it is back, by a connection of its own. So one that is merely busy is never
+//! taken for one that is down.
 
 mod error;
 mod pool;
@@ -21,7 +22,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
 pub(crate) use error::StorageError;
 use pool::Pool;
@@ -34,7 +38,12 @@ pub(crate) struct Storage(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// What operations go through.
     pool: Pool,
+    /// As many as there are connections in that: an operation that has one waits for the storage alone, and for no other.
+    turns: Semaphore,
+    /// One connection more, by which the storage is prepared and looked at.
+    aside: Pool,
     limit: Duration,
     usable: AtomicBool,
     trouble: Notify,
@@ -42,8 +51,8 @@ struct Inner {
 
 /// The same work on whichever pool there is: what sqlx makes of it differs in its types alone.
 macro_rules! on {
-    ($storage:expr, |$pool:ident| $work:expr) => {
-        match $storage.pool() {
+    ($either:expr, |$pool:ident| $work:expr) => {
+        match &$either {
             $crate::storage::pool::Pool::Sqlite { pool: $pool, .. } => $work,
             $crate::storage::pool::Pool::Postgres($pool) => $work,
         }
@@ -52,22 +61,20 @@ macro_rules! on {
 use on;
 
 impl Storage {
-    /// The storage at `url`, with so many connections at most and `limit` for each operation. Nothing is opened yet, and
-    /// nothing can be asked before [`prepare`](Self::prepare).
+    /// The storage at `url`, with so many connections for operations at most and `limit` for each of them. Nothing is opened
+    /// yet, and nothing can be asked before [`prepare`](Self::prepare).
     ///
     /// # Errors
     /// When the URL leads nowhere.
     pub(crate) fn new(url: &StorageUrl, connections: u32, limit: Duration) -> anyhow::Result<Self> {
         Ok(Self(Arc::new(Inner {
             pool: Pool::new(url, connections, limit)?,
+            turns: Semaphore::new(connections as usize),
+            aside: Pool::new(url, 1, limit)?,
             limit,
             usable: AtomicBool::new(false),
             trouble: Notify::new(),
         })))
-    }
-
-    fn pool(&self) -> &Pool {
-        &self.0.pool
     }
 
     /// From now on operations are tried, or fail at once.
@@ -82,13 +89,17 @@ impl Storage {
 
     /// Closes every connection, which lets SQLite put its log into the file; takes the limit at most.
     pub(crate) async fn close(&self) {
-        let closed = async { on!(self, |pool| pool.close().await) };
+        let closed = async {
+            on!(self.0.pool, |pool| pool.close().await);
+            on!(self.0.aside, |pool| pool.close().await);
+        };
         if timeout(self.0.limit, closed).await.is_err() {
             tracing::warn!("the storage has not closed in time");
         }
     }
 
-    /// Does `work` within the limit, unless the storage is known to be down.
+    /// Does `work` within the limit when its turn comes, unless the storage is known to be down. Half of the limit is for
+    /// waiting: what has a connection at last has time to use it.
     async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, StorageError>>,
@@ -96,6 +107,9 @@ impl Storage {
         if !self.0.usable.load(Ordering::Relaxed) {
             return Err(StorageError::Down);
         }
+        let Ok(Ok(_turn)) = timeout(self.0.limit / 2, self.0.turns.acquire()).await else {
+            return Err(StorageError::Busy);
+        };
         let outcome = self.limited(work).await;
         if outcome.as_ref().is_err_and(StorageError::is_trouble) {
             self.0.trouble.notify_one();

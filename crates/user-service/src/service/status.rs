@@ -27,6 +27,8 @@ pub(super) fn of_storage(error: StorageError) -> Status {
             "request_id",
             "a request of this id has created another user",
         )]),
+        // It is well: whoever tries again at once makes it worse.
+        StorageError::Busy => Status::resource_exhausted(error.to_string()),
         error if error.is_unavailable() => {
             tracing::debug!(
                 error = registry::one_line(&error),

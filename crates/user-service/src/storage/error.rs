@@ -22,6 +22,9 @@ pub(crate) enum StorageError {
     /// It was down when it was last looked at.
     #[error("the storage is down")]
     Down,
+    /// Others have all connections, and have not let go of one in time.
+    #[error("all connections to the storage are in use")]
+    Busy,
     /// No answer within the limit.
     #[error("the storage did not answer within {0:?}")]
     TooSlow(Duration),

@@ -27,7 +27,7 @@ impl Storage {
     /// time, and by several processes at once.
     pub(crate) async fn prepare(&self) -> Result<(), StorageError> {
         self.limited(async {
-            match self.pool() {
+            match &self.0.aside {
                 Pool::Sqlite { pool, file } => {
                     let _lock = lock(file).await?;
                     SQLITE.run(pool).await?;
@@ -44,7 +44,10 @@ impl Storage {
     pub(crate) async fn check(&self) -> Result<(), StorageError> {
         let look = "SELECT id FROM users LIMIT 1";
         self.limited(async {
-            on!(self, |pool| sqlx::query(look).execute(pool).await.map(drop))?;
+            on!(self.0.aside, |pool| sqlx::query(look)
+                .execute(pool)
+                .await
+                .map(drop))?;
             Ok(())
         })
         .await
@@ -57,7 +60,7 @@ impl Storage {
             .map_err(|_| StorageError::System(io::Error::other("no random bytes")))?;
         let insert =
             "INSERT INTO signing_key (number, secret) VALUES (1, $1) ON CONFLICT DO NOTHING";
-        on!(self, |pool| sqlx::query(insert)
+        on!(self.0.aside, |pool| sqlx::query(insert)
             .bind(&key[..])
             .execute(pool)
             .await
@@ -69,7 +72,7 @@ impl Storage {
     pub(crate) async fn signing_key(&self) -> Result<Vec<u8>, StorageError> {
         let select = "SELECT secret FROM signing_key WHERE number = 1";
         self.within(async {
-            Ok(on!(self, |pool| sqlx::query_scalar(select)
+            Ok(on!(self.0.pool, |pool| sqlx::query_scalar(select)
                 .fetch_one(pool)
                 .await)?)
         })

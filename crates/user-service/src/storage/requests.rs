@@ -11,7 +11,7 @@ impl Storage {
     ) -> Result<UserRow, StorageError> {
         let select = "SELECT id, display_name, email, etag, create_time, update_time \
             FROM create_requests WHERE request_id = $1";
-        let created: UserRow = on!(self, |pool| sqlx::query_as(select)
+        let created: UserRow = on!(self.0.pool, |pool| sqlx::query_as(select)
             .bind(request_id)
             .fetch_one(pool)
             .await)?;
@@ -28,8 +28,8 @@ impl Storage {
     /// Forgets the requests from before `time`, in microseconds since 1970; gives how many there were.
     pub(crate) async fn forget_requests(&self, time: i64) -> Result<u64, StorageError> {
         let delete = "DELETE FROM create_requests WHERE create_time < $1";
-        self.within(async {
-            Ok(on!(self, |pool| sqlx::query(delete)
+        self.limited(async {
+            Ok(on!(self.0.aside, |pool| sqlx::query(delete)
                 .bind(time)
                 .execute(pool)
                 .await?

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 
 use super::{Change, HashChange, NewUser, StorageError, UserRow};
-use place::Place;
+use place::{CONNECTIONS, Place};
 
 macro_rules! on_both {
     ($($case:ident)*) => {
@@ -35,6 +35,7 @@ on_both! {
     who_is_there_all_the_time_is_listed_once_while_others_come_and_go
     a_prefix_selects_by_bytes
     several_processes_prepare_one_storage_and_have_one_key
+    a_storage_whose_connections_are_all_in_use_is_busy_and_well
 }
 
 fn new(id: &str) -> NewUser {
@@ -309,4 +310,19 @@ async fn several_processes_prepare_one_storage_and_have_one_key(place: Place) {
     let keys = BTreeSet::from([a, b, c, d]);
     assert_eq!(keys.len(), 1);
     assert_eq!(keys.first().map(Vec::len), Some(32));
+}
+
+async fn a_storage_whose_connections_are_all_in_use_is_busy_and_well(place: Place) {
+    let storage = place.storage().await;
+    storage.create(&new("ann")).await.expect("created");
+    let all = storage.0.turns.acquire_many(CONNECTIONS).await;
+    storage.check().await.expect("it is well");
+    drop(all);
+    storage.get("ann").await.expect("found");
+
+    let hasty = place.hasty_storage();
+    let _all = hasty.0.turns.acquire_many(CONNECTIONS).await;
+    let busy = hasty.get("ann").await.expect_err("all are in use");
+    assert!(matches!(busy, StorageError::Busy), "{busy:?}");
+    assert!(!busy.is_trouble(), "nobody has to look at it");
 }

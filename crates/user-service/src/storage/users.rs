@@ -62,7 +62,7 @@ impl Storage {
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
         let user = &new.user;
         self.within(async {
-            on!(self, |pool| {
+            on!(self.0.pool, |pool| {
                 let mut transaction = pool.begin().await?;
                 if let Some(request_id) = &new.request_id {
                     let remembered = sqlx::query(remember)
@@ -111,7 +111,7 @@ impl Storage {
         let select = "SELECT id, display_name, email, etag, create_time, update_time \
             FROM users WHERE id = $1";
         self.within(async {
-            on!(self, |pool| sqlx::query_as(select)
+            on!(self.0.pool, |pool| sqlx::query_as(select)
                 .bind(id)
                 .fetch_optional(pool)
                 .await)?
@@ -130,7 +130,7 @@ impl Storage {
         let select = "SELECT id, display_name, email, etag, create_time, update_time \
             FROM users WHERE id > $1 AND id >= $2 AND id < $3 ORDER BY id LIMIT $4";
         self.within(async {
-            Ok(on!(self, |pool| sqlx::query_as(select)
+            Ok(on!(self.0.pool, |pool| sqlx::query_as(select)
                 .bind(after)
                 .bind(prefix)
                 .bind(format!("{prefix}{ABOVE_ALL}"))
@@ -153,7 +153,7 @@ impl Storage {
             WHERE id = $1 AND ($2 = '' OR etag = $2) \
             RETURNING id, display_name, email, etag, create_time, update_time";
         self.within(async {
-            on!(self, |pool| {
+            on!(self.0.pool, |pool| {
                 let mut transaction = pool.begin().await?;
                 let updated: Option<UserRow> = sqlx::query_as(update)
                     .bind(id)
@@ -195,7 +195,7 @@ impl Storage {
     pub(crate) async fn delete(&self, id: &str, etag: &str) -> Result<(), StorageError> {
         let delete = "DELETE FROM users WHERE id = $1 AND ($2 = '' OR etag = $2)";
         self.within(async {
-            let deleted = on!(self, |pool| sqlx::query(delete)
+            let deleted = on!(self.0.pool, |pool| sqlx::query(delete)
                 .bind(id)
                 .bind(etag)
                 .execute(pool)
@@ -213,7 +213,7 @@ impl Storage {
     pub(crate) async fn hash(&self, id: &str) -> Result<Option<String>, StorageError> {
         let select = "SELECT hash FROM passwords WHERE user_id = $1";
         self.within(async {
-            Ok(on!(self, |pool| sqlx::query_scalar(select)
+            Ok(on!(self.0.pool, |pool| sqlx::query_scalar(select)
                 .bind(id)
                 .fetch_optional(pool)
                 .await)?)
@@ -224,7 +224,7 @@ impl Storage {
     /// Why nobody had that id and the etag that was wanted.
     async fn why_not(&self, id: &str) -> Result<StorageError, StorageError> {
         let select = "SELECT id FROM users WHERE id = $1";
-        let there: Option<String> = on!(self, |pool| sqlx::query_scalar(select)
+        let there: Option<String> = on!(self.0.pool, |pool| sqlx::query_scalar(select)
             .bind(id)
             .fetch_optional(pool)
             .await)?;

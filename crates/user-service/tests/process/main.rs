@@ -2,5 +2,7 @@
 
 mod answers;
 mod greeters_killed;
+mod registered;
 mod running;
+mod storage_busy;
 mod storage_down;

@@ -63,15 +63,21 @@ impl Scene {
 
     /// A user-service that is ready, with its users at `storage`, or in its file when that is empty.
     pub(crate) async fn user_service(&self, storage: &str) -> Running {
-        let running = self.starting(storage);
+        self.user_service_with(storage, &[]).await
+    }
+
+    /// The same with more in its environment.
+    pub(crate) async fn user_service_with(&self, storage: &str, more: &[(&str, &str)]) -> Running {
+        let running = self.starting(storage, more);
         let ready = running.process.wait_for_line("registered", BOUND).await;
         ready.expect("it registers");
         running
     }
 
     /// The same that listens, and is not ready yet.
-    pub(crate) fn starting(&self, storage: &str) -> Running {
+    pub(crate) fn starting(&self, storage: &str, more: &[(&str, &str)]) -> Running {
         let mut command = self.command("user-service", &[]);
+        command.envs(more.iter().copied());
         if !storage.is_empty() {
             command.env("DISCOVERY__STORAGE__URL", storage);
         }

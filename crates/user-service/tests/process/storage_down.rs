@@ -1,39 +1,11 @@
 //! What callers and operators see while the storage is down.
 
 use proto::user::v1::GetUserRequest;
-use registry::{ServiceName, Status};
-use testkit::{Port, eventually, postgres::Postgres};
+use registry::Status;
+use testkit::{Port, postgres::Postgres};
 use tonic::Code;
 
 use crate::running::{BOUND, Scene, bounded};
-
-impl Scene {
-    async fn statuses(&self) -> Vec<Status> {
-        let user = ServiceName::new("user").expect("a name");
-        let snapshot = self.registry.list(&user).await.expect("a list");
-        snapshot
-            .instances()
-            .map(|instance| instance.status)
-            .collect()
-    }
-
-    async fn becomes(&self, status: Status) {
-        let what = format!("the registry to say {status:?}");
-        eventually(BOUND, &what, async || self.statuses().await == [status]).await;
-    }
-
-    /// The same of what the instance says, whatever an operator wants of it.
-    async fn says_of_itself(&self, status: Status) {
-        let user = ServiceName::new("user").expect("a name");
-        let what = format!("the instance to say {status:?}");
-        eventually(BOUND, &what, async || {
-            let snapshot = self.registry.list(&user).await.expect("a list");
-            let own = snapshot.instances().map(|instance| instance.own_status());
-            own.eq([status])
-        })
-        .await;
-    }
-}
 
 #[tokio::test]
 async fn an_instance_whose_storage_is_down_is_not_serving_until_it_is_back() {
@@ -42,17 +14,17 @@ async fn an_instance_whose_storage_is_down_is_not_serving_until_it_is_back() {
     let url = server.database().await.expect("a database");
     let service = scene.user_service(&url).await;
     scene.create("ann", "").await.expect("created");
-    scene.becomes(Status::Serving).await;
+    scene.becomes(&[Status::Serving]).await;
 
     server.kill().await.expect("it is gone");
-    scene.becomes(Status::NotServing).await;
+    scene.becomes(&[Status::NotServing]).await;
     let page = service.admin_page("/readyz").await;
     assert!(
         page.contains("503") && page.contains("the storage cannot be used"),
         "{page}"
     );
     assert!(!page.contains(server.password()), "{page}");
-    // All are so: the panic threshold lets calls through, and they are told.
+    // Nobody else is there, so it serves who is connected to it as a last resort, and says what is wrong.
     let mut request = bounded(GetUserRequest {
         name: "users/ann".to_owned(),
     });
@@ -68,7 +40,7 @@ async fn an_instance_whose_storage_is_down_is_not_serving_until_it_is_back() {
     assert_eq!(down.code(), Code::Unavailable);
 
     server.restart().await.expect("it is back");
-    scene.becomes(Status::Serving).await;
+    scene.becomes(&[Status::Serving]).await;
     let again = bounded(GetUserRequest {
         name: "users/ann".to_owned(),
     });
@@ -82,7 +54,7 @@ async fn an_instance_that_starts_without_its_storage_registers_when_it_is_there(
     let port = Port::free().expect("a port");
     let scene = Scene::new();
     let url = format!("postgres://ann:s3cr3t@{}/users", port.address());
-    let service = scene.starting(&url);
+    let service = scene.starting(&url, &[]);
     let told = service
         .process
         .wait_for_line("cannot be used yet", BOUND)
@@ -102,21 +74,13 @@ async fn what_an_operator_drains_stays_drained_through_an_outage() {
     let scene = Scene::new();
     let url = server.database().await.expect("a database");
     let _service = scene.user_service(&url).await;
-    let user = ServiceName::new("user").expect("a name");
-    let snapshot = scene.registry.list(&user).await.expect("a list");
-    let instance = snapshot.instances().next().expect("one").clone();
-    let drained = registry::Intent::nothing().with_status(Status::Draining);
-    let set = scene
-        .registry
-        .set_intent(&user, &instance.id, drained)
-        .await;
-    set.expect("drained");
-    scene.becomes(Status::Draining).await;
+    scene.drains_one().await;
+    scene.becomes(&[Status::Draining]).await;
 
     server.kill().await.expect("it is gone");
-    scene.says_of_itself(Status::NotServing).await;
+    scene.say_of_themselves(Status::NotServing).await;
     assert_eq!(scene.statuses().await, [Status::Draining]);
     server.restart().await.expect("it is back");
-    scene.says_of_itself(Status::Serving).await;
+    scene.say_of_themselves(Status::Serving).await;
     assert_eq!(scene.statuses().await, [Status::Draining]);
 }

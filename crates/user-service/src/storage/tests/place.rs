@@ -13,6 +13,8 @@ use crate::storage::{Storage, StorageUrl};
 
 /// More than anything takes on a busy machine.
 pub(super) const BOUND: Duration = Duration::from_secs(30);
+/// How many each storage has for operations.
+pub(super) const CONNECTIONS: u32 = 4;
 
 /// One file, or one database.
 #[derive(Clone)]
@@ -49,11 +51,20 @@ impl Place {
     pub(super) async fn storage(&self) -> Storage {
         prepared(&self.url, BOUND).await
     }
+
+    /// One that gives up before it has asked anything.
+    pub(super) fn hasty_storage(&self) -> Storage {
+        let limit = Duration::from_millis(20);
+        let storage = Storage::new(&self.url, CONNECTIONS, limit);
+        let storage = storage.expect("a URL that leads somewhere");
+        storage.set_usable(true);
+        storage
+    }
 }
 
 /// A storage that can be used, with `limit` for each operation.
 pub(super) async fn prepared(url: &StorageUrl, limit: Duration) -> Storage {
-    let storage = Storage::new(url, 4, limit).expect("a URL that leads somewhere");
+    let storage = Storage::new(url, CONNECTIONS, limit).expect("a URL that leads somewhere");
     until(BOUND, "the storage to be prepared", async || {
         Ok(storage.prepare().await?)
     })
