@@ -23,9 +23,9 @@ use crate::{
 
 /// As many as a page may have.
 const PAGE_SIZE: i32 = 1_000;
-/// A creation is tried again too: it carries a request id.
+/// A creation is tried again too: it carries a request id. When no instance serves, one of them is asked all the same: it says why.
 const SERVICE_CONFIG: &str = r#"{
-  "loadBalancingConfig": [{"round_robin": {}}],
+  "loadBalancingConfig": [{"panic_threshold": {"healthyPercent": 1, "childPolicy": [{"round_robin": {}}]}}],
   "methodConfig": [{
     "name": [{"service": "user.v1.UserService"}],
     "retryPolicy": {

@@ -6,3 +6,4 @@ mod registered;
 mod running;
 mod storage_busy;
 mod storage_down;
+mod storage_down_for_all;
