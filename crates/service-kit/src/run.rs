@@ -87,7 +87,7 @@ fn configured<C: Sections, T: Termination>(
         let telemetry = Telemetry::start(&config)?;
         allow_open_files();
         let outcome = program(config, telemetry.clone()).await;
-        telemetry.flush();
+        telemetry.flush().await;
         outcome.map(Termination::report)
     });
     // Whatever is left has been given its time already.

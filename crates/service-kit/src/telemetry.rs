@@ -1,23 +1,26 @@
-//! What a process tells of itself: logs on stderr, metrics for the admin page, and traces for a collector.
+//! What a process tells of itself: logs on stderr, metrics for the admin page, and metrics and traces for a collector.
 
+mod collector;
 mod joined;
 mod log;
+mod metrics;
 mod process;
+mod push;
 mod runtime;
 mod traces;
 
-use std::env;
+use std::{env, sync::Arc};
 
-use anyhow::Context;
 use balance::trace::Tracing;
-use opentelemetry::metrics::{Meter, MeterProvider};
-use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider, resource::EnvResourceDetector};
-use prometheus::TextEncoder;
-use tokio::runtime::Handle;
+use opentelemetry::metrics::Meter;
+use opentelemetry_sdk::{Resource, resource::EnvResourceDetector};
+use tokio::{join, runtime::Handle, task::spawn_blocking};
 
 use crate::config::Sections;
 
 pub(crate) use log::LogLevel;
+use metrics::Metrics;
+use push::Push;
 use traces::Traces;
 
 /// Whose metrics these are, where they are of no service.
@@ -34,15 +37,17 @@ const SCOPE: &str = "service-kit";
 /// ```
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    meters: SdkMeterProvider,
-    page: prometheus::Registry,
+    metrics: Metrics,
+    /// Where there is a collector of metrics.
+    push: Option<Arc<Push>>,
     /// Where the log is ours.
     log: Option<LogLevel>,
     traces: Traces,
 }
 
 impl Telemetry {
-    /// Starts logs for the whole process, metrics, also of the runtime that this is called on, and traces where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector.
+    /// Starts logs for the whole process, and metrics, also of the runtime that this is called on; where OpenTelemetry's variables,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` above all, name a collector, traces too, and a push of the metrics.
     ///
     /// # Errors
     /// When the log's filter is none, or the collector cannot be one. Whether it is there is no error.
@@ -55,27 +60,20 @@ impl Telemetry {
         let meter = telemetry.meter(SCOPE);
         runtime::observe(&meter, &Handle::current().metrics());
         let traces = Traces::start(config.trace(), &meter, resource())?;
+        let push = Push::start(telemetry.metrics.reader(), &meter)?;
         Ok(Self {
             log: Some(log),
             traces,
+            push: push.map(Arc::new),
             ..telemetry
         })
     }
 
     /// Metrics alone, for where somebody else takes the logs.
     pub fn metrics_only() -> anyhow::Result<Self> {
-        let page = prometheus::Registry::new();
-        let exporter = opentelemetry_prometheus::exporter()
-            .with_registry(page.clone())
-            .build()
-            .context("cannot start metrics")?;
-        let meters = SdkMeterProvider::builder()
-            .with_resource(resource())
-            .with_reader(exporter)
-            .build();
         let telemetry = Self {
-            meters,
-            page,
+            metrics: Metrics::of(resource())?,
+            push: None,
             log: None,
             traces: Traces::default(),
         };
@@ -85,7 +83,7 @@ impl Telemetry {
 
     /// A meter for the part of the program that is called `scope`.
     pub fn meter(&self, scope: &'static str) -> Meter {
-        self.meters.meter(scope)
+        self.metrics.meter(scope)
     }
 
     /// How the part of the program that is called `scope` traces its calls: for a channel, `Builder::tracing` takes it. A call
@@ -97,9 +95,7 @@ impl Telemetry {
 
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> anyhow::Result<String> {
-        TextEncoder::new()
-            .encode_to_string(&self.page.gather())
-            .context("cannot write the metrics")
+        self.metrics.render()
     }
 
     /// What is logged, where that is for this to say.
@@ -107,12 +103,19 @@ impl Telemetry {
         self.log.as_ref()
     }
 
-    /// Hands over what has not been handed over yet, at the end of the process; a collector that does not answer is given a
-    /// few seconds.
-    pub fn flush(&self) {
-        self.traces.end();
-        if let Err(error) = self.meters.force_flush() {
-            tracing::warn!(%error, "cannot flush the metrics");
+    /// Hands over what has not been handed over yet, at the end of the process; a collector that does not answer is given three
+    /// seconds, for spans and metrics together.
+    pub async fn flush(&self) {
+        let traces = self.traces.clone();
+        let spans = spawn_blocking(move || traces.end());
+        let metrics = async {
+            if let Some(push) = &self.push {
+                push.end().await;
+            }
+        };
+        let (spans, ()) = join!(spans, metrics);
+        if let Err(error) = spans {
+            tracing::warn!(%error, "cannot hand over the last spans");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What tests, the demo and the benchmarks run against: real processes, etcd clusters and PostgreSQL servers on this machine.
+//! What tests, the demo and the benchmarks run against: real processes, etcd clusters, PostgreSQL servers and
+//! collectors of telemetry on this machine.
 //!
 //! It depends on no other crate of the workspace: it starts binaries by path and speaks their command lines, so that no
 //! circle of dev-dependencies compiles a type twice. Everything it starts ends with its owner, and with this process.
@@ -19,6 +20,7 @@ mod eventually;
 pub mod fleet;
 pub mod http;
 pub mod link;
+pub mod otlp;
 mod output;
 mod ports;
 pub mod postgres;

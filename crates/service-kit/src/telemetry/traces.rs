@@ -1,10 +1,9 @@
 //! Traces: which calls have spans, and the way of these to a collector, by OTLP.
 
 use std::{
-    env,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -26,14 +25,11 @@ use opentelemetry_sdk::{
     },
 };
 
+use super::collector::{FLUSH_WITHIN, Sent, TRACES};
 use crate::config::TraceConfig;
 
-/// OpenTelemetry's own variable: where the collector is, such as `http://localhost:4317`.
-const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Spans that may wait for the collector; what is more is lost.
 const QUEUE: usize = 4096;
-/// How long the collector may take for what is left at the end.
-const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where a process's spans go: without a collector nowhere. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -53,11 +49,11 @@ impl Traces {
         meter: &Meter,
         resource: Resource,
     ) -> anyhow::Result<Self> {
-        if env::var_os(ENDPOINT).is_none_or(|endpoint| endpoint.is_empty()) {
+        if !TRACES.is_sent() {
             return Ok(Self::default());
         }
         let exporter = OtlpExporter::builder().with_tonic().build();
-        let exporter = exporter.with_context(|| format!("cannot export traces to {ENDPOINT}"))?;
+        let exporter = exporter.context("cannot export traces")?;
         let way = Arc::new(Way::default());
         way.observe(meter);
         let provider = SdkTracerProvider::builder()
@@ -81,7 +77,7 @@ impl Traces {
         }
     }
 
-    /// Hands over what has not been handed over yet, for a few seconds at most, and ends: no span is made any more.
+    /// Hands over what has not been handed over yet, for a few seconds at most, and ends: no span is made any more. It blocks.
     pub(super) fn end(&self) {
         let Some(provider) = &self.provider else {
             return;
@@ -93,16 +89,22 @@ impl Traces {
 }
 
 /// What becomes of spans.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Way {
     waiting: AtomicUsize,
-    exported: AtomicU64,
+    sent: Sent,
     /// There was no room for them.
     dropped: AtomicU64,
-    /// The collector did not take them.
-    failed: AtomicU64,
-    /// It has not taken the last ones.
-    failing: AtomicBool,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            sent: Sent::new("spans"),
+            dropped: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Way {
@@ -115,14 +117,9 @@ impl Way {
                 "Spans that were exported, dropped because too many waited, or failed to be exported",
             )
             .with_callback(move |counter| {
-                for (outcome, count) in [
-                    ("exported", &way.exported),
-                    ("dropped", &way.dropped),
-                    ("failed", &way.failed),
-                ] {
-                    let outcome = KeyValue::new("outcome", outcome);
-                    counter.observe(count.load(Ordering::Relaxed), &[outcome]);
-                }
+                way.sent.observe(counter);
+                let dropped = way.dropped.load(Ordering::Relaxed);
+                counter.observe(dropped, &[KeyValue::new("outcome", "dropped")]);
             })
             .build();
     }
@@ -140,23 +137,6 @@ impl Way {
             );
         }
         false
-    }
-
-    fn left(&self, count: usize, result: &OTelSdkResult) {
-        let counter = if result.is_ok() {
-            &self.exported
-        } else {
-            &self.failed
-        };
-        counter.fetch_add(count as u64, Ordering::Relaxed);
-        let failing = self.failing.swap(result.is_err(), Ordering::Relaxed);
-        match result {
-            Err(error) if !failing => {
-                tracing::warn!(%error, "the collector takes no spans; they are lost until it does");
-            }
-            Ok(()) if failing => tracing::info!("the collector takes spans again"),
-            _ => {}
-        }
     }
 }
 
@@ -219,7 +199,7 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
         let count = batch.len();
         self.way.waiting.fetch_sub(count, Ordering::Relaxed);
         let result = self.exporter.export(batch).await;
-        self.way.left(count, &result);
+        self.way.sent.ended(count, &result);
         result
     }
 
@@ -257,7 +237,8 @@ mod tests {
     }
 
     fn counts(way: &Way) -> [u64; 3] {
-        [&way.exported, &way.dropped, &way.failed].map(|count| count.load(Ordering::Relaxed))
+        let [exported, failed] = way.sent.counts();
+        [exported, way.dropped.load(Ordering::Relaxed), failed]
     }
 
     #[test]
