@@ -122,10 +122,10 @@ ci: lint compose-test fault-test interop-test
 up *args:
     {{ compose }} up --build --detach --wait {{ args }}
 
-# Run that many copies of a service: `just scale greeter=3`
+# Run that many copies of a service: `just scale greeter=3`; those that are not named stay as they are
 [group('run it in containers')]
 scale +counts:
-    {{ compose }} up --detach --no-recreate {{ prepend("--scale ", counts) }}
+    {{ compose }} up --detach --no-recreate {{ prepend("--scale ", counts) }} {{ replace_regex(counts, "=\\S*", "") }}
 
 # Follow the logs, of all services or of those named
 [group('run it in containers')]
