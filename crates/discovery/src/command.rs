@@ -1,5 +1,7 @@
 //! The commands: each its arguments, and what it does.
 
+mod intent;
+mod intents;
 mod list;
 mod services;
 mod watch;
@@ -18,6 +20,16 @@ pub(crate) enum Command {
     List(list::ListArgs),
     /// Shows what happens to instances, a line an event, until Ctrl-C
     Watch(watch::WatchArgs),
+    /// Has an instance be given nothing new, until it is undrained
+    Drain(intent::DrainArgs),
+    /// Takes back that an instance drains
+    Undrain(intent::UndrainArgs),
+    /// Gives an instance another share of the calls than it says itself
+    Weight(intent::WeightArgs),
+    /// Drains an instance for good, registered or not
+    Deregister(intent::DeregisterArgs),
+    /// Shows what operators want of instances
+    Intents(intents::IntentsArgs),
 }
 
 impl Command {
@@ -27,6 +39,11 @@ impl Command {
             Self::Services(args) => args.run(session).await,
             Self::List(args) => args.run(session).await,
             Self::Watch(args) => args.run(session).await,
+            Self::Drain(args) => args.run(session).await,
+            Self::Undrain(args) => args.run(session).await,
+            Self::Weight(args) => args.run(session).await,
+            Self::Deregister(args) => args.run(session).await,
+            Self::Intents(args) => args.run(session).await,
         }
     }
 

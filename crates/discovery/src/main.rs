@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod form;
+mod instance_name;
 mod session;
 
 use std::{convert::Infallible, process::ExitCode};

@@ -63,15 +63,15 @@ impl Session {
         )
     }
 
-    /// What the registry answers for each of the services, a few asked about at a time, in their order.
-    pub(crate) async fn of_each<'a, T, A: Future<Output = Result<T, StoreError>>>(
-        &'a self,
+    /// What `ask` finds for each of the services, a few at a time, in their order.
+    pub(crate) async fn each<'a, T>(
+        &self,
         services: &'a [ServiceName],
-        ask: impl Fn(&'a ServiceName) -> A,
+        ask: impl AsyncFn(&'a ServiceName) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let asked = services.iter().map(|service| self.answer(ask(service)));
-        let asked: Vec<_> = asked.collect();
-        stream::iter(asked).buffered(AT_A_TIME).try_collect().await
+        let asked: Vec<_> = services.iter().map(|service| ask(service)).collect();
+        let answers = stream::iter(asked).buffered(AT_A_TIME);
+        answers.try_collect().await
     }
 
     /// Prints `object` for a program, or what `drawn` says for a person.

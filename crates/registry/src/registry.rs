@@ -289,6 +289,25 @@ impl Registry {
         self.store.reconciled()
     }
 
+    /// The names of all services of which the registry has anything, in order: an instance, a [document](Self::document), or
+    /// an [intent](Self::set_intent) for an instance that need not be there.
+    ///
+    /// ```
+    /// # use registry::{InstanceId, Registry, ServiceName, Status, backend::memory::MemoryStore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let registry = Registry::new(MemoryStore::new());
+    /// let (greeter, id) = (ServiceName::new("greeter")?, InstanceId::new("10.0.0.7:50051")?);
+    /// registry.set_intent(&greeter, &id, Status::Draining.into()).await?;
+    /// assert_eq!(registry.known_services().await?, [greeter]);
+    /// assert_eq!(registry.services().await?, []);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn known_services(&self) -> Result<Vec<ServiceName>, StoreError> {
+        self.store.known_services().await
+    }
+
     /// The names of all services that have an instance, in order.
     pub async fn services(&self) -> Result<Vec<ServiceName>, StoreError> {
         self.store.services().await

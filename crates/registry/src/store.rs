@@ -40,6 +40,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The names of all services that have an instance, in order.
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>>;
 
+    /// The names of all services of which there is anything, in order: an instance, a document, or an intent for an instance
+    /// that need not be there. What is no intent counts too.
+    fn known_services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        self.services()
+    }
+
     /// A service's document as it is now. A service needs no instance to have one.
     fn read_document<'a>(
         &'a self,

@@ -41,7 +41,9 @@ struct Counts {
 impl ServicesArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
         let services = session.answer(session.registry.services()).await?;
-        let listed = session.of_each(&services, |service| session.registry.list(service));
+        let listed = session.each(&services, async |service| {
+            session.answer(session.registry.list(service)).await
+        });
         let shape = Shape {
             registry: session.registry.url(),
             services: listed.await?.iter().map(Counts::of).collect(),

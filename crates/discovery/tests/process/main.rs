@@ -3,4 +3,5 @@
 mod command_line;
 mod place;
 mod showing;
+mod wanting;
 mod watching;

@@ -16,7 +16,7 @@ pub(crate) struct Place {
     pub(crate) url: String,
     pub(crate) registry: Registry,
     /// Ends with it.
-    _kept: Kept,
+    _kept: Option<Kept>,
 }
 
 #[expect(dead_code, reason = "they are there until they are dropped")]
@@ -37,20 +37,28 @@ impl Place {
     pub(crate) fn directory() -> Self {
         let directory = TempDir::new().expect("a directory");
         let url = format!("file://{}/registry", directory.path().display());
-        Self::at(url, Kept::Directory(directory))
+        Self {
+            _kept: Some(Kept::Directory(directory)),
+            ..Self::of(url)
+        }
     }
 
     pub(crate) async fn etcd() -> Self {
         let cluster = Cluster::start_one().await.expect("an etcd");
-        Self::at(cluster.url("shop"), Kept::Cluster(cluster))
+        let url = cluster.url("shop");
+        Self {
+            _kept: Some(Kept::Cluster(cluster)),
+            ..Self::of(url)
+        }
     }
 
-    fn at(url: String, kept: Kept) -> Self {
+    /// The registry there, which somebody else ends.
+    pub(crate) fn of(url: String) -> Self {
         let registry = registry::connect(&url).expect("a registry");
         Self {
             url,
             registry,
-            _kept: kept,
+            _kept: None,
         }
     }
 

@@ -329,15 +329,29 @@ impl Store for EtcdStore {
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
         Box::pin(async {
-            let listed = self
-                .members
-                .call(|connection| services(connection, &self.keys))
-                .await;
-            listed.map_err(|failure| StoreError::ServicesFailed {
-                source: failure.into(),
-            })
+            let listed = self.members.call(async |connection: Connection| {
+                let services = services(&connection, &self.keys).await?;
+                Ok(services.into_iter().collect())
+            });
+            listed.await.map_err(services_failed)
         })
     }
+
+    fn known_services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        Box::pin(async {
+            let listed = self.members.call(async |connection: Connection| {
+                let mut known = services(&connection, &self.keys).await?;
+                known.extend(kept_for(&connection, &self.keys).await?);
+                Ok(known.into_iter().collect())
+            });
+            listed.await.map_err(services_failed)
+        })
+    }
+}
+
+fn services_failed(failure: Failure) -> StoreError {
+    let source = failure.into();
+    StoreError::ServicesFailed { source }
 }
 
 async fn list(connection: Connection, readers: &[Reader]) -> Result<Change, Failure> {
@@ -350,13 +364,33 @@ async fn list(connection: Connection, readers: &[Reader]) -> Result<Change, Fail
     Ok(change.expect("when all have been listed there is a list of all"))
 }
 
-async fn services(connection: Connection, keys: &Keys) -> Result<Vec<ServiceName>, Failure> {
+async fn services(connection: &Connection, keys: &Keys) -> Result<BTreeSet<ServiceName>, Failure> {
     let mut services = BTreeSet::new();
     for root in keys.roots() {
-        let read = for_each(&connection, What::ServiceKeys(&root), BOUND, |kv| {
+        let read = for_each(connection, What::ServiceKeys(&root), BOUND, |kv| {
             services.extend(root.services_of(kv.key()));
         });
         read.await?;
     }
-    Ok(services.into_iter().collect())
+    Ok(services)
+}
+
+/// The services that have a document, or an intent for an instance.
+async fn kept_for(connection: &Connection, keys: &Keys) -> Result<BTreeSet<ServiceName>, Failure> {
+    let whole: fn(&str) -> Option<&str> = |name| Some(name);
+    let before_the_id: fn(&str) -> Option<&str> = |name| Some(name.rsplit_once('/')?.0);
+    let mut services = BTreeSet::new();
+    for (prefix, service_of) in [
+        (keys.documents(), whole),
+        (keys.all_intents(), before_the_id),
+    ] {
+        let all = range(&prefix);
+        let read = for_each(connection, What::Keys(&all), BOUND, |kv| {
+            let name = kv.key().strip_prefix(prefix.as_bytes());
+            let name = name.and_then(|name| service_of(str::from_utf8(name).ok()?));
+            services.extend(name.and_then(|name| ServiceName::new(name).ok()));
+        });
+        read.await?;
+    }
+    Ok(services)
 }

@@ -55,7 +55,7 @@ mod unowned_watch;
 mod watch;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf, absolute},
     sync::{
@@ -71,7 +71,7 @@ use self::{
     directory::Directory,
     document::DocumentFile,
     intent::IntentFiles,
-    layout::{or_absent, service_of},
+    layout::{all_intents_directory, document_of, or_absent, service_of},
     lookout::Lookout,
     notify::Mailbox,
     root::Root,
@@ -260,6 +260,23 @@ impl Shared {
         }
         services.sort();
         Ok(services)
+    }
+
+    /// Those that have an instance, a document, or a file where intents for their instances are.
+    fn known_services(&self) -> io::Result<Vec<ServiceName>> {
+        let mut known: BTreeSet<_> = self.services()?.into_iter().collect();
+        let documents = self.documents.names()?;
+        known.extend(documents.iter().filter_map(|file| document_of(file)));
+        if let Some(entries) = or_absent(fs::read_dir(all_intents_directory(self.root.path())))? {
+            for entry in entries {
+                if let Some(service) = service_of(&entry?.file_name())
+                    && self.intents(&service).is_any()?
+                {
+                    known.insert(service);
+                }
+            }
+        }
+        Ok(known.into_iter().collect())
     }
 }
 

@@ -3,7 +3,7 @@
 mod kept;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -194,6 +194,16 @@ impl Store for MemoryStore {
             .collect();
         names.sort();
         ready(Ok(names)).boxed()
+    }
+
+    fn known_services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        let kept = self.shared.documents.services();
+        let kept = kept.into_iter().chain(self.shared.intents.services());
+        async {
+            let all: BTreeSet<_> = self.services().await?.into_iter().chain(kept).collect();
+            Ok(all.into_iter().collect())
+        }
+        .boxed()
     }
 
     fn read_document<'a>(

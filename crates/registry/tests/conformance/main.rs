@@ -44,6 +44,7 @@ macro_rules! conformance {
             intents: intents_of_names_with_a_common_prefix_are_apart,
             intents: an_intent_is_no_service_and_no_instance,
             intents: an_intent_stays_whatever_the_owner_does,
+            intents: services_are_known_by_whatever_there_is_of_them,
             $($($module: $behaviour,)+)?
         }
     };

@@ -56,14 +56,24 @@ impl Keys {
         })
     }
 
+    /// What the keys of all documents begin with; the service follows.
+    pub(super) fn documents(&self) -> String {
+        self.namespace.clone() + "_service_config/"
+    }
+
+    /// What the keys of all intents begin with; the service follows, and the id.
+    pub(super) fn all_intents(&self) -> String {
+        self.namespace.clone() + "_intent/"
+    }
+
     /// The key of a service's document: outside what any service's keys begin with, since no name starts with `_`.
     pub(super) fn document(&self, service: &ServiceName) -> String {
-        format!("{}_service_config/{service}", self.namespace)
+        self.documents() + service.as_str()
     }
 
     /// What the keys of the intents for a service's instances begin with; outside what any service's keys begin with.
     pub(super) fn intents(&self, service: &ServiceName) -> String {
-        format!("{}_intent/{service}/", self.namespace)
+        format!("{}{service}/", self.all_intents())
     }
 
     /// The key of the intent for an instance.

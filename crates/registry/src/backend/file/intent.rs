@@ -40,6 +40,12 @@ impl IntentFiles {
         Ok(intents)
     }
 
+    /// Whether there is any, were it one that cannot be read. Blocking.
+    pub(super) fn is_any(&self) -> io::Result<bool> {
+        let names = self.directory.names()?;
+        Ok(names.iter().any(|name| layout::is_record(name)))
+    }
+
     /// What a file wants of which instance; `None` when it is gone, and when it is no intent, which is counted.
     fn read_one(&self, name: &OsStr) -> io::Result<Option<(InstanceId, Intent)>> {
         let file = self.file(name.to_owned());

@@ -65,8 +65,18 @@ pub(super) fn document_name(service: &ServiceName) -> String {
     encode(service.as_str()) + RECORD
 }
 
+/// The service whose document has that file name.
+pub(super) fn document_of(file: &OsStr) -> Option<ServiceName> {
+    service_of(OsStr::new(file.to_str()?.strip_suffix(RECORD)?))
+}
+
+/// The directory that has one for the intents of each service.
+pub(super) fn all_intents_directory(root: &Path) -> PathBuf {
+    root.join(INTENTS)
+}
+
 pub(super) fn intents_directory(root: &Path, service: &ServiceName) -> PathBuf {
-    service_directory(&root.join(INTENTS), service)
+    service_directory(&all_intents_directory(root), service)
 }
 
 pub(super) fn is_record(file: &OsStr) -> bool {

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use futures_util::{
-    FutureExt, StreamExt, TryStreamExt,
+    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
@@ -52,13 +52,14 @@ impl Store for FileStore {
 
     fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
         let shared = Arc::clone(&self.shared);
-        blocking(move || shared.services())
-            .map(|services| {
-                services.map_err(|error| StoreError::ServicesFailed {
-                    source: error.into(),
-                })
-            })
-            .boxed()
+        let listed = blocking(move || shared.services());
+        listed.map_err(services_failed).boxed()
+    }
+
+    fn known_services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        let listed = blocking(move || shared.known_services());
+        listed.map_err(services_failed).boxed()
     }
 
     fn read_document<'a>(
@@ -185,4 +186,9 @@ impl Store for FileStore {
     fn undecodable(&self) -> u64 {
         self.shared.undecodable.count()
     }
+}
+
+fn services_failed(error: io::Error) -> StoreError {
+    let source = error.into();
+    StoreError::ServicesFailed { source }
 }

@@ -43,6 +43,16 @@ impl<T: Clone + Default + PartialEq> Kept<T> {
         self.with(|senders| sender(senders, service).subscribe())
     }
 
+    /// The services for which there is something.
+    pub(super) fn services(&self) -> Vec<ServiceName> {
+        self.with(|senders| {
+            let kept = senders
+                .iter()
+                .filter(|(_, value)| *value.borrow() != T::default());
+            kept.map(|(service, _)| service.clone()).collect()
+        })
+    }
+
     fn with<U>(&self, act: impl FnOnce(&mut Senders<T>) -> U) -> U {
         act(&mut self.senders.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,6 +1,6 @@
 //! What an operator wants is kept apart from the instance, followed without a gap, and is nobody's instance.
 
-use registry::{Claim, Intent, Intents, Status, Store, Weight};
+use registry::{Claim, Document, Intent, Intents, Status, Store, Weight};
 
 use crate::{
     fixture::{Fixture, Spoiled, hold, id, instance, listed, request, service},
@@ -177,6 +177,25 @@ pub(crate) async fn an_intent_is_no_service_and_no_instance(registry: &impl Fixt
     held.release().await.expect("it is ours");
     follower.until_exactly(&[]).await;
     assert_eq!(reader.undecodable(), 0);
+}
+
+pub(crate) async fn services_are_known_by_whatever_there_is_of_them(registry: &impl Fixture) {
+    let (owner, reader) = (registry.open().await, registry.open().await);
+    let known = async || reader.known_services().await.expect("services");
+    assert_eq!(known().await, []);
+    let document = Document::new("{}").expect("a document");
+    let (configured, deep) = (service("configured"), service("shop/drained"));
+    set(&*owner, deep.as_str(), "10.0.0.1:1", weight(2)).await;
+    let written = owner.set_document(&configured, document).await;
+    written.expect("it is written");
+    let held = hold(&*owner, &instance("greeter", 1)).await;
+    assert_eq!(
+        known().await,
+        [configured.clone(), service("greeter"), deep.clone()]
+    );
+    held.release().await.expect("it is ours");
+    delete(&*owner, deep.as_str(), "10.0.0.1:1").await;
+    assert_eq!(known().await, [configured]);
 }
 
 pub(crate) async fn an_intent_stays_whatever_the_owner_does(registry: &impl Fixture) {

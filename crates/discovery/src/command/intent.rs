@@ -1,0 +1,276 @@
+//! `discovery drain`, `undrain`, `weight`, `deregister`: what is wanted of an instance, written beside it.
+
+mod ask;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use registry::{Intent, Status, Weight};
+use serde::Serialize;
+use service_kit::terminal::printable;
+
+use crate::{
+    form::IntentForm,
+    instance_name::{Found, InstanceName},
+    session::Session,
+};
+
+const DRAIN: &str = "\
+Example:
+  discovery drain greeter/10.0.0.7:50051
+      Callers give it nothing new, from now on; what it has it finishes.
+
+It is kept beside the instance, and outlives its restarts, until `discovery undrain`. Other
+software than this project's reads no intents: its callers go on calling the instance.";
+
+const UNDRAIN: &str = "\
+Example:
+  discovery undrain greeter/10.0.0.7:50051
+      Callers may give it new calls again, with the weight that is wanted of it, if one is.";
+
+const WEIGHT: &str = "\
+Examples:
+  discovery weight greeter/10.0.0.7:50051 3
+      Three calls for each that an instance of weight 1 gets, whatever it says itself.
+  discovery weight greeter/10.0.0.7:50051 own
+      As much as it says itself.";
+
+const DEREGISTER: &str = "\
+Example:
+  discovery deregister --yes greeter/10.0.0.7:50051
+      Callers give it nothing new, for good. Without --yes it asks first, on a terminal.
+
+It is drained, registered or not, and so is whoever takes its id later. Its record stays for as
+long as its process is there to hold it: stop that. `discovery undrain` takes it back.";
+
+/// Which instance, and whether it has to be there.
+#[derive(Debug, Args)]
+struct Whom {
+    /// The instance: SERVICE/ID, or its ID where one service alone has it
+    #[arg(value_name = "INSTANCE")]
+    name: InstanceName,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = DRAIN)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    whom: Whom,
+
+    /// Also one that is not registered: it drains when it comes
+    #[arg(long)]
+    absent: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = UNDRAIN)]
+pub(crate) struct UndrainArgs {
+    #[command(flatten)]
+    whom: Whom,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = WEIGHT)]
+pub(crate) struct WeightArgs {
+    #[command(flatten)]
+    whom: Whom,
+
+    /// Its share of the calls relative to the others, 1 to 1,000,000; `own` takes back what was wanted
+    #[arg(value_name = "N|own", value_parser = weight)]
+    weight: WantedWeight,
+
+    /// Also of one that is not registered: it has the weight when it comes
+    #[arg(long)]
+    absent: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = DEREGISTER)]
+pub(crate) struct DeregisterArgs {
+    #[command(flatten)]
+    whom: Whom,
+
+    /// Does not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum WantedWeight {
+    Of(Weight),
+    Own,
+}
+
+fn weight(text: &str) -> Result<WantedWeight, String> {
+    if text == "own" {
+        return Ok(WantedWeight::Own);
+    }
+    let number: Result<u32, _> = text.parse();
+    let number = number.map_err(|_| "a weight is a whole number from 1 to 1000000, or own")?;
+    let weight = Weight::new(number).map_err(|refused| refused.to_string())?;
+    Ok(WantedWeight::Of(weight))
+}
+
+impl DrainArgs {
+    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
+        let found = self.whom.name.find(session, self.absent).await?;
+        let name = found.name();
+        let done =
+            format!("{name} drains: callers give it nothing new, until `discovery undrain {name}`");
+        want(
+            session,
+            &found,
+            Change::Status(Some(Status::Draining)),
+            &done,
+        )
+        .await
+    }
+}
+
+impl DeregisterArgs {
+    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
+        let found = self.whom.name.find(session, true).await?;
+        let name = found.name();
+        let question = format!("Deregister {name} in {}?", session.registry.url());
+        ensure!(
+            self.yes || ask::is_agreed_to(question).await?,
+            "{name} was left as it is"
+        );
+        let done = format!(
+            "{name} drains for good, and so does whoever takes its id; `discovery undrain {name}` takes it back"
+        );
+        want(
+            session,
+            &found,
+            Change::Status(Some(Status::Draining)),
+            &done,
+        )
+        .await
+    }
+}
+
+impl UndrainArgs {
+    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
+        let found = self.whom.name.find(session, false).await?;
+        let name = found.name();
+        if let Some(one) = &found.instance {
+            let own = one.own_status();
+            ensure!(
+                own == Status::Serving
+                    || found.wanted.as_ref().is_some_and(|i| i.status().is_some()),
+                "{name} says itself that it is {own}, and no operator wants that: it is for its process to change"
+            );
+        }
+        let done = format!("{name} is left to itself: it takes calls while it says that it does");
+        want(session, &found, Change::Status(None), &done).await
+    }
+}
+
+impl WeightArgs {
+    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
+        let found = self.whom.name.find(session, self.absent).await?;
+        let name = found.name();
+        let (weight, done) = match self.weight {
+            WantedWeight::Of(weight) => {
+                let number = weight.get();
+                let done =
+                    format!("{name} has the weight {number}, until `discovery weight {name} own`");
+                (Some(weight), done)
+            }
+            WantedWeight::Own => (None, format!("{name} has the weight that it says itself")),
+        };
+        want(session, &found, Change::Weight(weight), &done).await
+    }
+}
+
+/// What is wanted otherwise than before; `None` leaves it to the instance.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Status(Option<Status>),
+    Weight(Option<Weight>),
+}
+
+impl Change {
+    /// What is wanted after it: what else was wanted still is.
+    fn of(self, before: Option<&Intent>) -> Intent {
+        let (mut status, mut weight) = (
+            before.and_then(Intent::status),
+            before.and_then(Intent::weight),
+        );
+        match self {
+            Self::Status(wanted) => status = wanted,
+            Self::Weight(wanted) => weight = wanted,
+        }
+        Intent::new(status, weight).unwrap_or_else(|_| Intent::nothing())
+    }
+}
+
+/// The shape of `--output json`.
+#[derive(Serialize)]
+struct Shape<'a> {
+    registry: &'a str,
+    service: &'a str,
+    id: &'a str,
+    /// Whether the instance is there.
+    registered: bool,
+    /// All that is wanted of it now.
+    intent: Option<IntentForm>,
+}
+
+async fn want(session: &Session, found: &Found, change: Change, done: &str) -> Result<()> {
+    let Found {
+        service,
+        id,
+        instance,
+        wanted,
+    } = found;
+    let intent = change.of(wanted.as_ref());
+    let registry = &session.registry;
+    if intent.is_nothing() {
+        // Where nothing was wanted there is nothing to take back, and nothing to write that it is so.
+        if wanted.is_some() {
+            session.answer(registry.clear_intent(service, id)).await?;
+        }
+    } else {
+        let set = registry.set_intent(service, id, intent.clone());
+        session.answer(set).await?;
+    }
+    let shape = Shape {
+        registry: registry.url(),
+        service: service.as_str(),
+        id: id.as_str(),
+        registered: instance.is_some(),
+        intent: (!intent.is_nothing()).then(|| IntentForm::from(&intent)),
+    };
+    let absent = match instance {
+        Some(_) => "",
+        None => " (it is not registered)",
+    };
+    let said = session.show(&shape, |_| printable(done) + absent);
+    said.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, Intent, Status, WantedWeight, Weight, weight};
+
+    #[test]
+    fn what_else_was_wanted_still_is() {
+        let light = Weight::new(2).expect("a weight");
+        let drained = Change::Status(Some(Status::Draining)).of(Some(&light.into()));
+        assert_eq!(drained, Intent::from(light).with_status(Status::Draining));
+        let undrained = Change::Status(None).of(Some(&drained));
+        assert_eq!(undrained, Intent::from(light));
+        assert!(Change::Weight(None).of(Some(&undrained)).is_nothing());
+        assert!(Change::Status(None).of(None).is_nothing());
+    }
+
+    #[test]
+    fn a_weight_that_cannot_be_is_refused_with_what_can() {
+        assert!(matches!(weight("3"), Ok(WantedWeight::Of(three)) if three.get() == 3));
+        assert!(matches!(weight("own"), Ok(WantedWeight::Own)));
+        for bad in ["0", "1000001", "-1", "much", ""] {
+            let refused = weight(bad).expect_err(bad);
+            assert!(refused.contains("1 to 1000000"), "{refused}");
+        }
+    }
+}
