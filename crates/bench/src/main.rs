@@ -5,6 +5,7 @@ mod call_cost;
 mod client;
 mod echo;
 mod fleet;
+mod get_user;
 mod latency;
 mod memory;
 mod peers;
@@ -17,6 +18,7 @@ mod table;
 mod throughput;
 mod turns;
 mod update;
+mod user_servers;
 mod valgrind;
 mod work;
 
@@ -59,11 +61,16 @@ enum Question {
     /// What does the registry's client cost beside a bare etcd client: until a registration is seen, for each event, for
     /// each instance?
     Registry(registry::Args),
+    /// What does it cost user-service to look a user up, beside a handler that looks nothing up?
+    GetUser(get_user::Args),
     /// Does anything stay behind, when a channel is used hard for ten minutes while servers come and go?
     Soak(soak::Args),
     /// Serves the greeter for the other questions until its standard input ends.
     #[command(hide = true)]
     Serve(servers::Args),
+    /// Serves one user who is made up, until it is killed; what `get-user` compares with.
+    #[command(hide = true)]
+    ServeUser(user_servers::ConstantArgs),
     /// Makes calls over one of the peers; what most questions measure.
     #[command(hide = true)]
     Client(client::Job),
@@ -104,6 +111,7 @@ const ALL: &[(&str, &[&str])] = &[
         "What does the registry's client cost beside a bare etcd client?",
         &["registry"],
     ),
+    ("What does it cost to look a user up?", &["get-user"]),
 ];
 
 fn main() -> Result<()> {
@@ -138,8 +146,10 @@ fn ask(question: Question) -> Result<()> {
         Question::Update(args) => update::run(&args),
         Question::Pick(args) => pick::run(&args),
         Question::Registry(args) => registry::run(&args),
+        Question::GetUser(args) => get_user::run(&args),
         Question::Soak(args) => soak::run(&args),
         Question::Serve(args) => servers::serve(&args),
+        Question::ServeUser(args) => user_servers::serve_constant(&args),
         Question::Client(job) => client::run(&job),
         Question::Hold(args) => memory::hold(&args),
         Question::Follow(args) => update::follow(&args),
