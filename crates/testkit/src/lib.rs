@@ -28,7 +28,9 @@ pub mod process;
 pub mod prometheus;
 pub mod sight;
 pub mod tls;
+mod unable;
 
 pub use eventually::{eventually, until};
 pub use nix::sys::signal::Signal;
 pub use ports::Port;
+pub use unable::Unable;

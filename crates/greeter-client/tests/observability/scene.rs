@@ -2,22 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use proto::helloworld::{
-    HelloReply, HelloRequest,
-    greeter_server::{Greeter, GreeterServer},
-};
 use registry::{Address, Instance, Registration, Registry, ServiceName};
 use tempfile::TempDir;
 use testkit::{
-    Port, eventually,
+    Port, Unable, eventually,
     fleet::{Client, Fleet},
     http,
-};
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_stream::{Pending, pending};
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
 };
 
 /// More than anything here takes on a busy machine.
@@ -60,7 +50,7 @@ pub(crate) struct Scene {
     _registrations: Vec<Registration>,
     /// Nobody listens there.
     _nobody: Port,
-    _rogue: JoinSet<()>,
+    _rogue: Unable,
     _directory: TempDir,
 }
 
@@ -79,9 +69,9 @@ impl Scene {
 
         let registry = registry::connect(&url).expect("a registry");
         let nobody = Port::free().expect("a port");
-        let (rogue, address) = rogue().await;
+        let rogue = Unable::start().await.expect("a server");
         let registrations = vec![
-            register(&registry, &address),
+            register(&registry, rogue.address()),
             register(&registry, &nobody.address()),
         ];
 
@@ -189,44 +179,4 @@ fn register(registry: &Registry, address: &str) -> Registration {
     let name = ServiceName::new("greeter").expect("a name");
     let address: Address = address.parse().expect("an address");
     registry.register(Instance::new(name, address), TTL)
-}
-
-/// A greeter that answers every call with `UNAVAILABLE`, and where it listens.
-async fn rogue() -> (JoinSet<()>, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let server = Server::builder().add_service(GreeterServer::new(Rogue));
-    let serving = server.serve_with_incoming(TcpIncoming::from(listener));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async { serving.await.expect("it serves") });
-    (tasks, address)
-}
-
-struct Rogue;
-
-type Replies = Pending<Result<HelloReply, Status>>;
-
-#[tonic::async_trait]
-impl Greeter for Rogue {
-    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        Err(Status::unavailable("not today"))
-    }
-
-    type SayHelloStreamReplyStream = Replies;
-
-    async fn say_hello_stream_reply(
-        &self,
-        _: Request<HelloRequest>,
-    ) -> Result<Response<Replies>, Status> {
-        Ok(Response::new(pending()))
-    }
-
-    type SayHelloBidiStreamStream = Replies;
-
-    async fn say_hello_bidi_stream(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        Ok(Response::new(pending()))
-    }
 }

@@ -1,63 +1,12 @@
 //! Traces: through the processes that a call goes through, with its retries.
 
-use proto::helloworld::{
-    HelloReply, HelloRequest,
-    greeter_server::{Greeter, GreeterServer},
-};
 use testkit::{
-    Port, eventually,
+    Port, Unable, eventually,
     otlp::{Collector, drawn, hex},
 };
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_stream::Pending;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
-};
+use tokio::net::TcpListener;
 
 use crate::scene::{BOUND, counted, fleet, page, page_of_the_next};
-
-/// A greeter that cannot.
-#[derive(Debug)]
-struct Unable;
-
-#[tonic::async_trait]
-impl Greeter for Unable {
-    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        Err(Status::unavailable("not now"))
-    }
-
-    type SayHelloStreamReplyStream = Pending<Result<HelloReply, Status>>;
-
-    async fn say_hello_stream_reply(
-        &self,
-        _: Request<HelloRequest>,
-    ) -> Result<Response<Self::SayHelloStreamReplyStream>, Status> {
-        Err(Status::unavailable("not now"))
-    }
-
-    type SayHelloBidiStreamStream = Pending<Result<HelloReply, Status>>;
-
-    async fn say_hello_bidi_stream(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Self::SayHelloBidiStreamStream>, Status> {
-        Err(Status::unavailable("not now"))
-    }
-}
-
-/// Where it listens, for as long as the other lives.
-async fn unable() -> (String, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound").to_string();
-    let server = Server::builder().add_service(GreeterServer::new(Unable));
-    let mut serving = JoinSet::new();
-    serving.spawn(async {
-        let ended = server.serve_with_incoming(TcpIncoming::from(listener));
-        ended.await.expect("it serves until it is dropped");
-    });
-    (address, serving)
-}
 
 #[tokio::test]
 async fn one_trace_goes_from_the_caller_to_the_greeter_that_answered_with_its_retry() {
@@ -65,38 +14,33 @@ async fn one_trace_goes_from_the_caller_to_the_greeter_that_answered_with_its_re
     let (mut fleet, _directory) = fleet(collector.endpoint());
     fleet.set_env("DISCOVERY__LOG__LEVEL", "info,tower_http=debug");
     let able = fleet.add().await.expect("a greeter");
-    let (unable, _serving) = unable().await;
+    let unable = Unable::start().await.expect("a server");
+    let unable = unable.address();
 
     // In turns: every other call goes to who cannot, and then to who can.
     let target = format!("static:///{unable},{able}");
     let client = fleet
         .client(&["--target", &target, "--forever", "--interval", "20ms"])
         .expect("a client");
-    let retried = || {
-        collector
-            .traces()
-            .into_iter()
-            .find(|trace| trace.len() == 4)
-    };
-    eventually(BOUND, "a call with a retry", async || retried().is_some()).await;
+    let method = "helloworld.Greeter/SayHello";
+    let expected = [
+        format!("greeter-client CLIENT {method} OK"),
+        format!("  greeter-client INTERNAL Attempt.{method} UNAVAILABLE by {unable} (round_robin)"),
+        format!("  greeter-client INTERNAL Attempt.{method} OK by {able} (round_robin)"),
+        format!("    greeter-server SERVER {method} OK"),
+    ];
+    let mut found = None;
+    eventually(BOUND, "a call with a retry", async || {
+        let mut traces = collector.traces().into_iter();
+        found = traces.find(|trace| drawn(trace) == expected);
+        found.is_some()
+    })
+    .await;
     client.interrupt().expect("it runs");
     let (status, _) = client.end(BOUND).await.expect("it ends");
     assert!(status.success());
 
-    let trace = retried().expect("it was there");
-    let method = "helloworld.Greeter/SayHello";
-    assert_eq!(
-        drawn(&trace),
-        [
-            format!("greeter-client CLIENT {method} OK"),
-            format!(
-                "  greeter-client INTERNAL Attempt.{method} UNAVAILABLE by {unable} (round_robin)"
-            ),
-            format!("  greeter-client INTERNAL Attempt.{method} OK by {able} (round_robin)"),
-            format!("    greeter-server SERVER {method} OK"),
-        ],
-        "{trace:#?}"
-    );
+    let trace = found.expect("it was there");
     for (name, value) in [("server.address", "127.0.0.1"), ("rpc.method", method)] {
         assert_eq!(trace[3].attribute(name).as_deref(), Some(value));
     }

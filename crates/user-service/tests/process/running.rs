@@ -1,6 +1,6 @@
 //! A user-service as a process, with a greeter beside it, in a directory of its own.
 
-use std::{process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use balance::Channel;
 use proto::user::v1::{
@@ -59,6 +59,11 @@ impl Scene {
             .env("DISCOVERY__REGISTRY__URL", &self.url)
             .env("XDG_DATA_HOME", self.directory.path().join("data"));
         command
+    }
+
+    /// Where it keeps its users, unless it is told otherwise.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory.path().join("data/discovery/user-service.db")
     }
 
     /// A user-service that is ready, with its users at `storage`, or in its file when that is empty.
