@@ -89,6 +89,11 @@ impl Sent {
         }
     }
 
+    /// Whether the collector has not taken the last ones.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
     /// How many were `exported`, and how many `failed`.
     pub(super) fn counts(&self) -> [u64; 2] {
         [&self.exported, &self.failed].map(|count| count.load(Ordering::Relaxed))

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,7 @@ use opentelemetry::{
 use opentelemetry_otlp::SpanExporter as OtlpExporter;
 use opentelemetry_sdk::{
     Resource,
-    error::OTelSdkResult,
+    error::{OTelSdkError, OTelSdkResult},
     trace::{
         BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
         SpanExporter, SpanProcessor,
@@ -95,6 +95,8 @@ struct Way {
     sent: Sent,
     /// There was no room for them.
     dropped: AtomicU64,
+    /// The process ends.
+    ending: AtomicBool,
 }
 
 impl Default for Way {
@@ -103,6 +105,7 @@ impl Default for Way {
             waiting: AtomicUsize::new(0),
             sent: Sent::new("spans"),
             dropped: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
         }
     }
 }
@@ -122,6 +125,11 @@ impl Way {
                 counter.observe(dropped, &[KeyValue::new("outcome", "dropped")]);
             })
             .build();
+    }
+
+    /// The process ends, and is not to wait for a collector that has not taken the last ones.
+    fn is_in_vain(&self) -> bool {
+        self.ending.load(Ordering::Relaxed) && self.sent.is_failing()
     }
 
     /// Whether there is room for one more.
@@ -179,6 +187,7 @@ impl SpanProcessor for Bounded {
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.way.ending.store(true, Ordering::Relaxed);
         self.batches.shutdown_with_timeout(timeout)
     }
 
@@ -198,7 +207,11 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         self.way.waiting.fetch_sub(count, Ordering::Relaxed);
-        let result = self.exporter.export(batch).await;
+        let result = if self.way.is_in_vain() {
+            Err(OTelSdkError::AlreadyShutdown)
+        } else {
+            self.exporter.export(batch).await
+        };
         self.way.sent.ended(count, &result);
         result
     }
@@ -220,10 +233,8 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
 mod tests {
     use std::sync::{Mutex, mpsc};
 
-    use opentelemetry::trace::Tracer;
-    use opentelemetry_sdk::error::OTelSdkError;
-
     use super::*;
+    use opentelemetry::trace::Tracer;
 
     /// A collector that takes a batch when it is let, and says that.
     #[derive(Debug)]
@@ -241,14 +252,22 @@ mod tests {
         [exported, way.dropped.load(Ordering::Relaxed), failed]
     }
 
+    /// Spans on their way to that collector, as they are counted.
+    fn on_the_way(to: Slow) -> (SdkTracerProvider, Arc<Way>) {
+        let way = Arc::new(Way::default());
+        let bounded = Bounded::new(to, Arc::clone(&way));
+        let provider = SdkTracerProvider::builder().with_span_processor(bounded);
+        (provider.build(), way)
+    }
+
+    fn refused() -> OTelSdkResult {
+        Err(OTelSdkError::InternalFailure("no".to_owned()))
+    }
+
     #[test]
     fn a_collector_that_hangs_keeps_nobody_and_what_is_lost_is_counted() {
         let (let_go, lets) = mpsc::channel();
-        let way = Arc::new(Way::default());
-        let bounded = Bounded::new(Slow(Mutex::new(lets)), Arc::clone(&way));
-        let provider = SdkTracerProvider::builder()
-            .with_span_processor(bounded)
-            .build();
+        let (provider, way) = on_the_way(Slow(Mutex::new(lets)));
         let tracer = provider.tracer("test");
         let spans = 3 * QUEUE as u64;
         // Were one of them to wait for the collector, this would not end.
@@ -258,14 +277,27 @@ mod tests {
         // One batch has left the queue, as a rule.
         assert!((spans - 2 * QUEUE as u64..=spans - QUEUE as u64).contains(&dropped));
 
-        let refused = || Err(OTelSdkError::InternalFailure("no".to_owned()));
-        let_go.send(refused()).expect("it waits");
         drop(let_go);
         provider.shutdown().expect("all that is left is taken");
         let [exported, still_dropped, failed] = counts(&way);
-        assert_eq!(still_dropped, dropped);
-        assert!(failed > 0 && exported > 0, "{failed} {exported}");
-        assert_eq!(exported + dropped + failed, spans);
+        assert_eq!((still_dropped, failed), (dropped, 0));
+        assert_eq!(exported + dropped, spans);
         assert_eq!(way.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_collector_that_has_not_taken_the_last_spans_is_not_waited_for_at_the_end() {
+        let (let_go, lets) = mpsc::channel();
+        let (provider, way) = on_the_way(Slow(Mutex::new(lets)));
+        let tracer = provider.tracer("test");
+        let_go.send(refused()).expect("it listens");
+        drop(tracer.start("refused"));
+        provider.force_flush().expect_err("it is refused");
+        assert_eq!(counts(&way), [0, 0, 1]);
+
+        drop(tracer.start("last"));
+        // Were it asked, it would hang.
+        provider.shutdown().expect("nobody is waited for");
+        assert_eq!(counts(&way), [0, 0, 2]);
     }
 }
