@@ -7,6 +7,7 @@ mod attempts;
 mod bench;
 mod builder;
 mod call;
+mod choose;
 mod conduct;
 mod config_source;
 mod driver;

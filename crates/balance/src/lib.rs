@@ -69,7 +69,7 @@ pub use channel::{
 };
 pub use options::{Affinity, HashKey, Priority, ServedBy, TellServedBy, WaitForReady};
 pub use resolver::Unresolvable;
-pub use service_config::InvalidServiceConfig;
+pub use service_config::{InvalidServiceConfig, check_service_config};
 pub use status::Code;
 pub use subchannel::ConnectivityState;
 pub use target::{InvalidTarget, Selector, Target};

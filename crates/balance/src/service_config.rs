@@ -57,6 +57,18 @@ impl InvalidServiceConfig {
     }
 }
 
+/// Whether a channel could use this text as its service config; an error says what is wrong, by its path. Policies of one's
+/// own are not known here.
+///
+/// ```
+/// assert!(balance::check_service_config(r#"{"loadBalancingConfig": [{"round_robin": {}}]}"#).is_ok());
+/// let refused = balance::check_service_config(r#"{"loadBalancingConfig": [{"fastest": {}}]}"#);
+/// assert!(refused.unwrap_err().to_string().starts_with("loadBalancingConfig"));
+/// ```
+pub fn check_service_config(json: &str) -> Result<(), InvalidServiceConfig> {
+    ServiceConfig::parse(json, &Policies::default()).map(drop)
+}
+
 /// A service config that has been read and checked.
 ///
 /// Prints as the text that it was read from. Two are equal when they say the same, in whatever words.

@@ -3,6 +3,8 @@
 mod intent;
 mod intents;
 mod list;
+mod resolve;
+mod service_config;
 mod services;
 mod watch;
 
@@ -30,6 +32,10 @@ pub(crate) enum Command {
     Deregister(intent::DeregisterArgs),
     /// Shows what operators want of instances
     Intents(intents::IntentsArgs),
+    /// Shows what a caller of a target would get, and the instances' shares
+    Resolve(resolve::ResolveArgs),
+    /// Shows, writes or deletes the service config that callers of a service go by
+    Config(service_config::ServiceConfigArgs),
 }
 
 impl Command {
@@ -44,6 +50,8 @@ impl Command {
             Self::Weight(args) => args.run(session).await,
             Self::Deregister(args) => args.run(session).await,
             Self::Intents(args) => args.run(session).await,
+            Self::Resolve(args) => args.run(session).await,
+            Self::Config(args) => args.run(session).await,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod place;
+mod resolving;
 mod showing;
 mod wanting;
 mod watching;

@@ -1,0 +1,146 @@
+//! `discovery config`: the service config that a service's callers go by.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use registry::{Document, Origin, ServiceName};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::task::spawn_blocking;
+
+use crate::session::Session;
+
+const EXAMPLE: &str = "\
+Examples:
+  discovery config set greeter greeter.json
+      All callers of greeter go by it from now on, unless it is none: then it is refused.
+  echo '{\"loadBalancingConfig\": [{\"least_request\": {}}]}' | discovery config set greeter
+  discovery config get greeter
+  discovery config delete greeter
+      Callers go by their own again.
+
+docs/service-config.md is the reference of what may be in it.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct ServiceConfigArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Prints it as it was written
+    Get(Whose),
+    /// Checks it as callers do, and writes it in place of what was there
+    Set {
+        #[command(flatten)]
+        whose: Whose,
+        /// The file that has it; without it, or as `-`, stdin
+        file: Option<PathBuf>,
+    },
+    /// Takes it away
+    Delete(Whose),
+}
+
+#[derive(Debug, Args)]
+struct Whose {
+    /// The service's name
+    #[arg(value_parser = ServiceName::new)]
+    service: ServiceName,
+}
+
+/// The shape of `--output json`.
+#[derive(Serialize)]
+struct Shape<'a> {
+    registry: &'a str,
+    service: &'a str,
+    /// What is there now; `None` where nothing is, or what is there is no JSON.
+    config: Option<Value>,
+    /// The same as it was written.
+    text: Option<&'a str>,
+    key: Option<&'a str>,
+    revision: Option<u64>,
+}
+
+impl ServiceConfigArgs {
+    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
+        match &self.action {
+            Action::Get(whose) => get(session, &whose.service).await,
+            Action::Set { whose, file } => set(session, &whose.service, file.clone()).await,
+            Action::Delete(whose) => delete(session, &whose.service).await,
+        }
+    }
+}
+
+async fn get(session: &Session, service: &ServiceName) -> Result<()> {
+    let registry = &session.registry;
+    let Some(document) = session.answer(registry.read_document(service)).await? else {
+        let url = registry.url();
+        bail!("{service} has no service config in {url}; its callers go by their own");
+    };
+    show(session, service, Some(&document), document.as_str())
+}
+
+async fn set(session: &Session, service: &ServiceName, file: Option<PathBuf>) -> Result<()> {
+    // A thread of its own, which is left behind by an interruption: stdin may be a terminal.
+    let text = spawn_blocking(move || read(file)).await??;
+    balance::check_service_config(&text).context("it is no service config, and was not written")?;
+    let document = Document::new(&text)?;
+    let registry = &session.registry;
+    let written = registry.set_document(service, document.clone());
+    session.answer(written).await?;
+    let url = registry.url();
+    let done = format!("the callers of {service} in {url} go by it");
+    show(session, service, Some(&document), &done)
+}
+
+async fn delete(session: &Session, service: &ServiceName) -> Result<()> {
+    let deleted = session.registry.delete_document(service);
+    session.answer(deleted).await?;
+    let url = session.registry.url();
+    let done = format!("{service} has no service config in {url}; its callers go by their own");
+    show(session, service, None, &done)
+}
+
+fn show(
+    session: &Session,
+    service: &ServiceName,
+    document: Option<&Document>,
+    said: &str,
+) -> Result<()> {
+    let origin = document.and_then(Document::origin);
+    let text = document.map(Document::as_str);
+    let shape = Shape {
+        registry: session.registry.url(),
+        service: service.as_str(),
+        config: text.and_then(|text| serde_json::from_str(text).ok()),
+        text,
+        key: origin.map(|Origin { key, .. }| &**key),
+        revision: origin.map(|origin| origin.revision.0),
+    };
+    session.show(&shape, |_| said.to_owned()).map(drop)
+}
+
+/// What the file, or stdin, has: no more of it than a registry takes, and one byte.
+fn read(file: Option<PathBuf>) -> Result<String> {
+    let file = file.filter(|file| file.as_os_str() != "-");
+    let name = match &file {
+        Some(file) => file.display().to_string(),
+        None => "stdin".to_owned(),
+    };
+    let source: io::Result<Box<dyn Read>> = match file {
+        Some(file) => File::open(file).map(|file| Box::new(file) as _),
+        None => Ok(Box::new(io::stdin())),
+    };
+    let mut text = String::new();
+    let most = Document::MAX_BYTES as u64 + 1;
+    let read = source.and_then(|source| source.take(most).read_to_string(&mut text));
+    read.with_context(|| format!("cannot read the service config from {name}"))?;
+    Ok(text)
+}
