@@ -55,8 +55,12 @@ const ERROR: Key = Key::from_static_str("error.type");
 #[derive(Clone)]
 pub struct Tracing {
     current: Arc<dyn Fn() -> SpanContext + Send + Sync>,
+    enter: Option<Arc<Enter>>,
     spans: Option<Arc<Spans>>,
 }
+
+/// Does something as a part of a span.
+type Enter = dyn Fn(&SpanContext, &mut dyn FnMut()) + Send + Sync;
 
 struct Spans {
     tracer: BoxedTracer,
@@ -81,7 +85,21 @@ impl Tracing {
     pub fn within(current: impl Fn() -> SpanContext + Send + Sync + 'static) -> Self {
         Self {
             current: Arc::new(current),
+            enter: None,
             spans: None,
+        }
+    }
+
+    /// Has what is logged of a call that is traced be told as a part of its span: `enter` calls what it is given, once, and makes
+    /// the span current meanwhile for whoever writes the log.
+    #[must_use]
+    pub fn entered_by(
+        self,
+        enter: impl Fn(&SpanContext, &mut dyn FnMut()) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            enter: Some(Arc::new(enter)),
+            ..self
         }
     }
 
@@ -124,6 +142,14 @@ impl Tracing {
         } else {
             // The tracer has a mind of its own, or has ended.
             Begun::Passed(context.clone())
+        }
+    }
+
+    /// Does that as a part of `span`.
+    fn enter(&self, span: &SpanContext, act: &mut dyn FnMut()) {
+        match &self.enter {
+            Some(enter) => enter(span, act),
+            None => act(),
         }
     }
 

@@ -52,6 +52,16 @@ impl Shared {
             let Some(wait) = wait.filter(|_| body.is_replayable()) else {
                 return failed.conclude(body);
             };
+            progress.measured.log(|| {
+                let status = failed.failure.status.code.name();
+                // What a server says besides is for the caller, and may be nothing for a log.
+                tracing::debug!(
+                    method = call.head.path(),
+                    status,
+                    ?wait,
+                    "an attempt has failed: the call is tried again"
+                );
+            });
             drop(failed);
             progress.measured.retried(wait);
             sleep(wait).await;

@@ -139,11 +139,16 @@ where
                 shared.retried(call, progress, body, first).await
             }
         };
-        match Deadline::bound(deadline.as_mut(), answer).await {
-            Ok(Ok(answer)) => Exchange::answered(answer, self, admitted, deadline),
-            Ok(Err(status)) => progress.failed(&status),
-            Err(_expired) => progress.failed(&shared.expired(call, progress)),
-        }
+        let status = match Deadline::bound(deadline.as_mut(), answer).await {
+            Ok(Ok(answer)) => return Exchange::answered(answer, self, admitted, deadline),
+            Ok(Err(status)) => status,
+            Err(_expired) => shared.expired(call, progress),
+        };
+        progress.measured.log(|| {
+            let status = status.code.name();
+            tracing::debug!(method = call.head.path(), status, "the call has failed");
+        });
+        progress.failed(&status)
     }
 
     /// The call is committed to the attempt that holds `held`, and is measured until that ends; gives what its messages may

@@ -100,6 +100,11 @@ impl MeasuredCall {
         self.traced.ended(code);
     }
 
+    /// Logs something of it, which tells of its trace.
+    pub(crate) fn log(&self, log: impl FnMut()) {
+        self.traced.log(log);
+    }
+
     /// The policy has it tried again, after `wait`.
     pub(crate) fn retried(&self, wait: Duration) {
         if let Some(call) = &self.call {

@@ -118,6 +118,14 @@ impl TracedCall {
         }
     }
 
+    /// Logs something of the call, as a part of it.
+    pub(crate) fn log(&self, mut log: impl FnMut()) {
+        match self {
+            Self::Traced(call) => call.tracing.enter(call.span.span_context(), &mut log),
+            Self::Not | Self::Passed(_) => log(),
+        }
+    }
+
     /// What its caller is told. Later words change nothing.
     pub(crate) fn ended(&self, code: Code) {
         if let Self::Traced(call) = self {

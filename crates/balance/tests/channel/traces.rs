@@ -99,6 +99,32 @@ fn context(flags: TraceFlags) -> SpanContext {
 }
 
 #[tokio::test]
+async fn what_is_logged_of_a_call_is_told_as_a_part_of_its_span() {
+    let (server, traces) = (Server::start().await, Traces::new());
+    let entered = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&entered);
+    let tracing = traces.tracing(1.0, SpanContext::NONE);
+    let channel = channel(
+        &server,
+        &tracing.entered_by(move |span, log| {
+            kept.lock().expect("no panic holds it").push(span.clone());
+            log();
+        }),
+    );
+    let reply = client(&channel).say_hello(hello("third time")).await;
+    drop(reply.expect("the third attempt is answered"));
+    let spans = traces.ended();
+    let call = spans.last().expect("a span of the call");
+    assert_eq!(call.span_kind, SpanKind::Client);
+    // Of each attempt that was followed by another.
+    let entered = entered.lock().expect("no panic holds it").clone();
+    assert_eq!(
+        entered,
+        [call.span_context.clone(), call.span_context.clone()]
+    );
+}
+
+#[tokio::test]
 async fn a_call_that_is_tried_three_times_is_a_span_with_three_children() {
     let (server, traces) = (Server::start().await, Traces::new());
     let channel = traces.channel(&server, 1.0);

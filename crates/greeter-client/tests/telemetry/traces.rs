@@ -2,7 +2,7 @@
 
 use testkit::{
     Port, Unable, eventually,
-    otlp::{Collector, drawn, hex},
+    otlp::{Collector, Span, drawn, hex},
 };
 use tokio::net::TcpListener;
 
@@ -12,7 +12,10 @@ use crate::scene::{BOUND, counted, fleet, page, page_of_the_next};
 async fn one_trace_goes_from_the_caller_to_the_greeter_that_answered_with_its_retry() {
     let collector = Collector::start().await.expect("a collector");
     let (mut fleet, _directory) = fleet(collector.endpoint());
-    fleet.set_env("DISCOVERY__LOG__LEVEL", "info,tower_http=debug");
+    fleet.set_env(
+        "DISCOVERY__LOG__LEVEL",
+        "info,tower_http=debug,balance=debug",
+    );
     let able = fleet.add().await.expect("a greeter");
     let unable = Unable::start().await.expect("a server");
     let unable = unable.address();
@@ -44,13 +47,20 @@ async fn one_trace_goes_from_the_caller_to_the_greeter_that_answered_with_its_re
     for (name, value) in [("server.address", "127.0.0.1"), ("rpc.method", method)] {
         assert_eq!(trace[3].attribute(name).as_deref(), Some(value));
     }
-    let served = &trace[3].span;
-    // What the greeter has logged of the call tells to which trace it belongs.
-    let (trace, span) = (hex(&served.trace_id), hex(&served.span_id));
-    let ids = format!("trace_id={trace} span_id={span}");
+    // What either has logged of the call tells to which trace it belongs: also who has begun it.
+    let ids = |span: &Span| {
+        let (trace, span) = (hex(&span.trace_id), hex(&span.span_id));
+        format!("trace_id={trace} span_id={span}")
+    };
     let greeter = fleet.servers()[0].process();
-    let line = greeter.wait_for_line(&ids, BOUND).await.expect("a line");
-    assert!(line.contains("processing request"), "{line}");
+    for (process, span, words) in [
+        (greeter, &trace[3].span, "processing request"),
+        (client.process(), &trace[0].span, "the call is tried again"),
+    ] {
+        let line = process.wait_for_line(&ids(span), BOUND).await;
+        let line = line.expect("a line of the call");
+        assert!(line.contains(words), "{line}");
+    }
 }
 
 #[tokio::test]
