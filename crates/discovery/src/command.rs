@@ -7,6 +7,7 @@ mod resolve;
 mod service_config;
 mod services;
 mod watch;
+mod why;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Intents(intents::IntentsArgs),
     /// Shows what a caller of a target would get, and the instances' shares
     Resolve(resolve::ResolveArgs),
+    /// Explains an instance: where it stands, what holds it there, and who sees it
+    Why(why::WhyArgs),
     /// Shows, writes or deletes the service config that callers of a service go by
     Config(service_config::ServiceConfigArgs),
 }
@@ -51,6 +54,7 @@ impl Command {
             Self::Deregister(args) => args.run(session).await,
             Self::Intents(args) => args.run(session).await,
             Self::Resolve(args) => args.run(session).await,
+            Self::Why(args) => args.run(session).await,
             Self::Config(args) => args.run(session).await,
         }
     }

@@ -65,6 +65,12 @@ impl Found {
 }
 
 impl InstanceName {
+    /// The instance of that id of a service.
+    pub(crate) fn new(service: ServiceName, id: InstanceId) -> Self {
+        let service = Some(service);
+        Self { service, id }
+    }
+
     /// What the registry has of it. Of an id alone, all services are asked, and an error tells when it is not one that has it.
     pub(crate) async fn look_up(&self, session: &Session) -> Result<Found> {
         let id = &self.id;

@@ -40,6 +40,7 @@ mod follow;
 mod freshness;
 mod instance;
 mod intent;
+mod placement;
 mod record;
 mod reflector;
 mod registration;
@@ -58,6 +59,7 @@ pub use instance::{
     Weight, Zone,
 };
 pub use intent::{Intent, Intents, InvalidIntent};
+pub use placement::{Lease, Placement};
 pub use reflector::{SnapshotWatch, View};
 pub use registration::{Registration, RegistrationState};
 pub use registry::Registry;

@@ -10,8 +10,8 @@ use std::{
 use futures_util::future::try_join;
 
 use crate::{
-    Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Reconciled, Registration,
-    ServiceName, Snapshot, SnapshotWatch, Store, StoreError,
+    Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Placement, Reconciled,
+    Registration, ServiceName, Snapshot, SnapshotWatch, Store, StoreError,
     cache::Cache,
     document::DocumentReflector,
     intent::{IntentFollower, Merged},
@@ -137,6 +137,21 @@ impl Registry {
         let read = try_join(self.store.list(service), self.store.list_intents(service));
         let (snapshot, intents) = read.await?;
         Ok(Merged::new(snapshot, intents).into_snapshot())
+    }
+
+    /// Each place that describes an instance of a service, as it says itself, read from the registry now: in etcd one for each
+    /// dialect, with its lease.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = registry::connect("etcd://10.0.0.1:2379")?;
+    /// for place in registry.placements(&registry::ServiceName::new("greeter")?).await? {
+    ///     println!("{:?}: {:?}", place.instance.origin(), place.lease.map(|lease| lease.remaining));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn placements(&self, service: &ServiceName) -> Result<Vec<Placement>, StoreError> {
+        self.store.placements(service).await
     }
 
     /// Says what is wanted of an instance, from now on and until it is [taken back](Self::clear_intent), in place of what

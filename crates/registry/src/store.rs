@@ -5,14 +5,14 @@
 use std::{fmt, time::Duration};
 
 use futures_util::{
-    FutureExt, StreamExt,
+    FutureExt, StreamExt, TryFutureExt,
     future::{BoxFuture, ready},
     stream::{self, BoxStream},
 };
 
 use crate::{
-    Change, Document, FoundDocument, Instance, InstanceId, Intent, Intents, Revision, ServiceName,
-    Snapshot, StoreError,
+    Change, Document, FoundDocument, Instance, InstanceId, Intent, Intents, Placement, Revision,
+    ServiceName, Snapshot, StoreError,
 };
 
 /// A place where instances are kept, and with them a document for each service, and what operators want of instances.
@@ -32,6 +32,17 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// All instances of a service, as they say themselves that they are now; empty when nobody has registered.
     fn list<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<Snapshot, StoreError>>;
+
+    /// Each place that describes an instance of a service, as it is now: for who wants to know why the instance is there.
+    fn placements<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Vec<Placement>, StoreError>> {
+        let listed = self.list(service);
+        listed
+            .map_ok(|list| list.instances().cloned().map(Placement::of).collect())
+            .boxed()
+    }
 
     /// Follows a service. The first item is a [`Reset`](crate::Update::Reset) to all instances as they are now; what
     /// follows leaves no gap to it. The stream ends with an error, after which the caller starts another.

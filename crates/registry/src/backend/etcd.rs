@@ -21,6 +21,7 @@ mod members;
 mod merge;
 mod options;
 mod place;
+mod placements;
 mod places;
 mod put;
 mod reader;
@@ -65,8 +66,8 @@ pub use self::{
     url::InvalidEtcdUrl,
 };
 use crate::{
-    Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Reconciled,
-    ServiceName, Snapshot, Store, StoreError, Undecodable, dialect::Dialect,
+    Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Placement,
+    Reconciled, ServiceName, Snapshot, Store, StoreError, Undecodable, dialect::Dialect,
 };
 
 /// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
@@ -182,6 +183,22 @@ impl Store for EtcdStore {
                 source: failure.into(),
             })?;
             Ok(Snapshot::empty(service.clone()).apply(all))
+        })
+    }
+
+    fn placements<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> BoxFuture<'a, Result<Vec<Placement>, StoreError>> {
+        Box::pin(async {
+            let readers = self.readers(service);
+            let listed = self.members.call(async |connection: Connection| {
+                placements::placements(&connection, &readers).await
+            });
+            listed.await.map_err(|failure| StoreError::ListFailed {
+                service: service.clone(),
+                source: failure.into(),
+            })
         })
     }
 
