@@ -90,8 +90,8 @@ impl Tracing {
         }
     }
 
-    /// Has what is logged of a call that is traced be told as a part of its span: `enter` calls what it is given, once, and makes
-    /// the span current meanwhile for whoever writes the log.
+    /// Has what is logged of a call be told as a part of its span; where it has none, of what it belongs to. `enter` calls what it is
+    /// given, once, and makes that current meanwhile for whoever writes the log.
     #[must_use]
     pub fn entered_by(
         self,

@@ -52,7 +52,7 @@ impl Shared {
             let Some(wait) = wait.filter(|_| body.is_replayable()) else {
                 return failed.conclude(body);
             };
-            progress.measured.log(|| {
+            self.log(progress, || {
                 let status = failed.failure.status.code.name();
                 // What a server says besides is for the caller, and may be nothing for a log.
                 tracing::debug!(

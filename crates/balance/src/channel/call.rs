@@ -144,7 +144,7 @@ where
             Ok(Err(status)) => status,
             Err(_expired) => shared.expired(call, progress),
         };
-        progress.measured.log(|| {
+        shared.log(progress, || {
             let status = status.code.name();
             tracing::debug!(method = call.head.path(), status, "the call has failed");
         });
@@ -177,6 +177,14 @@ impl Shared {
         tracing.map_or_else(TracedCall::default, |tracing| {
             tracing.begin(request, policy)
         })
+    }
+
+    /// Logs something of a call, which tells of its trace.
+    pub(super) fn log(&self, progress: &Progress, mut log: impl FnMut()) {
+        match &self.tracing {
+            Some(tracing) => tracing.log(progress.measured.as_traced(), log),
+            None => log(),
+        }
     }
 
     fn expired(&self, call: &Call, progress: &Progress) -> Status {

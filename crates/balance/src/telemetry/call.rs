@@ -100,9 +100,9 @@ impl MeasuredCall {
         self.traced.ended(code);
     }
 
-    /// Logs something of it, which tells of its trace.
-    pub(crate) fn log(&self, log: impl FnMut()) {
-        self.traced.log(log);
+    /// The same call as it is traced.
+    pub(crate) fn as_traced(&self) -> &TracedCall {
+        &self.traced
     }
 
     /// The policy has it tried again, after `wait`.

@@ -93,6 +93,16 @@ impl CallTracing {
     }
 }
 
+impl CallTracing {
+    /// Logs something of a call, as a part of it.
+    pub(crate) fn log(&self, call: &TracedCall, mut log: impl FnMut()) {
+        match call.context() {
+            Some(context) => self.tracing.enter(context, &mut log),
+            None => log(),
+        }
+    }
+}
+
 impl TracedCall {
     /// When it is over, where it has a deadline.
     pub(crate) fn until(&mut self, until: Option<Instant>) {
@@ -118,11 +128,12 @@ impl TracedCall {
         }
     }
 
-    /// Logs something of the call, as a part of it.
-    pub(crate) fn log(&self, mut log: impl FnMut()) {
+    /// What it belongs to, or is.
+    fn context(&self) -> Option<&SpanContext> {
         match self {
-            Self::Traced(call) => call.tracing.enter(call.span.span_context(), &mut log),
-            Self::Not | Self::Passed(_) => log(),
+            Self::Not => None,
+            Self::Passed(context) => Some(context),
+            Self::Traced(call) => Some(call.span.span_context()),
         }
     }
 

@@ -99,29 +99,27 @@ fn context(flags: TraceFlags) -> SpanContext {
 }
 
 #[tokio::test]
-async fn what_is_logged_of_a_call_is_told_as_a_part_of_its_span() {
-    let (server, traces) = (Server::start().await, Traces::new());
-    let entered = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&entered);
-    let tracing = traces.tracing(1.0, SpanContext::NONE);
-    let channel = channel(
-        &server,
-        &tracing.entered_by(move |span, log| {
+async fn what_is_logged_of_a_call_is_told_as_a_part_of_it_also_when_it_is_not_sampled() {
+    for share in [1.0, 0.0] {
+        let (server, traces) = (Server::start().await, Traces::new());
+        let entered = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&entered);
+        let tracing = traces.tracing(share, SpanContext::NONE);
+        let tracing = tracing.entered_by(move |span, log| {
             kept.lock().expect("no panic holds it").push(span.clone());
             log();
-        }),
-    );
-    let reply = client(&channel).say_hello(hello("third time")).await;
-    drop(reply.expect("the third attempt is answered"));
-    let spans = traces.ended();
-    let call = spans.last().expect("a span of the call");
-    assert_eq!(call.span_kind, SpanKind::Client);
-    // Of each attempt that was followed by another.
-    let entered = entered.lock().expect("no panic holds it").clone();
-    assert_eq!(
-        entered,
-        [call.span_context.clone(), call.span_context.clone()]
-    );
+        });
+        let channel = channel(&server, &tracing);
+        let reply = client(&channel).say_hello(hello("third time")).await;
+        drop(reply.expect("the third attempt is answered"));
+        // The span of the call is the last to end; without one there is what the server is told.
+        let call = traces.ended().pop();
+        let call = call.map_or_else(|| told(&server).span_id(), |s| s.span_context.span_id());
+        let entered = entered.lock().expect("no panic holds it").clone();
+        let entered: Vec<_> = entered.iter().map(SpanContext::span_id).collect();
+        // Of each attempt that was followed by another.
+        assert_eq!(entered, [call, call]);
+    }
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn a_filter_that_cannot_be_read_is_refused_with_what_is_wrong_and_changes_
 }
 
 #[tokio::test]
-async fn a_line_of_a_sampled_call_tells_its_trace_and_that_of_another_does_not() {
+async fn each_line_of_a_call_tells_its_trace_and_whether_that_is_sampled() {
     let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let runtime = runtime();
     let mut command = command(runtime.path(), &[]);
@@ -78,16 +78,17 @@ async fn a_line_of_a_sampled_call_tells_its_trace_and_that_of_another_does_not()
         let reply = server.greeter().say_hello(request).await;
         reply.expect("a greeting");
     }
-    let line = server.process.wait_for_line("trace_id", BOUND).await;
-    let line: serde_json::Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
-    assert_eq!(line["message"], CALL);
-    // Without a collector there is no span of the server's own.
-    assert_eq!(
-        (&line["trace_id"], &line["span_id"]),
-        (&trace.into(), &span.into())
-    );
+    let sampled = r#""trace_flags":"01""#;
+    let last = server.process.wait_for_line(sampled, BOUND).await;
+    last.expect("a line of the last call");
     let began = server.process.output();
-    let mut began = began.iter().filter(|line| line.text.contains(CALL));
-    let [first, second] = [began.next(), began.next()].map(|line| line.expect("two calls"));
-    assert!(!first.text.contains("trace_id") && second.text.contains("trace_id"));
+    let began = began.iter().filter(|line| line.text.contains(CALL));
+    let told: Vec<_> = began
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.text).expect("JSON");
+            ["trace_id", "span_id", "trace_flags"].map(|key| line[key].clone())
+        })
+        .collect();
+    // Without a collector there is no span of the server's own.
+    assert_eq!(told, ["00", "01"].map(|flags| [trace, span, flags]));
 }

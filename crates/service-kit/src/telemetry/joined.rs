@@ -30,7 +30,7 @@ where
         mut to: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Some(span) = sampled() else {
+        let Some(span) = current() else {
             return self.format.format_event(context, to, event);
         };
         let mut line = String::new();
@@ -41,28 +41,34 @@ where
     }
 }
 
-/// What is being done belongs to this, where that is sampled.
-fn sampled() -> Option<SpanContext> {
+/// What is being done belongs to this; also where it is not sampled, so that the lines of all processes are found by it.
+fn current() -> Option<SpanContext> {
     Context::map_current(|now| {
         let span = now.span();
         let context = span.span_context();
-        (context.is_sampled() && context.is_valid()).then(|| context.clone())
+        context.is_valid().then(|| context.clone())
     })
 }
 
-/// At the end of a line of text.
+/// At the end of a line of text, by the names that OpenTelemetry has for it ("Trace Context in non-OTLP Log Formats").
 pub(super) fn in_text(line: &mut String, span: &SpanContext) {
     cut(line, "\n");
-    let (trace, span) = (span.trace_id(), span.span_id());
-    let written = writeln!(line, " trace_id={trace} span_id={span}");
+    let (trace, id, flags) = (span.trace_id(), span.span_id(), span.trace_flags());
+    let written = writeln!(
+        line,
+        " trace_id={trace} span_id={id} trace_flags={flags:02x}"
+    );
     written.expect("a String takes all");
 }
 
-/// As the last keys of an object.
+/// The same as the last keys of an object.
 pub(super) fn in_json(line: &mut String, span: &SpanContext) {
     cut(line, "}\n");
-    let (trace, span) = (span.trace_id(), span.span_id());
-    let written = writeln!(line, r#","trace_id":"{trace}","span_id":"{span}"}}"#);
+    let (trace, id, flags) = (span.trace_id(), span.span_id(), span.trace_flags());
+    let written = writeln!(
+        line,
+        r#","trace_id":"{trace}","span_id":"{id}","trace_flags":"{flags:02x}"}}"#
+    );
     written.expect("a String takes all");
 }
 
@@ -89,7 +95,8 @@ mod tests {
     fn a_line_stays_one_line_and_an_object_one_object() {
         let mut text = "INFO served {}\n".to_owned();
         in_text(&mut text, &span());
-        let ids = "trace_id=0000000000000000000000000000000a span_id=000000000000000b";
+        let ids =
+            "trace_id=0000000000000000000000000000000a span_id=000000000000000b trace_flags=01";
         assert_eq!(text, format!("INFO served {{}} {ids}\n"));
 
         let mut json = "{\"message\":\"served\",\"call\":{\"name\":\"}\"}}\n".to_owned();
@@ -98,6 +105,7 @@ mod tests {
         assert_eq!(object["call"]["name"], "}");
         assert_eq!(object["trace_id"], "0000000000000000000000000000000a");
         assert_eq!(object["span_id"], "000000000000000b");
+        assert_eq!(object["trace_flags"], "01");
         assert!(json.ends_with("}\n"));
     }
 }
