@@ -11,6 +11,7 @@ mod prepare;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod url;
 mod users;
 
@@ -22,13 +23,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::timeout,
-};
+use sqlx::Database;
+use tokio::{sync::Notify, time::timeout};
 
 pub(crate) use error::StorageError;
 use pool::Pool;
+use turns::{Turn, Turns};
 pub(crate) use url::StorageUrl;
 pub(crate) use users::{Change, HashChange, NewUser, UserRow};
 
@@ -38,23 +38,33 @@ pub(crate) struct Storage(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// What operations go through.
     pool: Pool,
-    /// As many as there are connections in that: an operation that has one waits for the storage alone, and for no other.
-    turns: Semaphore,
-    /// One connection more, by which the storage is prepared and looked at.
-    aside: Pool,
     limit: Duration,
     usable: AtomicBool,
     trouble: Notify,
 }
 
-/// The same work on whichever pool there is: what sqlx makes of it differs in its types alone.
+/// The same work on whichever database there is: what sqlx makes of it differs in its types alone. `operation` is what is done
+/// for a call, with a connection when its turn comes; `aside` is what is done for the storage itself, with a pool of one.
 macro_rules! on {
-    ($either:expr, |$pool:ident| $work:expr) => {
-        match &$either {
-            $crate::storage::pool::Pool::Sqlite { pool: $pool, .. } => $work,
-            $crate::storage::pool::Pool::Postgres($pool) => $work,
+    (operation $storage:ident, |$connection:ident| $work:expr) => {
+        match &$storage.0.pool {
+            $crate::storage::pool::Pool::Sqlite { turns, .. } => {
+                let mut $connection = $storage.turn(turns).await?;
+                let outcome = $storage.limited(async { $work }).await;
+                $storage.after($connection, outcome)
+            }
+            $crate::storage::pool::Pool::Postgres { turns, .. } => {
+                let mut $connection = $storage.turn(turns).await?;
+                let outcome = $storage.limited(async { $work }).await;
+                $storage.after($connection, outcome)
+            }
+        }
+    };
+    (aside $storage:ident, |$pool:ident| $work:expr) => {
+        match &$storage.0.pool {
+            $crate::storage::pool::Pool::Sqlite { aside: $pool, .. } => $work,
+            $crate::storage::pool::Pool::Postgres { aside: $pool, .. } => $work,
         }
     };
 }
@@ -69,8 +79,6 @@ impl Storage {
     pub(crate) fn new(url: &StorageUrl, connections: u32, limit: Duration) -> anyhow::Result<Self> {
         Ok(Self(Arc::new(Inner {
             pool: Pool::new(url, connections, limit)?,
-            turns: Semaphore::new(connections as usize),
-            aside: Pool::new(url, 1, limit)?,
             limit,
             usable: AtomicBool::new(false),
             trouble: Notify::new(),
@@ -80,6 +88,16 @@ impl Storage {
     /// From now on operations are tried, or fail at once.
     pub(crate) fn set_usable(&self, usable: bool) {
         self.0.usable.store(usable, Ordering::Relaxed);
+        // What was well before may not be any more.
+        self.rest();
+    }
+
+    /// Has every connection looked at that no operation uses.
+    pub(crate) fn rest(&self) {
+        match &self.0.pool {
+            Pool::Sqlite { turns, .. } => turns.rest(),
+            Pool::Postgres { turns, .. } => turns.rest(),
+        }
     }
 
     /// Waits until an operation finds the storage down. Cancellation safe; trouble of which nobody heard is kept.
@@ -90,31 +108,54 @@ impl Storage {
     /// Closes every connection, which lets SQLite put its log into the file; takes the limit at most.
     pub(crate) async fn close(&self) {
         let closed = async {
-            on!(self.0.pool, |pool| pool.close().await);
-            on!(self.0.aside, |pool| pool.close().await);
+            match &self.0.pool {
+                Pool::Sqlite { turns, aside, .. } => {
+                    turns.close().await;
+                    aside.close().await;
+                }
+                Pool::Postgres { turns, aside } => {
+                    turns.close().await;
+                    aside.close().await;
+                }
+            }
         };
         if timeout(self.0.limit, closed).await.is_err() {
             tracing::warn!("the storage has not closed in time");
         }
     }
 
-    /// Does `work` within the limit when its turn comes, unless the storage is known to be down. Half of the limit is for
-    /// waiting: what has a connection at last has time to use it.
-    async fn within<T>(
+    /// A connection for an operation, unless the storage is known to be down. Half of the limit is for waiting: who has a
+    /// connection at last has all of the limit to use it.
+    async fn turn<'a, DB: Database>(
         &self,
-        work: impl Future<Output = Result<T, StorageError>>,
-    ) -> Result<T, StorageError> {
+        turns: &'a Turns<DB>,
+    ) -> Result<Turn<'a, DB>, StorageError> {
         if !self.0.usable.load(Ordering::Relaxed) {
             return Err(StorageError::Down);
         }
-        let Ok(Ok(_turn)) = timeout(self.0.limit / 2, self.0.turns.acquire()).await else {
-            return Err(StorageError::Busy);
-        };
-        let outcome = self.limited(work).await;
-        if outcome.as_ref().is_err_and(StorageError::is_trouble) {
-            self.0.trouble.notify_one();
+        let turn = turns.take(self.0.limit / 2).await;
+        turn.inspect_err(|error| self.heed(error))
+    }
+
+    /// Leaves the connection to the next operation, unless the outcome says that it may not be well.
+    fn after<DB: Database, T>(
+        &self,
+        turn: Turn<'_, DB>,
+        outcome: Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        match &outcome {
+            Err(error) if error.is_trouble() => self.heed(error),
+            _ => turn.end_well(),
         }
         outcome
+    }
+
+    /// Has the storage looked at when that is due, and every connection to it.
+    fn heed(&self, error: &StorageError) {
+        if error.is_trouble() {
+            self.rest();
+            self.0.trouble.notify_one();
+        }
     }
 
     /// Does `work` within the limit. What is cut off ends on PostgreSQL by a limit of its own, and its connection is not

@@ -62,13 +62,15 @@ async fn prepare(storage: &Storage, readiness: &Readiness) {
     }
 }
 
-/// Looks at the storage each second, and at once when an operation finds it down, until it is.
+/// Looks at the storage each second, and at once when an operation finds it down, until it is; and at the connections that lie
+/// idle.
 async fn trouble(storage: &Storage) -> StorageError {
     let mut forget_at = Instant::now();
     loop {
         if let Err(error) = storage.check().await {
             return error;
         }
+        storage.rest();
         if forget_at <= Instant::now() {
             forget_at = Instant::now() + REQUESTS.1;
             forget_requests(storage).await;

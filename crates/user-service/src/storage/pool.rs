@@ -10,42 +10,60 @@ use std::{
 
 use anyhow::Context;
 use sqlx::{
-    ConnectOptions, PgPool, SqlitePool,
+    ConnectOptions, PgPool, Postgres, Sqlite, SqlitePool,
     pool::PoolOptions,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tracing::log::LevelFilter;
 
-use super::StorageUrl;
+use super::{StorageUrl, turns::Turns};
 
 /// A statement that takes longer is logged, without what was bound to it.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// A bounded number of connections, each opened when it is first needed.
+/// A bounded number of connections, each opened when it is first needed: those that operations take turns with, and one by
+/// which the storage is prepared and looked at, whatever operations do.
 #[derive(Debug)]
 pub(super) enum Pool {
-    Sqlite { pool: SqlitePool, file: PathBuf },
-    Postgres(PgPool),
+    Sqlite {
+        turns: Turns<Sqlite>,
+        aside: SqlitePool,
+        file: PathBuf,
+    },
+    Postgres {
+        turns: Turns<Postgres>,
+        aside: PgPool,
+    },
 }
 
 impl Pool {
     pub(super) fn new(url: &StorageUrl, connections: u32, limit: Duration) -> anyhow::Result<Self> {
         Ok(match url {
-            StorageUrl::Sqlite(file) => Self::Sqlite {
-                pool: bounded(connections, limit)
-                    // What a file's connection would be tested for is found out by its next statement.
-                    .test_before_acquire(false)
-                    .connect_lazy_with(sqlite(file, limit)),
-                file: file.clone(),
-            },
+            StorageUrl::Sqlite(file) => {
+                let pool = |connections| {
+                    bounded(connections, limit)
+                        // What a file's connection would be tested for is found out by its next statement.
+                        .test_before_acquire(false)
+                        .connect_lazy_with(sqlite(file, limit))
+                };
+                Self::Sqlite {
+                    turns: Turns::new(pool(connections)),
+                    aside: pool(1),
+                    file: file.clone(),
+                }
+            }
             StorageUrl::Postgres(url) => {
-                let options = url
+                let options: PgConnectOptions = url
                     .parse()
                     .context("storage.url is no URL of PostgreSQL's")?;
-                Self::Postgres(
-                    bounded(connections, limit).connect_lazy_with(postgres(options, limit)),
-                )
+                let options = postgres(options, limit);
+                let pool =
+                    |connections| bounded(connections, limit).connect_lazy_with(options.clone());
+                Self::Postgres {
+                    turns: Turns::new(pool(connections)),
+                    aside: pool(1),
+                }
             }
         })
     }

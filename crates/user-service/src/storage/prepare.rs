@@ -27,13 +27,13 @@ impl Storage {
     /// time, and by several processes at once.
     pub(crate) async fn prepare(&self) -> Result<(), StorageError> {
         self.limited(async {
-            match &self.0.aside {
-                Pool::Sqlite { pool, file } => {
+            match &self.0.pool {
+                Pool::Sqlite { aside, file, .. } => {
                     let _lock = lock(file).await?;
-                    SQLITE.run(pool).await?;
+                    SQLITE.run(aside).await?;
                 }
                 // Under an advisory lock of the database.
-                Pool::Postgres(pool) => POSTGRES.run(pool).await?,
+                Pool::Postgres { aside, .. } => POSTGRES.run(aside).await?,
             }
             self.make_key().await
         })
@@ -44,7 +44,7 @@ impl Storage {
     pub(crate) async fn check(&self) -> Result<(), StorageError> {
         let look = "SELECT id FROM users LIMIT 1";
         self.limited(async {
-            on!(self.0.aside, |pool| sqlx::query(look)
+            on!(aside self, |pool| sqlx::query(look)
                 .execute(pool)
                 .await
                 .map(drop))?;
@@ -60,7 +60,7 @@ impl Storage {
             .map_err(|_| StorageError::System(io::Error::other("no random bytes")))?;
         let insert =
             "INSERT INTO signing_key (number, secret) VALUES (1, $1) ON CONFLICT DO NOTHING";
-        on!(self.0.aside, |pool| sqlx::query(insert)
+        on!(aside self, |pool| sqlx::query(insert)
             .bind(&key[..])
             .execute(pool)
             .await
@@ -71,12 +71,9 @@ impl Storage {
     /// What tokens are signed with.
     pub(crate) async fn signing_key(&self) -> Result<Vec<u8>, StorageError> {
         let select = "SELECT secret FROM signing_key WHERE number = 1";
-        self.within(async {
-            Ok(on!(self.0.pool, |pool| sqlx::query_scalar(select)
-                .fetch_one(pool)
-                .await)?)
-        })
-        .await
+        on!(operation self, |connection| Ok(sqlx::query_scalar(select)
+            .fetch_one(&mut *connection)
+            .await?))
     }
 }
 

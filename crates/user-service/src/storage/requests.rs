@@ -11,10 +11,10 @@ impl Storage {
     ) -> Result<UserRow, StorageError> {
         let select = "SELECT id, display_name, email, etag, create_time, update_time \
             FROM create_requests WHERE request_id = $1";
-        let created: UserRow = on!(self.0.pool, |pool| sqlx::query_as(select)
+        let created: UserRow = on!(operation self, |connection| Ok(sqlx::query_as(select)
             .bind(request_id)
-            .fetch_one(pool)
-            .await)?;
+            .fetch_one(&mut *connection)
+            .await?))?;
         let is_same = created.id == wanted.id
             && created.display_name == wanted.display_name
             && created.email == wanted.email;
@@ -29,7 +29,7 @@ impl Storage {
     pub(crate) async fn forget_requests(&self, time: i64) -> Result<u64, StorageError> {
         let delete = "DELETE FROM create_requests WHERE create_time < $1";
         self.limited(async {
-            Ok(on!(self.0.aside, |pool| sqlx::query(delete)
+            Ok(on!(aside self, |pool| sqlx::query(delete)
                 .bind(time)
                 .execute(pool)
                 .await?

@@ -315,13 +315,13 @@ async fn several_processes_prepare_one_storage_and_have_one_key(place: Place) {
 async fn a_storage_whose_connections_are_all_in_use_is_busy_and_well(place: Place) {
     let storage = place.storage().await;
     storage.create(&new("ann")).await.expect("created");
-    let all = storage.0.turns.acquire_many(CONNECTIONS).await;
+    let all = storage.all_turns().acquire_many(CONNECTIONS).await;
     storage.check().await.expect("it is well");
     drop(all);
     storage.get("ann").await.expect("found");
 
     let hasty = place.hasty_storage();
-    let _all = hasty.0.turns.acquire_many(CONNECTIONS).await;
+    let _all = hasty.all_turns().acquire_many(CONNECTIONS).await;
     let busy = hasty.get("ann").await.expect_err("all are in use");
     assert!(matches!(busy, StorageError::Busy), "{busy:?}");
     assert!(!busy.is_trouble(), "nobody has to look at it");

@@ -1,6 +1,6 @@
 //! What is done with users: each is one statement, or one transaction that begins with a write.
 
-use sqlx::FromRow;
+use sqlx::{Connection, FromRow};
 
 use super::{Storage, StorageError, on};
 
@@ -52,6 +52,13 @@ pub(crate) enum HashChange {
     Remove,
 }
 
+/// What has come of a wish to create a user.
+enum Created<'a> {
+    Now,
+    /// A request of that id has come before.
+    Before(&'a str),
+}
+
 impl Storage {
     /// Creates a user, once for each request id; gives the user as it was created.
     pub(crate) async fn create(&self, new: &NewUser) -> Result<UserRow, StorageError> {
@@ -61,26 +68,11 @@ impl Storage {
         let insert = "INSERT INTO users (id, display_name, email, etag, create_time, update_time) \
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
         let user = &new.user;
-        self.within(async {
-            on!(self.0.pool, |pool| {
-                let mut transaction = pool.begin().await?;
-                if let Some(request_id) = &new.request_id {
-                    let remembered = sqlx::query(remember)
-                        .bind(request_id)
-                        .bind(&user.id)
-                        .bind(&user.display_name)
-                        .bind(&user.email)
-                        .bind(&user.etag)
-                        .bind(user.create_time)
-                        .bind(user.update_time)
-                        .execute(&mut *transaction)
-                        .await?;
-                    if remembered.rows_affected() == 0 {
-                        drop(transaction);
-                        return self.created_by(request_id, user).await;
-                    }
-                }
-                let inserted = sqlx::query(insert)
+        let created = on!(operation self, |connection| {
+            let mut transaction = connection.begin().await?;
+            if let Some(request_id) = &new.request_id {
+                let remembered = sqlx::query(remember)
+                    .bind(request_id)
                     .bind(&user.id)
                     .bind(&user.display_name)
                     .bind(&user.email)
@@ -89,35 +81,49 @@ impl Storage {
                     .bind(user.update_time)
                     .execute(&mut *transaction)
                     .await?;
-                if inserted.rows_affected() == 0 {
-                    return Err(StorageError::AlreadyExists);
+                if remembered.rows_affected() == 0 {
+                    transaction.rollback().await?;
+                    return Ok(Created::Before(request_id));
                 }
-                if let Some(hash) = &new.hash {
-                    sqlx::query(SET_PASSWORD)
-                        .bind(&user.id)
-                        .bind(hash)
-                        .execute(&mut *transaction)
-                        .await?;
-                }
-                transaction.commit().await?;
-                Ok(user.clone())
-            })
-        })
-        .await
+            }
+            let inserted = sqlx::query(insert)
+                .bind(&user.id)
+                .bind(&user.display_name)
+                .bind(&user.email)
+                .bind(&user.etag)
+                .bind(user.create_time)
+                .bind(user.update_time)
+                .execute(&mut *transaction)
+                .await?;
+            if inserted.rows_affected() == 0 {
+                transaction.rollback().await?;
+                return Err(StorageError::AlreadyExists);
+            }
+            if let Some(hash) = &new.hash {
+                sqlx::query(SET_PASSWORD)
+                    .bind(&user.id)
+                    .bind(hash)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await?;
+            Ok(Created::Now)
+        })?;
+        match created {
+            Created::Now => Ok(user.clone()),
+            Created::Before(request_id) => self.created_by(request_id, user).await,
+        }
     }
 
     /// One user.
     pub(crate) async fn get(&self, id: &str) -> Result<UserRow, StorageError> {
         let select = "SELECT id, display_name, email, etag, create_time, update_time \
             FROM users WHERE id = $1";
-        self.within(async {
-            on!(self.0.pool, |pool| sqlx::query_as(select)
-                .bind(id)
-                .fetch_optional(pool)
-                .await)?
-            .ok_or(StorageError::NotFound)
-        })
-        .await
+        on!(operation self, |connection| sqlx::query_as(select)
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?
+            .ok_or(StorageError::NotFound))
     }
 
     /// At most `limit` users whose ids are above `after` and begin with `prefix`, in the order of their ids.
@@ -129,16 +135,13 @@ impl Storage {
     ) -> Result<Vec<UserRow>, StorageError> {
         let select = "SELECT id, display_name, email, etag, create_time, update_time \
             FROM users WHERE id > $1 AND id >= $2 AND id < $3 ORDER BY id LIMIT $4";
-        self.within(async {
-            Ok(on!(self.0.pool, |pool| sqlx::query_as(select)
-                .bind(after)
-                .bind(prefix)
-                .bind(format!("{prefix}{ABOVE_ALL}"))
-                .bind(i64::from(limit))
-                .fetch_all(pool)
-                .await)?)
-        })
-        .await
+        on!(operation self, |connection| Ok(sqlx::query_as(select)
+            .bind(after)
+            .bind(prefix)
+            .bind(format!("{prefix}{ABOVE_ALL}"))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *connection)
+            .await?))
     }
 
     /// Changes the user who has that id and, unless it is empty, that etag.
@@ -152,82 +155,77 @@ impl Storage {
             email = COALESCE($4, email), etag = $5, update_time = $6 \
             WHERE id = $1 AND ($2 = '' OR etag = $2) \
             RETURNING id, display_name, email, etag, create_time, update_time";
-        self.within(async {
-            on!(self.0.pool, |pool| {
-                let mut transaction = pool.begin().await?;
-                let updated: Option<UserRow> = sqlx::query_as(update)
-                    .bind(id)
-                    .bind(etag)
-                    .bind(&change.display_name)
-                    .bind(&change.email)
-                    .bind(&change.etag)
-                    .bind(change.now)
-                    .fetch_optional(&mut *transaction)
-                    .await?;
-                let Some(updated) = updated else {
-                    drop(transaction);
-                    return Err(self.why_not(id).await?);
-                };
-                match &change.hash {
-                    HashChange::Keep => {}
-                    HashChange::Set(hash) => {
-                        sqlx::query(SET_PASSWORD)
-                            .bind(id)
-                            .bind(hash)
-                            .execute(&mut *transaction)
-                            .await?;
-                    }
-                    HashChange::Remove => {
-                        sqlx::query("DELETE FROM passwords WHERE user_id = $1")
-                            .bind(id)
-                            .execute(&mut *transaction)
-                            .await?;
-                    }
+        let updated: Option<UserRow> = on!(operation self, |connection| {
+            let mut transaction = connection.begin().await?;
+            let updated = sqlx::query_as(update)
+                .bind(id)
+                .bind(etag)
+                .bind(&change.display_name)
+                .bind(&change.email)
+                .bind(&change.etag)
+                .bind(change.now)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            if updated.is_none() {
+                transaction.rollback().await?;
+                return Ok(None);
+            }
+            match &change.hash {
+                HashChange::Keep => {}
+                HashChange::Set(hash) => {
+                    sqlx::query(SET_PASSWORD)
+                        .bind(id)
+                        .bind(hash)
+                        .execute(&mut *transaction)
+                        .await?;
                 }
-                transaction.commit().await?;
-                Ok(updated)
-            })
-        })
-        .await
+                HashChange::Remove => {
+                    sqlx::query("DELETE FROM passwords WHERE user_id = $1")
+                        .bind(id)
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+            }
+            transaction.commit().await?;
+            Ok(updated)
+        })?;
+        match updated {
+            Some(updated) => Ok(updated),
+            None => Err(self.why_not(id).await?),
+        }
     }
 
     /// Deletes the user who has that id and, unless it is empty, that etag; the password goes too.
     pub(crate) async fn delete(&self, id: &str, etag: &str) -> Result<(), StorageError> {
         let delete = "DELETE FROM users WHERE id = $1 AND ($2 = '' OR etag = $2)";
-        self.within(async {
-            let deleted = on!(self.0.pool, |pool| sqlx::query(delete)
-                .bind(id)
-                .bind(etag)
-                .execute(pool)
-                .await?
-                .rows_affected());
-            if deleted == 0 {
-                return Err(self.why_not(id).await?);
-            }
-            Ok(())
-        })
-        .await
+        let deleted = on!(operation self, |connection| Ok(sqlx::query(delete)
+            .bind(id)
+            .bind(etag)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected()))?;
+        if deleted == 0 {
+            return Err(self.why_not(id).await?);
+        }
+        Ok(())
     }
 
     /// How a user's password is kept; `None` when there is no such user, or one without a password.
     pub(crate) async fn hash(&self, id: &str) -> Result<Option<String>, StorageError> {
         let select = "SELECT hash FROM passwords WHERE user_id = $1";
-        self.within(async {
-            Ok(on!(self.0.pool, |pool| sqlx::query_scalar(select)
-                .bind(id)
-                .fetch_optional(pool)
-                .await)?)
-        })
-        .await
+        on!(operation self, |connection| Ok(sqlx::query_scalar(select)
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?))
     }
 
     /// Why nobody had that id and the etag that was wanted.
     async fn why_not(&self, id: &str) -> Result<StorageError, StorageError> {
         let select = "SELECT id FROM users WHERE id = $1";
-        let there: Option<String> = on!(self.0.pool, |pool| sqlx::query_scalar(select)
+        let there: Option<String> = on!(operation self, |connection| Ok(sqlx::query_scalar(select)
             .bind(id)
-            .fetch_optional(pool)
-            .await)?;
+            .fetch_optional(&mut *connection)
+            .await?))?;
         Ok(match there {
             Some(_) => StorageError::Stale,
             None => StorageError::NotFound,

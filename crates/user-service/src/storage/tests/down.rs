@@ -104,10 +104,10 @@ async fn a_file_that_somebody_else_writes_to_for_too_long_is_unavailable() {
     let directory = tempfile::tempdir().expect("a directory");
     let url = StorageUrl::Sqlite(directory.path().join("users.db"));
     let (storage, other) = (prepared(&url, LIMIT).await, prepared(&url, BOUND).await);
-    let crate::storage::Pool::Sqlite { pool, .. } = &other.0.pool else {
+    let crate::storage::Pool::Sqlite { aside, .. } = &other.0.pool else {
         panic!("a file")
     };
-    let writing = pool
+    let writing = aside
         .begin_with("BEGIN IMMEDIATE")
         .await
         .expect("a transaction");

@@ -7,9 +7,9 @@ use std::{
 
 use tempfile::TempDir;
 use testkit::{postgres::Postgres, until};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
-use crate::storage::{Storage, StorageUrl};
+use crate::storage::{Pool, Storage, StorageUrl};
 
 /// More than anything takes on a busy machine.
 pub(super) const BOUND: Duration = Duration::from_secs(30);
@@ -59,6 +59,16 @@ impl Place {
         let storage = storage.expect("a URL that leads somewhere");
         storage.set_usable(true);
         storage
+    }
+}
+
+impl Storage {
+    /// As many as may be taken at the same time.
+    pub(super) fn all_turns(&self) -> &Semaphore {
+        match &self.0.pool {
+            Pool::Sqlite { turns, .. } => turns.all(),
+            Pool::Postgres { turns, .. } => turns.all(),
+        }
     }
 }
 
