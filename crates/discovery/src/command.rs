@@ -1,5 +1,7 @@
 //! The commands: each its arguments, and what it does.
 
+mod export;
+mod import;
 mod intent;
 mod intents;
 mod list;
@@ -9,10 +11,17 @@ mod services;
 mod watch;
 mod why;
 
+use std::{future::Future, process::ExitCode};
+
 use anyhow::Result;
 use clap::Subcommand;
+use service_kit::Signals;
+use tokio::select;
 
 use crate::session::Session;
+
+/// What a shell reports of a process that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -39,28 +48,51 @@ pub(crate) enum Command {
     Why(why::WhyArgs),
     /// Shows, writes or deletes the service config that callers of a service go by
     Config(service_config::ServiceConfigArgs),
+    /// Writes the registry as JSON, or as targets for Prometheus
+    Export(export::ExportArgs),
+    /// Puts what `export` has written into a registry
+    Import(import::ImportArgs),
 }
 
 impl Command {
-    /// Does it, and prints what came of it.
-    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
+    /// Does it, prints what came of it, and says with which code to exit.
+    pub(crate) async fn run(&self, session: &Session, signals: Signals) -> Result<ExitCode> {
         match self {
-            Self::Services(args) => args.run(session).await,
-            Self::List(args) => args.run(session).await,
-            Self::Watch(args) => args.run(session).await,
-            Self::Drain(args) => args.run(session).await,
-            Self::Undrain(args) => args.run(session).await,
-            Self::Weight(args) => args.run(session).await,
-            Self::Deregister(args) => args.run(session).await,
-            Self::Intents(args) => args.run(session).await,
-            Self::Resolve(args) => args.run(session).await,
-            Self::Why(args) => args.run(session).await,
-            Self::Config(args) => args.run(session).await,
+            Self::Services(args) => once(args.run(session), signals).await,
+            Self::List(args) => once(args.run(session), signals).await,
+            Self::Watch(args) => until_ended(args.run(session), signals).await,
+            Self::Drain(args) => once(args.run(session), signals).await,
+            Self::Undrain(args) => once(args.run(session), signals).await,
+            Self::Weight(args) => once(args.run(session), signals).await,
+            Self::Deregister(args) => once(args.run(session), signals).await,
+            Self::Intents(args) => once(args.run(session), signals).await,
+            Self::Resolve(args) => once(args.run(session), signals).await,
+            Self::Why(args) => once(args.run(session), signals).await,
+            Self::Config(args) => once(args.run(session), signals).await,
+            Self::Export(args) if args.is_endless() => {
+                until_ended(args.run(session), signals).await
+            }
+            Self::Export(args) => once(args.run(session), signals).await,
+            Self::Import(args) => args.run(session, signals).await,
         }
     }
+}
 
-    /// Whether it goes on until somebody ends it.
-    pub(crate) fn is_endless(&self) -> bool {
-        matches!(self, Self::Watch(_))
+/// What ends by itself; interrupted, it has not done what it was asked for.
+async fn once(done: impl Future<Output = Result<()>>, mut signals: Signals) -> Result<ExitCode> {
+    select! {
+        done = done => done.map(|()| ExitCode::SUCCESS),
+        _ = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+    }
+}
+
+/// What goes on until somebody ends it, which is as it was asked for.
+async fn until_ended(
+    done: impl Future<Output = Result<()>>,
+    mut signals: Signals,
+) -> Result<ExitCode> {
+    select! {
+        done = done => done.map(|()| ExitCode::SUCCESS),
+        _ = signals.next() => Ok(ExitCode::SUCCESS),
     }
 }

@@ -2,7 +2,10 @@
 
 mod args;
 mod command;
+mod exported;
 mod form;
+mod holding;
+mod input;
 mod instance_name;
 mod session;
 
@@ -11,12 +14,8 @@ use std::{convert::Infallible, process::ExitCode};
 use anyhow::Result;
 use clap::Parser;
 use service_kit::{ClientConfig, KitArgs, Sections, Signals, config::Flags};
-use tokio::select;
 
 use crate::{args::Args, session::Session};
-
-/// What a shell reports of a process that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -28,16 +27,7 @@ fn main() -> ExitCode {
 }
 
 async fn operate(args: &Args, config: &ClientConfig) -> Result<ExitCode> {
-    let mut signals = Signals::listen()?;
+    let signals = Signals::listen()?;
     let session = Session::open(config.registry(), args.output, args.registry_timeout)?;
-    let done = args.command.run(&session);
-    select! {
-        done = done => done.map(|()| ExitCode::SUCCESS),
-        // What goes on until somebody ends it has done what it was asked for.
-        _ = signals.next() => Ok(if args.command.is_endless() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(INTERRUPTED)
-        }),
-    }
+    args.command.run(&session, signals).await
 }

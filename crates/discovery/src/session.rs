@@ -22,6 +22,8 @@ pub(crate) struct Session {
     /// How long the registry may take for an answer.
     pub(crate) patience: Duration,
     pub(crate) output: Output,
+    /// How long the registry is to keep what is registered and not heard of any more.
+    pub(crate) ttl: Duration,
 }
 
 impl Session {
@@ -40,6 +42,7 @@ impl Session {
             registry,
             patience,
             output,
+            ttl: config.ttl,
         })
     }
 

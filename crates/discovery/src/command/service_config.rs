@@ -1,19 +1,14 @@
 //! `discovery config`: the service config that a service's callers go by.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use registry::{Document, Origin, ServiceName};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::spawn_blocking;
 
-use crate::session::Session;
+use crate::{input, session::Session};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -88,8 +83,7 @@ async fn get(session: &Session, service: &ServiceName) -> Result<()> {
 }
 
 async fn set(session: &Session, service: &ServiceName, file: Option<PathBuf>) -> Result<()> {
-    // A thread of its own, which is left behind by an interruption: stdin may be a terminal.
-    let text = spawn_blocking(move || read(file)).await??;
+    let text = input::read(file, Document::MAX_BYTES as u64).await?;
     balance::check_service_config(&text).context("it is no service config, and was not written")?;
     let document = Document::new(&text)?;
     let registry = &session.registry;
@@ -125,22 +119,4 @@ fn show(
         revision: origin.map(|origin| origin.revision.0),
     };
     session.show(&shape, |_| said.to_owned()).map(drop)
-}
-
-/// What the file, or stdin, has: no more of it than a registry takes, and one byte.
-fn read(file: Option<PathBuf>) -> Result<String> {
-    let file = file.filter(|file| file.as_os_str() != "-");
-    let name = match &file {
-        Some(file) => file.display().to_string(),
-        None => "stdin".to_owned(),
-    };
-    let source: io::Result<Box<dyn Read>> = match file {
-        Some(file) => File::open(file).map(|file| Box::new(file) as _),
-        None => Ok(Box::new(io::stdin())),
-    };
-    let mut text = String::new();
-    let most = Document::MAX_BYTES as u64 + 1;
-    let read = source.and_then(|source| source.take(most).read_to_string(&mut text));
-    read.with_context(|| format!("cannot read the service config from {name}"))?;
-    Ok(text)
 }

@@ -1,0 +1,141 @@
+//! `discovery import`: puts what `export` has written into a registry.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use registry::Registration;
+use serde::Serialize;
+use service_kit::Signals;
+use tokio::select;
+
+use super::INTERRUPTED;
+use crate::{
+    exported::{Contents, Exported},
+    holding, input,
+    session::Session,
+};
+
+const EXAMPLE: &str = "\
+Examples:
+  discovery --registry etcd://old:2379 export | discovery --registry etcd://new:2379 import --hold
+      Callers of the new cluster find all instances, for as long as it runs. One that registers
+      there itself takes its place back; one that has done so already is left alone.
+  discovery import --without-instances registry.json
+      Service configs and what operators want, which stay.
+
+All of the file is checked before anything is written. An instance goes with whoever registers it:
+so a file with instances needs --hold, which registers them until Ctrl-C, or --without-instances.";
+
+/// More than any registry has that people move by a file.
+const LARGEST: u64 = 256 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct ImportArgs {
+    /// The file that `export` has written; without it, or as `-`, stdin
+    file: Option<PathBuf>,
+
+    /// Registers the instances too, and holds them until Ctrl-C
+    #[arg(long)]
+    hold: bool,
+
+    /// Leaves the instances out
+    #[arg(long, conflicts_with = "hold")]
+    without_instances: bool,
+}
+
+/// The shape of `--output json`.
+#[derive(Serialize)]
+struct Shape<'a> {
+    registry: &'a str,
+    service_configs: usize,
+    intents: usize,
+    /// Instances that are held.
+    held: usize,
+    /// Instances that were registered by others, and are left alone.
+    already_there: usize,
+}
+
+impl ImportArgs {
+    pub(crate) async fn run(&self, session: &Session, mut signals: Signals) -> Result<ExitCode> {
+        let mut held = Vec::new();
+        let imported = select! {
+            imported = self.import(session, &mut held) => imported,
+            _ = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+        };
+        if imported.is_ok() && !held.is_empty() {
+            signals.next().await;
+        }
+        // Also when something has failed meanwhile: nothing of it stays behind.
+        let left = holding::leave(held).await;
+        imported.and_then(|code| left.map(|()| code))
+    }
+
+    async fn import(&self, session: &Session, held: &mut Vec<Registration>) -> Result<ExitCode> {
+        let text = input::read(self.file.clone(), LARGEST).await?;
+        let exported: Exported = serde_json::from_str(&text).context("it is no export")?;
+        let contents = exported.contents().context("nothing was imported")?;
+        let count = contents.instances.len();
+        ensure!(
+            count == 0 || self.hold || self.without_instances,
+            "it has {count} instances, and an instance goes with whoever registers it: give --hold, to register them until \
+             Ctrl-C, or --without-instances; nothing was imported"
+        );
+        write(session, &contents).await?;
+        let mut already_there = 0;
+        if self.hold {
+            let absent = holding::absent(session, &contents.instances).await?;
+            already_there = count - absent.len();
+            let register = |one| session.registry.register(one, session.ttl);
+            held.extend(absent.into_iter().map(register));
+            for registration in &*held {
+                holding::is_held(session, registration).await?;
+            }
+        }
+        let shape = Shape {
+            registry: session.registry.url(),
+            service_configs: contents.service_configs.len(),
+            intents: contents.intents.len(),
+            held: held.len(),
+            already_there,
+        };
+        session.show(&shape, |_| shape.in_words())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Shape<'_> {
+    fn in_words(&self) -> String {
+        let Self {
+            registry,
+            service_configs,
+            intents,
+            held,
+            already_there,
+        } = self;
+        let instances = match (held, already_there) {
+            (0, 0) => String::new(),
+            (held, 0) => format!(", and holds {held} instances until Ctrl-C"),
+            (held, there) => format!(
+                ", and holds {held} instances until Ctrl-C; {there} were there already and are left alone"
+            ),
+        };
+        format!(
+            "wrote {service_configs} service configs and {intents} intents to {registry}{instances}"
+        )
+    }
+}
+
+async fn write(session: &Session, contents: &Contents) -> Result<()> {
+    let registry = &session.registry;
+    for (service, document) in &contents.service_configs {
+        let written = registry.set_document(service, document.clone());
+        session.answer(written).await?;
+    }
+    for (service, id, intent) in &contents.intents {
+        let written = registry.set_intent(service, id, intent.clone());
+        session.answer(written).await?;
+    }
+    Ok(())
+}

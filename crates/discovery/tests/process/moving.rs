@@ -1,0 +1,169 @@
+//! `export` and `import`.
+
+use std::fs;
+
+use registry::{Status, Weight, Zone};
+use serde_json::{Value, json};
+use testkit::{Port, Signal, prometheus::Prometheus};
+
+use crate::place::{BOUND, Place, end, instance, service};
+
+/// A registry with an instance that says much of itself, an intent, a service config, and an intent for nobody.
+async fn furnished(place: &Place) -> registry::Registration {
+    let one = instance("greeter", "10.0.0.7:1")
+        .with_weight(Weight::new(4).expect("a weight"))
+        .with_zone(Zone::new("eu-1").expect("a zone"))
+        .with_version("v2")
+        .with_label("tier", "gold");
+    let registration = place.register(one).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("config.json");
+    fs::write(&file, r#"{"loadBalancingConfig": [{"random": {}}]}"#).expect("a file");
+    let file = file.to_str().expect("a path");
+    place.text(&["config", "set", "shop/basket", file]).await;
+    place.text(&["drain", "greeter/10.0.0.7:1"]).await;
+    place
+        .text(&["weight", "--absent", "shop/basket/10.0.0.9:1", "7"])
+        .await;
+    registration
+}
+
+async fn exported(place: &Place) -> Value {
+    let text = place.text(&["export"]).await;
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[tokio::test]
+async fn what_is_exported_is_imported_into_another_kind_of_registry() {
+    let [directory, etcd] = Place::each().await;
+    for (from, to) in [(&directory, &etcd), (&etcd, &Place::directory())] {
+        let registration = furnished(from).await;
+        let before = exported(from).await;
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("a path");
+        from.text(&["export", "--file", path]).await;
+
+        let line = to.refusal(&["import", path]).await;
+        assert!(
+            line.contains("--hold") && line.contains("nothing was imported"),
+            "{line}"
+        );
+        assert_eq!(to.json(&["intents"]).await["intents"], json!([]));
+
+        let import = to.start(&["import", "--hold", path, "--output", "json"]);
+        let told = import.wait_for_line("service_configs", BOUND).await;
+        let told: Value = serde_json::from_str(&told.expect("it tells")).expect("JSON");
+        let expected = json!({
+            "registry": to.url, "service_configs": 1, "intents": 2, "held": 1, "already_there": 0,
+        });
+        assert_eq!(told, expected);
+        assert_eq!(exported(to).await, before);
+
+        import.signal(Signal::SIGINT).expect("it runs");
+        assert_eq!(end(&import).await.code, Some(0));
+        let left = to.registry.list(&service("greeter")).await;
+        assert!(left.expect("a list").is_empty(), "what was held has left");
+        assert_eq!(
+            to.json(&["intents"]).await["intents"]
+                .as_array()
+                .map(Vec::len),
+            Some(2)
+        );
+        registration.deregister().await.expect("it leaves");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_is_there_already_is_not_pushed_out() {
+    let place = Place::directory();
+    let registration = furnished(&place).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    place.text(&["export", "--file", path]).await;
+    let imported = place.json(&["import", "--hold", path]).await;
+    assert_eq!(
+        (&imported["held"], &imported["already_there"]),
+        (&json!(0), &json!(1))
+    );
+    assert!(registration.state().is_held());
+    let imported = place.json(&["import", "--without-instances", path]).await;
+    assert_eq!(imported["intents"], 2);
+}
+
+#[tokio::test]
+async fn what_is_no_export_is_refused_before_anything_is_written() {
+    let place = Place::directory();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    let bad = json!({"v": 1, "services": [
+        {"service": "greeter", "intents": [{"id": "a", "status": "draining", "weight": null}]},
+        {"service": "shop", "intents": [{"id": "a", "status": "fine", "weight": null}]},
+    ]});
+    for (text, named) in [
+        ("{", "no export"),
+        (&*bad.to_string(), "\"fine\" is no status"),
+    ] {
+        fs::write(&file, text).expect("a file");
+        let line = place.refusal(&["import", path]).await;
+        assert!(line.contains(named), "{line}");
+    }
+    let line = place.refusal(&["import", "/nowhere/registry.json"]).await;
+    assert!(line.contains("/nowhere/registry.json"), "{line}");
+    assert_eq!(place.json(&["intents"]).await["intents"], json!([]));
+}
+
+#[tokio::test]
+async fn prometheus_finds_what_is_registered_and_what_comes_later() {
+    let place = Place::directory();
+    let first = instance("greeter", "127.0.0.7:1")
+        .with_zone(Zone::new("eu-1").expect("a zone"))
+        .with_version("v2")
+        .with_label("tier", "gold");
+    let _first = place.register(first).await;
+    // Nobody answers there: that it is scraped is all that is asked.
+    let port = Port::free().expect("a port").number().to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("targets.json");
+    let path = file.to_str().expect("a path");
+    let format = ["export", "--format", "prometheus", "--port", &port];
+    let follow = ["--file", path, "--every", "100ms", "greeter"];
+    let export = place.start(&[&format[..], &follow].concat());
+    let written = async || fs::read_to_string(&file).is_ok();
+    testkit::eventually(BOUND, "the targets", written).await;
+    let targets: Value =
+        serde_json::from_str(&fs::read_to_string(&file).expect("a file")).expect("JSON");
+    let expected = json!([{
+        "targets": [format!("127.0.0.7:{port}")],
+        "labels": {
+            "job": "greeter",
+            "__meta_discovery_id": "127.0.0.7:1",
+            "__meta_discovery_status": "serving",
+            "__meta_discovery_zone": "eu-1",
+            "__meta_discovery_version": "v2",
+            "__meta_discovery_label_tier": "gold",
+        },
+    }]);
+    assert_eq!(targets, expected);
+
+    let configuration = format!(
+        "scrape_configs:\n  - job_name: found\n    scrape_interval: 1s\n    file_sd_configs: [{{ files: ['{path}'], refresh_interval: 1s }}]\n"
+    );
+    let prometheus = Prometheus::start(&configuration)
+        .await
+        .expect("a Prometheus");
+    let scraped = async |host: &str| {
+        let query = format!("up{{job=\"greeter\",instance=\"{host}:{port}\"}}");
+        prometheus
+            .query(&query)
+            .await
+            .is_ok_and(|series| series.len() == 1)
+    };
+    let first = async || scraped("127.0.0.7").await;
+    testkit::eventually(BOUND, "the first to be scraped", first).await;
+    let later = instance("greeter", "127.0.0.8:1").with_status(Status::Draining);
+    let _later = place.register(later).await;
+    let second = async || scraped("127.0.0.8").await;
+    testkit::eventually(BOUND, "the second to be scraped", second).await;
+    export.signal(Signal::SIGTERM).expect("it runs");
+    assert_eq!(end(&export).await.code, Some(0));
+}
