@@ -1,6 +1,7 @@
 //! What deploy/observability asks of the binaries, held against what they tell: by Prometheus' own programs, on real pages.
 
 mod expression;
+mod files;
 mod queries;
 mod scene;
 
