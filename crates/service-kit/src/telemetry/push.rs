@@ -124,8 +124,14 @@ impl Push {
         let Some(task) = { task }.take() else {
             return;
         };
-        if timeout(FLUSH_WITHIN, task).await.is_err() {
-            tracing::warn!("the last metrics are lost: the collector did not take them in time");
+        match timeout(FLUSH_WITHIN, task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "metrics are pushed no more"),
+            Err(_) => {
+                tracing::warn!(
+                    "the last metrics are lost: the collector did not take them in time"
+                );
+            }
         }
     }
 }
