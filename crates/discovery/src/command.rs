@@ -1,10 +1,12 @@
 //! The commands: each its arguments, and what it does.
 
+pub(crate) mod completions;
 mod export;
 mod import;
 mod intent;
 mod intents;
 mod list;
+pub(crate) mod man;
 mod resolve;
 mod service_config;
 mod services;
@@ -23,9 +25,9 @@ use crate::session::Session;
 /// What a shell reports of a process that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// What can be asked for.
+/// What can be asked of a registry.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum Operation {
     /// Shows the services that have an instance, and how their instances are
     Services(services::ServicesArgs),
     /// Shows the instances of a service
@@ -54,7 +56,7 @@ pub(crate) enum Command {
     Import(import::ImportArgs),
 }
 
-impl Command {
+impl Operation {
     /// Does it, prints what came of it, and says with which code to exit.
     pub(crate) async fn run(&self, session: &Session, signals: Signals) -> Result<ExitCode> {
         match self {

@@ -9,25 +9,53 @@ mod input;
 mod instance_name;
 mod session;
 
-use std::{convert::Infallible, process::ExitCode};
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Parser;
 use service_kit::{ClientConfig, KitArgs, Sections, Signals, config::Flags};
 
-use crate::{args::Args, session::Session};
+use crate::{
+    args::{Args, Command},
+    command::Operation,
+    session::Session,
+};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let kit = KitArgs::from(args.sources.clone());
-    let defaults = Ok::<_, Infallible>(ClientConfig::default());
-    service_kit::run(&kit, defaults, Flags::new(), async |config, _telemetry| {
-        operate(&args, &config).await
-    })
+    match &args.command {
+        Command::Operation(operation) => {
+            let kit = KitArgs::from(args.sources.clone());
+            let defaults = Ok::<_, Infallible>(ClientConfig::default());
+            service_kit::run(&kit, defaults, Flags::new(), async |config, _telemetry| {
+                operate(&args, operation, &config).await
+            })
+        }
+        Command::Server(args) => greeter_server::run(args),
+        Command::Client(args) => greeter_client::run(args),
+        Command::Completions(args) => told(args.run()),
+        Command::Man(args) => told(args.run()),
+    }
 }
 
-async fn operate(args: &Args, config: &ClientConfig) -> Result<ExitCode> {
+async fn operate(args: &Args, operation: &Operation, config: &ClientConfig) -> Result<ExitCode> {
     let signals = Signals::listen()?;
     let session = Session::open(config.registry(), args.output, args.registry_timeout)?;
-    args.command.run(&session, signals).await
+    operation.run(&session, signals).await
+}
+
+/// The exit code of what needs no configuration, and the error on stderr.
+fn told(done: Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Stderr may be closed; the exit code still tells.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

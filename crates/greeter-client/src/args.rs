@@ -43,7 +43,7 @@ On Ctrl-C or SIGTERM calls in flight are finished and the figures are printed; a
 /// is a load generator that shows how it goes, and a table at the end. It exits with 0 when no call failed.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// Whom to call: a service's name, or a target such as `etcd:///greeter` or `static:///10.0.0.1:1,10.0.0.2:1`
     #[arg(long, value_name = "TARGET", default_value = "greeter")]
     pub(crate) target: String,

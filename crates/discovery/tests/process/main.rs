@@ -2,6 +2,7 @@
 
 mod command_line;
 mod explaining;
+mod first_try;
 mod moving;
 mod place;
 mod resolving;
