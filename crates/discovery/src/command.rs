@@ -7,6 +7,7 @@ mod intent;
 mod intents;
 mod list;
 pub(crate) mod man;
+mod register;
 mod resolve;
 mod service_config;
 mod services;
@@ -34,6 +35,8 @@ pub(crate) enum Operation {
     List(list::ListArgs),
     /// Shows what happens to instances, a line an event, until Ctrl-C
     Watch(watch::WatchArgs),
+    /// Registers what cannot do it itself, while it lives and is healthy
+    Register(Box<register::RegisterArgs>),
     /// Has an instance be given nothing new, until it is undrained
     Drain(intent::DrainArgs),
     /// Takes back that an instance drains
@@ -63,6 +66,7 @@ impl Operation {
             Self::Services(args) => once(args.run(session), signals).await,
             Self::List(args) => once(args.run(session), signals).await,
             Self::Watch(args) => until_ended(args.run(session), signals).await,
+            Self::Register(args) => args.run(session, signals).await,
             Self::Drain(args) => once(args.run(session), signals).await,
             Self::Undrain(args) => once(args.run(session), signals).await,
             Self::Weight(args) => once(args.run(session), signals).await,

@@ -19,14 +19,30 @@ async fn one_binary_greets_and_is_found() {
 
     // It waits until there is somebody.
     let text = place
-        .text(&["client", "--count", "10", "--output", "json"])
+        .text(&[
+            "client",
+            "--count",
+            "10",
+            "--timeout",
+            "30s",
+            "--output",
+            "json",
+        ])
         .await;
     let figures = Figures::parse(&text).expect("figures");
     assert_eq!((figures.calls, figures.failures), (10, 0));
     assert_eq!(figures.instances[&address], 10);
     // What stands before the command's name is the command's too.
     let before = place
-        .text(&["--output", "json", "client", "--count", "1"])
+        .text(&[
+            "--output",
+            "json",
+            "client",
+            "--count",
+            "1",
+            "--timeout",
+            "30s",
+        ])
         .await;
     let object: Value = serde_json::from_str(&before).expect("one object");
     assert_eq!(object["calls"], 1);

@@ -5,6 +5,7 @@ mod explaining;
 mod first_try;
 mod moving;
 mod place;
+mod registering;
 mod resolving;
 mod showing;
 mod wanting;

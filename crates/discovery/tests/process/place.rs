@@ -86,6 +86,10 @@ impl Place {
             }
         }
         command.args(arguments);
+        if arguments.first() == Some(&"resolve") {
+            // A machine that is busy is no finding.
+            command.args(["--connect-timeout", "1m"]);
+        }
         command
     }
 

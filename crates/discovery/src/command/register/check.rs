@@ -1,0 +1,215 @@
+//! Whether an instance answers.
+
+use std::{process::Stdio, str::FromStr};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use balance::Channel;
+use bytes::Bytes;
+use http::{Request, Uri, header::HOST};
+use http_body_util::Empty;
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use registry::Address;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    process::Command,
+};
+use tokio_util::task::AbortOnDropHandle;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+/// A check as the command line names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CheckKind {
+    /// gRPC's health protocol, asked about a service, which may be the empty name.
+    Grpc(String),
+    /// It takes connections.
+    Tcp,
+    /// The page answers with 2xx.
+    Http(Uri),
+    /// The command, run by a shell, exits with 0.
+    Exec(String),
+}
+
+impl FromStr for CheckKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            None if text == "grpc" => Ok(Self::Grpc(String::new())),
+            None if text == "tcp" => Ok(Self::Tcp),
+            Some(("grpc", service)) => Ok(Self::Grpc(service.to_owned())),
+            Some(("http", url)) => match url.parse::<Uri>() {
+                Ok(uri) if uri.scheme_str() == Some("http") => Ok(Self::Http(uri)),
+                _ => Err(format!(
+                    "{url:?} is no http://HOST:PORT/PATH; of https, exec=COMMAND may ask"
+                )),
+            },
+            Some(("exec", command)) if !command.trim().is_empty() => {
+                Ok(Self::Exec(command.to_owned()))
+            }
+            _ => Err("a check is grpc, grpc=SERVICE, tcp, http=URL or exec=COMMAND".into()),
+        }
+    }
+}
+
+/// A check of a certain instance.
+#[derive(Debug)]
+pub(super) enum Check {
+    Grpc(HealthClient<Channel>, String),
+    Tcp(Address),
+    Http(Uri),
+    Exec(String),
+}
+
+impl Check {
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(super) fn new(kind: CheckKind, address: &Address) -> Result<Self> {
+        Ok(match kind {
+            CheckKind::Grpc(service) => {
+                let channel = Channel::builder(format!("static:///{address}")).build()?;
+                Self::Grpc(HealthClient::new(channel), service)
+            }
+            CheckKind::Tcp => Self::Tcp(address.clone()),
+            CheckKind::Http(uri) => Self::Http(uri),
+            CheckKind::Exec(command) => Self::Exec(command),
+        })
+    }
+
+    /// Makes it once; the caller sets a bound. An error says what was wrong. Cancellation safe.
+    pub(super) async fn make(&mut self) -> Result<()> {
+        match self {
+            Self::Grpc(client, service) => grpc(client, service).await,
+            Self::Tcp(address) => tcp(address).await,
+            Self::Http(uri) => http(uri).await,
+            Self::Exec(command) => exec(command).await,
+        }
+    }
+}
+
+async fn grpc(client: &mut HealthClient<Channel>, service: &str) -> Result<()> {
+    let service = service.to_owned();
+    let answer = client.check(HealthCheckRequest { service }).await;
+    let answer = answer.map_err(|status| anyhow!("{}: {}", status.code(), status.message()))?;
+    match answer.get_ref().status() {
+        ServingStatus::Serving => Ok(()),
+        status => bail!("it says that it is {}", status.as_str_name()),
+    }
+}
+
+async fn tcp(address: &Address) -> Result<()> {
+    let connected = match address.unix_path() {
+        Some(path) => UnixStream::connect(path).await.map(drop),
+        None => TcpStream::connect(address.as_str()).await.map(drop),
+    };
+    connected.with_context(|| format!("cannot connect to {address}"))
+}
+
+async fn http(uri: &Uri) -> Result<()> {
+    let host = uri.host().context("the URL has no host")?;
+    let port = uri.port_u16().unwrap_or(80);
+    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await;
+    let stream = stream.with_context(|| format!("cannot connect to {host}:{port}"))?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path)
+        .header(HOST, format!("{host}:{port}"))
+        .body(Empty::<Bytes>::new())?;
+    let status = sender.send_request(request).await?.status();
+    ensure!(status.is_success(), "{uri} answers {status}");
+    Ok(())
+}
+
+async fn exec(command: &str) -> Result<()> {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).kill_on_drop(true);
+    shell
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let ended = shell.status().await.context("cannot start a shell")?;
+    ensure!(ended.success(), "{command:?} ended with {ended}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::{Address, Check, CheckKind};
+
+    fn check(text: &str, address: &str) -> Check {
+        let address = Address::new(address).expect("an address");
+        Check::new(text.parse().expect(text), &address).expect("a check")
+    }
+
+    async fn failure(mut check: Check) -> String {
+        format!("{:#}", check.make().await.expect_err("it fails"))
+    }
+
+    #[test]
+    fn what_is_no_check_is_refused_with_what_is() {
+        for (text, named) in [
+            ("ping", "grpc, grpc=SERVICE, tcp"),
+            ("exec=", "exec=COMMAND"),
+            ("http=10.0.0.1/x", "http://HOST:PORT/PATH"),
+            ("http=https://h/x", "https"),
+        ] {
+            let refused = text.parse::<CheckKind>().expect_err(text);
+            assert!(refused.contains(named), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_answers_while_somebody_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        check("tcp", &address).make().await.expect("it listens");
+        drop(listener);
+        let refused = failure(check("tcp", &address)).await;
+        assert!(refused.contains(&address), "{refused}");
+        let refused = failure(check("grpc", &address)).await;
+        assert!(refused.contains("refused"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_page_is_healthy_by_its_status() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!(
+            "http=http://{}/healthz",
+            listener.local_addr().expect("an address")
+        );
+        let answers = thread::spawn(move || {
+            for status in ["204 No Content", "503 Service Unavailable"] {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut asked = [0; 1024];
+                let length = stream.read(&mut asked).expect("a request");
+                let asked = String::from_utf8_lossy(&asked[..length]);
+                assert!(asked.starts_with("GET /healthz HTTP/1.1\r\n"), "{asked}");
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).expect("it is read");
+            }
+        });
+        check(&url, "h:1").make().await.expect("204 is well");
+        let refused = failure(check(&url, "h:1")).await;
+        assert!(refused.contains("503"), "{refused}");
+        answers.join().expect("both were asked");
+    }
+
+    #[tokio::test]
+    async fn a_command_is_healthy_by_its_code() {
+        check("exec=test 1 = 1", "h:1").make().await.expect("it is");
+        let refused = failure(check("exec=exit 3", "h:1")).await;
+        assert!(
+            refused.contains("exit 3") && refused.contains('3'),
+            "{refused}"
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! From checks that succeed and fail to an instance that is healthy or not.
+
+use std::{future::pending, time::Duration};
+
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+use super::check::Check;
+
+/// What has become of the health.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Healthy,
+    /// And why.
+    Unhealthy(String),
+}
+
+/// Checks again and again, and tells when the health turns.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    /// `None` where whatever is registered is healthy.
+    check: Option<Check>,
+    ticks: Interval,
+    timeout: Duration,
+    health: Health,
+}
+
+impl Monitor {
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(super) fn new(
+        check: Option<Check>,
+        every: Duration,
+        timeout: Duration,
+        healthy_after: u32,
+        unhealthy_after: u32,
+    ) -> Self {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let health = Health {
+            is_healthy: false,
+            otherwise: 0,
+            healthy_after,
+            unhealthy_after,
+        };
+        Self {
+            check,
+            ticks,
+            timeout,
+            health,
+        }
+    }
+
+    /// Waits until the health turns; at first it is not healthy. Cancellation safe: a check that is cut off is made again.
+    pub(super) async fn turned(&mut self) -> Turn {
+        let Some(check) = &mut self.check else {
+            if self.health.is_healthy {
+                return pending().await;
+            }
+            self.health.is_healthy = true;
+            return Turn::Healthy;
+        };
+        loop {
+            self.ticks.tick().await;
+            let failure = match timeout(self.timeout, check.make()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("{error:#}")),
+                Err(_) => {
+                    let within = humantime::format_duration(self.timeout);
+                    Some(format!("there was no answer within {within}"))
+                }
+            };
+            if self.health.turns(failure.is_none()) {
+                return failure.map_or(Turn::Healthy, Turn::Unhealthy);
+            }
+        }
+    }
+}
+
+/// Turns when enough checks in a row say otherwise.
+#[derive(Debug)]
+struct Health {
+    is_healthy: bool,
+    /// How many checks in a row have said otherwise.
+    otherwise: u32,
+    healthy_after: u32,
+    unhealthy_after: u32,
+}
+
+impl Health {
+    /// Whether it is otherwise from this check on.
+    fn turns(&mut self, success: bool) -> bool {
+        if success == self.is_healthy {
+            self.otherwise = 0;
+            return false;
+        }
+        self.otherwise += 1;
+        let enough = if success {
+            self.healthy_after
+        } else {
+            self.unhealthy_after
+        };
+        let turns = self.otherwise >= enough;
+        if turns {
+            (self.is_healthy, self.otherwise) = (success, 0);
+        }
+        turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Health;
+
+    #[test]
+    fn it_takes_so_many_in_a_row() {
+        let mut health = Health {
+            is_healthy: false,
+            otherwise: 0,
+            healthy_after: 2,
+            unhealthy_after: 3,
+        };
+        let checks = "+-++--+---+-++";
+        let turns: String = checks
+            .chars()
+            .map(|check| if health.turns(check == '+') { '!' } else { '.' })
+            .collect();
+        assert_eq!(turns, "...!.....!...!");
+    }
+}

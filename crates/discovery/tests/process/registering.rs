@@ -1,0 +1,240 @@
+//! `register`.
+
+use std::fs;
+
+use registry::SnapshotWatch;
+use serde_json::json;
+use testkit::{Port, Signal};
+use tokio::time::timeout;
+
+use crate::place::{BOUND, Place, end, instance, service};
+
+/// Waits until so many instances are registered as `web`.
+async fn until_there_are(count: usize, watch: &mut SnapshotWatch) {
+    let reached = async {
+        while watch.view().snapshot.is_none_or(|list| list.len() != count) {
+            watch.changed().await;
+        }
+    };
+    let reached = timeout(BOUND, reached).await;
+    reached.unwrap_or_else(|_| panic!("there are {:?}, not {count}", watch.view().snapshot));
+}
+
+const AT: &str = "10.0.0.7:8080";
+/// Checks often, and lets none fail because the machine is busy.
+const FAST: [&str; 6] = [
+    "--check-interval",
+    "50ms",
+    "--check-timeout",
+    "30s",
+    "--drain-notice",
+    "0s",
+];
+
+fn register<'a>(further: &[&'a str]) -> Vec<&'a str> {
+    [&["register", "web", AT], &FAST[..], further].concat()
+}
+
+#[tokio::test]
+async fn what_cannot_register_itself_is_registered_until_ctrl_c() {
+    for place in Place::each().await {
+        let mut watch = place.registry.watch(&service("web"));
+        let said = [
+            "--weight",
+            "3",
+            "--zone",
+            "eu-1",
+            "--label",
+            "tier=gold",
+            "--label",
+            "a=b=c",
+        ];
+        let more = ["--service-version", "v2", "--ttl", "30s"];
+        let process = place.start(&register(&[&said[..], &more].concat()));
+        until_there_are(1, &mut watch).await;
+        let shown = place.json(&["list", "web"]).await;
+        let one = &shown["instances"][0];
+        for (field, value) in [
+            ("id", json!(AT)),
+            ("weight", json!(3)),
+            ("zone", json!("eu-1")),
+            ("version", json!("v2")),
+            ("labels", json!({"tier": "gold", "a": "b=c"})),
+        ] {
+            assert_eq!(one[field], value, "{one}");
+        }
+        process.signal(Signal::SIGINT).expect("it runs");
+        let ended = end(&process).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            place
+                .registry
+                .list(&service("web"))
+                .await
+                .expect("a list")
+                .is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_command_is_registered_while_it_answers_and_taken_out_before_it_is_told_to_end() {
+    for place in Place::each().await {
+        let port = Port::free().expect("a port");
+        let address = port.address();
+        let mut watch = place.registry.watch(&service("web"));
+        let binary = env!("CARGO_BIN_EXE_discovery");
+        let url = format!("DISCOVERY__REGISTRY__URL={}", place.url);
+        let server = ["--", "env", &url, binary, "server", "--listen", &address];
+        let arguments = ["register", "web", &address, "--check", "grpc"];
+        let process = place.start(&[&arguments[..], &FAST, &server].concat());
+        until_there_are(1, &mut watch).await;
+        let calls = [
+            "client",
+            "--target",
+            "web",
+            "--count",
+            "5",
+            "--timeout",
+            "30s",
+        ];
+        assert_eq!(place.json(&calls).await["failures"], 0);
+        process.signal(Signal::SIGTERM).expect("it runs");
+        let ended = end(&process).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            place
+                .registry
+                .list(&service("web"))
+                .await
+                .expect("a list")
+                .is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn it_exits_with_the_code_of_its_command() {
+    let place = Place::directory();
+    for (script, code) in [("exit 7", 7), ("exit 0", 0), ("kill -KILL $$", 137)] {
+        let ended = place
+            .run(&register(&[
+                "--check",
+                "exec=true",
+                "--",
+                "sh",
+                "-c",
+                script,
+            ]))
+            .await;
+        assert_eq!(ended.code, Some(code), "{script}: {ended:?}");
+        assert!(
+            place
+                .registry
+                .list(&service("web"))
+                .await
+                .expect("a list")
+                .is_empty()
+        );
+    }
+    let line = place.refusal(&register(&["--", "/nowhere/program"])).await;
+    assert!(line.contains("/nowhere/program"), "{line}");
+}
+
+#[tokio::test]
+async fn signals_are_passed_on_to_the_command() {
+    let place = Place::directory();
+    let script =
+        "trap 'echo reloaded' HUP; trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done";
+    let process = place.start(&register(&["--", "sh", "-c", script]));
+    process
+        .wait_for_line("ready", BOUND)
+        .await
+        .expect("it runs");
+    process.signal(Signal::SIGHUP).expect("it runs");
+    process
+        .wait_for_line("reloaded", BOUND)
+        .await
+        .expect("it is told");
+    process.signal(Signal::SIGTERM).expect("it runs");
+    assert_eq!(end(&process).await.code, Some(5));
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_end_is_killed() {
+    let place = Place::directory();
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    let process = place.start(&register(&[
+        "--stop-limit",
+        "100ms",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]));
+    process
+        .wait_for_line("ready", BOUND)
+        .await
+        .expect("it runs");
+    process.signal(Signal::SIGTERM).expect("it runs");
+    let ended = end(&process).await;
+    assert_eq!(ended.code, Some(137), "{ended:?}");
+    assert!(ended.stderr.join("\n").contains("is killed"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn it_is_registered_only_while_it_is_healthy() {
+    for place in Place::each().await {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("healthy");
+        let check = format!("exec=test -e {}", file.display());
+        let mut watch = place.registry.watch(&service("web"));
+        let process = place.start(&register(&["--check", &check, "--unhealthy-after", "2"]));
+        for _ in 0..2 {
+            until_there_are(0, &mut watch).await;
+            fs::write(&file, "").expect("a file");
+            until_there_are(1, &mut watch).await;
+            fs::remove_file(&file).expect("it is there");
+        }
+        until_there_are(0, &mut watch).await;
+        let out = process.wait_for_line("is taken out", BOUND).await;
+        let out = out.expect("it says so");
+        assert!(out.contains("test -e"), "{out}");
+        process.signal(Signal::SIGTERM).expect("it runs");
+        assert_eq!(end(&process).await.code, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn who_is_registered_later_wins_and_it_is_told() {
+    for place in Place::each().await {
+        let mut watch = place.registry.watch(&service("web"));
+        let process = place.start(&register(&[]));
+        until_there_are(1, &mut watch).await;
+        let later = place.register(instance("web", AT)).await;
+        let ended = end(&process).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = ended.stderr.join("\n");
+        assert!(
+            said.contains("error: web/10.0.0.7:8080 is held by a later process"),
+            "{said}"
+        );
+        assert!(later.state().is_held());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_registered_is_refused_with_what_can() {
+    let place = Place::directory();
+    for (further, named) in [
+        (&["--check", "ping"][..], "exec=COMMAND"),
+        (&["--weight", "0"], "1 to 1000000"),
+        (&["--label", "gold"], "tier=gold"),
+        (&["--ttl", "1s"], "from 2s to 10m"),
+    ] {
+        let ended = place.run(&register(further)).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let said = ended.stderr.join("\n");
+        assert!(said.contains(named), "{said}");
+    }
+}
