@@ -3,13 +3,9 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use nix::{
-    sys::{
-        resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
-        time::TimeVal,
-    },
-    time::clock_getcpuclockid,
-    unistd::Pid,
+use nix::sys::{
+    resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
+    time::TimeVal,
 };
 
 /// What this process has computed so far, in user and in kernel mode, on all its threads.
@@ -19,13 +15,6 @@ pub(crate) fn cpu_time() -> Result<Duration> {
     Ok(Duration::from_micros(u64::try_from(
         micros(usage.user_time()) + micros(usage.system_time()),
     )?))
-}
-
-/// What another process has computed so far, in user and in kernel mode, on all its threads.
-pub(crate) fn cpu_time_of(process: u32) -> Result<Duration> {
-    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(process)?))
-        .with_context(|| format!("process {process} has no clock"))?;
-    Ok(Duration::from(clock.now()?))
 }
 
 /// The memory that this process has in RAM, in bytes.

@@ -22,8 +22,6 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 
-use crate::process::cpu_time_of;
-
 /// How long a server may take to start.
 const STARTED: Duration = Duration::from_secs(30);
 
@@ -93,7 +91,7 @@ impl UserServer {
 
     /// What it has computed so far.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        cpu_time_of(self.process.pid())
+        self.process.cpu_time()
     }
 }
 

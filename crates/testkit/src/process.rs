@@ -17,6 +17,7 @@ use nix::{
         signal::{Signal, kill},
         wait::{Id, WaitPidFlag, waitid},
     },
+    time::{ClockId, clock_getcpuclockid},
     unistd::Pid,
 };
 use tokio::{sync::watch, time::timeout};
@@ -90,6 +91,13 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw().unsigned_abs()
+    }
+
+    /// What it has computed so far, in user and in kernel mode, on all its threads: the same however busy the machine is.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let clock = clock_getcpuclockid(self.pid).and_then(ClockId::now);
+        let time = clock.with_context(|| format!("{} has no clock any more", self.name))?;
+        Ok(time.into())
     }
 
     /// What it has printed so far on both streams; of very much, the newest 10,000 lines.

@@ -188,19 +188,17 @@ async fn who_knows_the_password_has_a_token_and_nobody_else_learns_who_there_is(
     let left = known.expire_time.expect("a time").seconds - i64::try_from(now).expect("a time");
     assert!((3_500..=3_600).contains(&left), "{left}");
 
-    let mut fastest = Vec::new();
-    for (name, password) in [
-        ("users/ann", "battery staple"),
-        ("users/nobody", "battery staple"),
-        ("users/nopass", "battery staple"),
-    ] {
-        let mut times = Vec::new();
-        for _ in 0..5 {
-            let began = Instant::now();
+    // What the service computes says how long it takes on a machine that does nothing else; the least of each counts.
+    let names = ["users/ann", "users/nobody", "users/nopass"];
+    let mut least_of_each = [Duration::MAX; 3];
+    let computed = || service.process.cpu_time().expect("it runs");
+    for _ in 0..5 {
+        for (name, least) in names.iter().zip(&mut least_of_each) {
+            let before = computed();
             let refused = users
-                .authenticate(bounded(credentials(name, password)))
+                .authenticate(bounded(credentials(name, "battery staple")))
                 .await;
-            times.push(began.elapsed());
+            *least = computed().saturating_sub(before).min(*least);
             let refused = refused.expect_err("another password");
             assert_eq!(refused.code(), Code::Unauthenticated);
             assert_eq!(
@@ -208,12 +206,11 @@ async fn who_knows_the_password_has_a_token_and_nobody_else_learns_who_there_is(
                 "there is no such user, or the password is another"
             );
         }
-        fastest.push(times.into_iter().min().expect("five"));
     }
-    // What nothing is hashed for is answered a hundred times faster.
-    let (least, most) = (fastest.iter().min(), fastest.iter().max());
-    let (least, most) = (least.expect("three"), most.expect("three"));
-    assert!(*most < *least * 3, "{fastest:?}");
+    // What nothing is hashed for takes a hundredth of that.
+    let [one, another, third] = least_of_each;
+    let (least, most) = (one.min(another).min(third), one.max(another).max(third));
+    assert!(most < least * 3, "{least_of_each:?}");
 
     let output = service.output();
     for secret in ["correct horse", "battery staple", &known.token] {
@@ -286,11 +283,7 @@ async fn a_greeter_that_hangs_has_what_is_left_of_the_callers_deadline() {
         .await
         .expect_err("it hangs");
     assert_eq!(late.code(), Code::DeadlineExceeded);
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -321,7 +314,7 @@ async fn the_admin_commands_find_the_service_by_its_name() {
     let scene = Scene::new();
     let (_service, _greeter) = tokio::join!(scene.user_service(""), scene.greeter());
     let admin = async |line: &str, stdin: &str| {
-        let mut command = scene.command("user-service", &["admin"]);
+        let mut command = scene.command("user-service", &["admin", "--timeout", "30s"]);
         command.args(line.split(' '));
         command
             .stdin(Stdio::piped())
