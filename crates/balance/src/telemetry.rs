@@ -16,14 +16,13 @@ use std::sync::Arc;
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
-use crate::outlier::Outlier;
+use crate::{outlier::Outlier, trace::TracedCall};
 use endpoints::EndpointInstruments;
 use instruments::Instruments;
 use methods::Methods;
 
 pub(crate) use attempt::{MeasuredAttempt, Sending};
 pub(crate) use call::MeasuredCall;
-pub(crate) use ending::Ending;
 pub(crate) use labels::Labels;
 pub use labels::OptionalLabel;
 pub(crate) use methods::Named;
@@ -56,13 +55,9 @@ impl Telemetry {
         })))
     }
 
-    /// A call to `path` begins.
-    pub(crate) fn call(&self, path: &str) -> MeasuredCall {
-        self.0
-            .as_ref()
-            .map_or_else(MeasuredCall::default, |recorder| {
-                MeasuredCall::begin(recorder, path)
-            })
+    /// A call to `path` begins, which is traced like that.
+    pub(crate) fn call(&self, path: &str, traced: TracedCall) -> MeasuredCall {
+        MeasuredCall::begin(self.0.as_ref(), path, traced)
     }
 
     /// The outlier detection has found an outlier, and has ejected it or not.

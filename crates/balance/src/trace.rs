@@ -26,12 +26,10 @@ use opentelemetry::{
     },
 };
 
-use tokio::time::Instant;
-
 pub(crate) use attempt::TracedAttempt;
 pub(crate) use call::{CallTracing, TracedCall};
 
-use crate::{status::Code, telemetry::Ending};
+use crate::status::Code;
 
 /// OpenTelemetry's name for which kind of RPC it is.
 const SYSTEM: Key = Key::from_static_str("rpc.system.name");
@@ -184,9 +182,8 @@ fn of_method(method: String) -> [KeyValue; 2] {
     [KeyValue::new(SYSTEM, "grpc"), KeyValue::new(METHOD, method)]
 }
 
-/// Ends a client's span with `ending`: all that is not OK is an error to a caller.
-fn end(span: &mut BoxedSpan, ending: &Ending) {
-    let code = ending.code(Instant::now());
+/// Ends a client's span with that status: all that is not OK is an error to a caller.
+fn end(span: &mut BoxedSpan, code: Code) {
     span.set_attribute(KeyValue::new(STATUS, code.name()));
     if code != Code::Ok {
         span.set_attribute(KeyValue::new(ERROR, code.name()));

@@ -152,24 +152,24 @@ impl Call {
         if self.head.has_metadata()
             && let Some(refused) = stream.refuse(&request)
         {
-            traced.ended(refused.code);
+            traced.end(refused.code);
             let failed = Outcome::Failed(Failed::unsent(refused));
             return Err(Box::new(Sent::Ended(failed)));
         }
         let (response, send) = match stream.open(request) {
             Ok(opened) => opened,
             Err(NotOpened::ConnectionClosed | NotOpened::HeldBack) => {
-                traced.ended(Code::Unavailable);
+                traced.end(Code::Unavailable);
                 return Err(Box::new(Sent::NeverLeft));
             }
             Err(NotOpened::BadRequest(error)) => {
                 let status = Status::from_h2(stream.connection().peer(), &error);
-                traced.ended(status.code);
+                traced.end(status.code);
                 let failed = Outcome::Failed(Failed::unsent(status));
                 return Err(Box::new(Sent::Ended(failed)));
             }
         };
-        let measured = progress.measured.attempt(&endpoint, since).traced(traced);
+        let measured = progress.measured.attempt(&endpoint, since, traced);
         let throttle = self.throttle.clone();
         let mut attempt = Attempt {
             response,

@@ -196,6 +196,9 @@ impl Builder {
     ///
     /// `grpc.target` tells channels apart: of two to one target on one meter, what is `balance.*` is that of one of them.
     /// A meter holds its instruments for ever, so channels are to be shared, not made for each call.
+    ///
+    /// Attributes are bound to instruments once for each method and status (`bind`, which `opentelemetry_sdk` has, and which
+    /// another implementation of OpenTelemetry's API has to have).
     pub fn meter(mut self, meter: &Meter) -> Self {
         self.measuring.meter = Some(meter.clone());
         self

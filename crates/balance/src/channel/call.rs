@@ -86,11 +86,9 @@ where
         let shared = &channel.shared;
         // Nobody else reads them.
         let options = CallOptions::of(&mem::take(request.extensions_mut()));
+        let traced = shared.trace(request);
         let mut progress = Progress {
-            measured: shared
-                .telemetry
-                .call(request.uri().path())
-                .traced(shared.trace(request)),
+            measured: shared.telemetry.call(request.uri().path(), traced),
             ..Progress::default()
         };
         let admitted = shared.admission.enter(options.priority);

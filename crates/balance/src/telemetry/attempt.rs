@@ -1,7 +1,6 @@
 //! An attempt of a call as it is measured.
 
 use std::{
-    borrow::Cow,
     mem,
     sync::{
         Arc,
@@ -13,113 +12,140 @@ use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
 use super::{
-    Recorder, call::MeasuredCall, ending::Ending, messages::MessageBytes, methods::Method,
+    Recorder,
+    call::MeasuredCall,
+    ending::Ending,
+    messages::MessageBytes,
+    methods::{Measured, Method},
 };
 use crate::{endpoint::Endpoint, status::Code, trace::TracedAttempt};
 
-/// An attempt under way, as it is measured and traced; it is recorded when this is dropped.
+/// An attempt under way, as it is measured and traced; it is told of when this is dropped. Of one that is neither nothing is
+/// kept.
 #[derive(Debug, Default)]
-pub(crate) struct MeasuredAttempt {
-    pub(super) attempt: Option<Box<Attempt>>,
+pub(crate) struct MeasuredAttempt(Option<Box<Watched>>);
+
+#[derive(Debug)]
+struct Watched {
+    ending: Ending,
+    measured: Option<Attempt>,
     traced: TracedAttempt,
+    /// The call that is committed to it, and ends after it.
+    call: MeasuredCall,
 }
 
+/// An attempt as it is measured.
 #[derive(Debug)]
 pub(super) struct Attempt {
     recorder: Arc<Recorder>,
     method: Arc<Method>,
     started: Instant,
-    ending: Ending,
     /// Where it is, if that is to be told.
     locality: Option<KeyValue>,
-    /// The call that is committed to it.
-    call: MeasuredCall,
     sent: Arc<AtomicU64>,
     received: MessageBytes,
 }
 
 impl MeasuredAttempt {
-    /// An attempt begins at `endpoint`, of a call that is over at `until`.
+    /// An attempt begins, of a call that is over at `until`.
+    #[inline]
     pub(super) fn begin(
-        recorder: &Arc<Recorder>,
-        method: &Arc<Method>,
         until: Option<Instant>,
-        endpoint: &Endpoint,
-        since: Instant,
+        measured: Option<Attempt>,
+        traced: TracedAttempt,
     ) -> Self {
-        recorder.instruments.started.add(1, method.named());
-        let attempt = Box::new(Attempt {
-            recorder: Arc::clone(recorder),
-            method: Arc::clone(method),
-            started: since,
-            ending: Ending::new(until),
-            locality: recorder.labels.locality(|| endpoint.zone()),
-            call: MeasuredCall::default(),
-            sent: Arc::default(),
-            received: MessageBytes::default(),
-        });
-        Self {
-            attempt: Some(attempt),
-            traced: TracedAttempt::default(),
+        if measured.is_none() && !traced.is_traced() {
+            return Self(None);
         }
+        Self(Some(Box::new(Watched {
+            ending: Ending::new(until),
+            measured,
+            traced,
+            call: MeasuredCall::default(),
+        })))
     }
 
-    /// The same, traced like that.
-    pub(crate) fn traced(self, traced: TracedAttempt) -> Self {
-        Self { traced, ..self }
+    #[cfg(test)]
+    pub(super) fn keeps_nothing(&self) -> bool {
+        self.0.is_none()
     }
 
     /// With which status it ends. Later words change nothing.
     pub(crate) fn ended(&self, code: Code) {
-        if let Some(attempt) = &self.attempt {
-            attempt.ending.tell(code);
-            attempt.call.ended(code);
+        if let Some(watched) = &self.0 {
+            watched.ending.tell(code);
+            watched.call.ended(code);
         }
-        self.traced.ended(code);
     }
 
     /// The call is committed to it, and ends with it.
-    pub(crate) fn answers(&mut self, mut call: MeasuredCall) {
-        self.traced.answers(mem::take(&mut call.traced));
-        if let Some(attempt) = &mut self.attempt {
-            if let Some(code) = attempt.ending.told() {
+    pub(crate) fn answers(&mut self, call: MeasuredCall) {
+        if let Some(watched) = &mut self.0 {
+            if let Some(code) = watched.ending.told() {
                 call.ended(code);
             }
-            attempt.call = call;
+            watched.call = call;
         }
     }
 
     /// For whoever sends its request.
     pub(crate) fn sending(&self) -> Sending {
-        Sending(self.attempt.as_ref().map(|attempt| {
-            let total = Arc::clone(&attempt.sent);
-            (total, MessageBytes::default())
-        }))
+        let measured = self
+            .0
+            .as_ref()
+            .and_then(|watched| watched.measured.as_ref());
+        Sending(measured.map(|attempt| (Arc::clone(&attempt.sent), MessageBytes::default())))
     }
 
     /// Data of its response has come.
     pub(crate) fn received(&mut self, data: &[u8]) {
-        if let Some(attempt) = &mut self.attempt {
+        if let Some(watched) = &mut self.0
+            && let Some(attempt) = &mut watched.measured
+        {
             attempt.received.follow(data);
         }
     }
 }
 
-impl Drop for Attempt {
+impl Drop for Watched {
     fn drop(&mut self) {
         let now = Instant::now();
-        let instruments = &self.recorder.instruments;
-        let mut attributes = Cow::Borrowed(self.method.ended(self.ending.code(now)));
-        if let Some(locality) = self.locality.take() {
-            attributes.to_mut().push(locality);
+        let code = self.ending.code(now);
+        if let Some(attempt) = &mut self.measured {
+            attempt.ended(code, now);
         }
-        let attributes = &*attributes;
-        let took = now.duration_since(self.started).as_secs_f64();
-        instruments.attempt.record(took, attributes);
-        let sent = self.sent.load(Ordering::Relaxed);
-        instruments.sent.record(sent, attributes);
-        let received = self.received.total();
-        instruments.received.record(received, attributes);
+        mem::take(&mut self.traced).end(code);
+    }
+}
+
+impl Attempt {
+    /// An attempt begins at `endpoint`.
+    pub(super) fn begin(
+        recorder: &Arc<Recorder>,
+        method: &Arc<Method>,
+        endpoint: &Endpoint,
+        since: Instant,
+    ) -> Self {
+        method.attempt_started(&recorder.instruments);
+        Self {
+            recorder: Arc::clone(recorder),
+            method: Arc::clone(method),
+            started: since,
+            locality: recorder.labels.locality(|| endpoint.zone()),
+            sent: Arc::default(),
+            received: MessageBytes::default(),
+        }
+    }
+
+    fn ended(&mut self, code: Code, now: Instant) {
+        let measured = Measured {
+            took: now.duration_since(self.started).as_secs_f64(),
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.total(),
+        };
+        let instruments = &self.recorder.instruments;
+        self.method
+            .attempt_ended(instruments, code, self.locality.take(), &measured);
     }
 }
 

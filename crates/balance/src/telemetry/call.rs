@@ -12,7 +12,10 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
-    Recorder, attempt::MeasuredAttempt, ending::Ending, instruments::Instruments, methods::Method,
+    Recorder,
+    attempt::{Attempt, MeasuredAttempt},
+    ending::Ending,
+    methods::Method,
 };
 use crate::{
     endpoint::Endpoint,
@@ -21,19 +24,22 @@ use crate::{
     trace::{TracedAttempt, TracedCall},
 };
 
-/// A call under way, as it is measured and traced; it is recorded when this is dropped.
+/// A call under way, as it is measured and traced; it is told of when this is dropped. Of one that is neither nothing is kept.
 #[derive(Debug, Default)]
-pub(crate) struct MeasuredCall {
-    pub(super) call: Option<Box<Call>>,
-    pub(super) traced: TracedCall,
+pub(crate) struct MeasuredCall(Option<Box<Watched>>);
+
+#[derive(Debug)]
+struct Watched {
+    ending: Ending,
+    measured: Option<Call>,
+    traced: TracedCall,
 }
 
 #[derive(Debug)]
-pub(super) struct Call {
+struct Call {
     recorder: Arc<Recorder>,
     method: Arc<Method>,
     started: Instant,
-    ending: Ending,
     retries: AtomicU32,
     transparent_retries: AtomicU32,
     hedges: AtomicU32,
@@ -42,35 +48,24 @@ pub(super) struct Call {
 }
 
 impl MeasuredCall {
-    /// A call to `path` begins.
-    pub(super) fn begin(recorder: &Arc<Recorder>, path: &str) -> Self {
-        let call = Box::new(Call {
-            method: recorder.methods.of(path),
-            recorder: Arc::clone(recorder),
-            started: Instant::now(),
-            ending: Ending::new(None),
-            retries: AtomicU32::new(0),
-            transparent_retries: AtomicU32::new(0),
-            hedges: AtomicU32::new(0),
-            delayed: AtomicU64::new(0),
-        });
-        Self {
-            call: Some(call),
-            traced: TracedCall::default(),
+    /// A call to `path` begins, which is traced like that.
+    #[inline]
+    pub(super) fn begin(recorder: Option<&Arc<Recorder>>, path: &str, traced: TracedCall) -> Self {
+        if recorder.is_none() && matches!(traced, TracedCall::Not) {
+            return Self(None);
         }
-    }
-
-    /// The same, traced like that.
-    pub(crate) fn traced(self, traced: TracedCall) -> Self {
-        Self { traced, ..self }
+        Self(Some(Box::new(Watched {
+            ending: Ending::new(None),
+            measured: recorder.map(|recorder| Call::begin(recorder, path)),
+            traced,
+        })))
     }
 
     /// When it is over, where it has a deadline. A call that is dropped untold was given up by its caller, or by this.
     pub(crate) fn until(&mut self, until: Option<Instant>) {
-        if let Some(call) = &mut self.call {
-            call.ending.until = until;
+        if let Some(watched) = &mut self.0 {
+            watched.ending.until = until;
         }
-        self.traced.until(until);
     }
 
     /// One more attempt is to go to that endpoint, which was picked for that reason; its headers tell of the trace.
@@ -80,34 +75,46 @@ impl MeasuredCall {
         why: Why,
         headers: &mut HeaderMap,
     ) -> TracedAttempt {
-        self.traced.attempt(endpoint, why, headers)
+        self.0
+            .as_ref()
+            .map_or_else(TracedAttempt::default, |watched| {
+                watched.traced.attempt(endpoint, why, headers)
+            })
     }
 
     /// It was begun at `since`, and goes there now.
-    pub(crate) fn attempt(&self, endpoint: &Endpoint, since: Instant) -> MeasuredAttempt {
-        let Some(call) = &self.call else {
+    pub(crate) fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        since: Instant,
+        traced: TracedAttempt,
+    ) -> MeasuredAttempt {
+        let Some(watched) = &self.0 else {
             return MeasuredAttempt::default();
         };
-        let (method, until) = (&call.method, call.ending.until);
-        MeasuredAttempt::begin(&call.recorder, method, until, endpoint, since)
+        let measured = watched.measured.as_ref();
+        let measured =
+            measured.map(|call| Attempt::begin(&call.recorder, &call.method, endpoint, since));
+        MeasuredAttempt::begin(watched.ending.until, measured, traced)
     }
 
     /// What its caller is told. Later words change nothing.
     pub(crate) fn ended(&self, code: Code) {
-        if let Some(call) = &self.call {
-            call.ending.tell(code);
+        if let Some(watched) = &self.0 {
+            watched.ending.tell(code);
         }
-        self.traced.ended(code);
     }
 
     /// The same call as it is traced.
     pub(crate) fn as_traced(&self) -> &TracedCall {
-        &self.traced
+        self.0
+            .as_ref()
+            .map_or(&TracedCall::Not, |watched| &watched.traced)
     }
 
     /// The policy has it tried again, after `wait`.
     pub(crate) fn retried(&self, wait: Duration) {
-        if let Some(call) = &self.call {
+        if let Some(call) = self.measured() {
             call.retries.fetch_add(1, Ordering::Relaxed);
             let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
             call.delayed.fetch_add(nanos, Ordering::Relaxed);
@@ -116,36 +123,63 @@ impl MeasuredCall {
 
     /// It is tried again because no application has seen it.
     pub(crate) fn retried_transparently(&self) {
-        if let Some(call) = &self.call {
+        if let Some(call) = self.measured() {
             call.transparent_retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// One more attempt is made beside those that are under way.
     pub(crate) fn hedged(&self) {
-        if let Some(call) = &self.call {
+        if let Some(call) = self.measured() {
             call.hedges.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn keeps_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn measured(&self) -> Option<&Call> {
+        self.0.as_ref()?.measured.as_ref()
+    }
 }
 
-impl Drop for Call {
+impl Drop for Watched {
     fn drop(&mut self) {
         let now = Instant::now();
-        let Instruments {
-            call,
-            retries,
-            transparent_retries,
-            hedges,
-            retry_delay,
-            ..
-        } = &self.recorder.instruments;
+        let code = self.ending.code(now);
+        if let Some(call) = &mut self.measured {
+            call.ended(code, now);
+        }
+        self.traced.end(code);
+    }
+}
+
+impl Call {
+    fn begin(recorder: &Arc<Recorder>, path: &str) -> Self {
+        Self {
+            method: recorder.methods.of(path),
+            recorder: Arc::clone(recorder),
+            started: Instant::now(),
+            retries: AtomicU32::new(0),
+            transparent_retries: AtomicU32::new(0),
+            hedges: AtomicU32::new(0),
+            delayed: AtomicU64::new(0),
+        }
+    }
+
+    fn ended(&mut self, code: Code, now: Instant) {
+        let instruments = &self.recorder.instruments;
         let took = now.duration_since(self.started).as_secs_f64();
-        call.record(took, self.method.ended(self.ending.code(now)));
+        self.method.call_ended(instruments, code, took);
         for (histogram, count) in [
-            (retries, &mut self.retries),
-            (transparent_retries, &mut self.transparent_retries),
-            (hedges, &mut self.hedges),
+            (&instruments.retries, &mut self.retries),
+            (
+                &instruments.transparent_retries,
+                &mut self.transparent_retries,
+            ),
+            (&instruments.hedges, &mut self.hedges),
         ] {
             // A96: none are not reported.
             if let some @ 1.. = *count.get_mut() {
@@ -154,7 +188,7 @@ impl Drop for Call {
         }
         if let nanos @ 1.. = *self.delayed.get_mut() {
             let delay = Duration::from_nanos(nanos).as_secs_f64();
-            retry_delay.record(delay, self.method.named());
+            instruments.retry_delay.record(delay, self.method.named());
         }
     }
 }

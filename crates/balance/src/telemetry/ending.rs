@@ -8,22 +8,22 @@ use crate::status::Code;
 
 /// With what a call or an attempt has ended, by whoever is first to know.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(super) struct Ending {
     code: AtomicU8,
-    pub(crate) until: Option<Instant>,
+    pub(super) until: Option<Instant>,
 }
 
 impl Ending {
     const UNTOLD: u8 = u8::MAX;
 
-    pub(crate) fn new(until: Option<Instant>) -> Self {
+    pub(super) fn new(until: Option<Instant>) -> Self {
         Self {
             code: AtomicU8::new(Self::UNTOLD),
             until,
         }
     }
 
-    pub(crate) fn tell(&self, code: Code) {
+    pub(super) fn tell(&self, code: Code) {
         let untold = Self::UNTOLD;
         let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
         // The first is what happened; what comes after follows from it.
@@ -32,12 +32,12 @@ impl Ending {
             .compare_exchange(untold, code.number(), success, failure);
     }
 
-    pub(crate) fn told(&self) -> Option<Code> {
+    pub(super) fn told(&self) -> Option<Code> {
         let number = self.code.load(Ordering::Relaxed);
         (number != Self::UNTOLD).then(|| Code::from_number(number.into()))
     }
 
-    pub(crate) fn code(&self, now: Instant) -> Code {
+    pub(super) fn code(&self, now: Instant) -> Code {
         self.told().unwrap_or_else(|| {
             if self.until.is_some_and(|until| until <= now) {
                 Code::DeadlineExceeded

@@ -1,12 +1,15 @@
-//! The attributes of calls, resolved once for each method and status.
+//! The instruments of calls, resolved once for each method and status.
 
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use opentelemetry::KeyValue;
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundCounter, BoundHistogram},
+};
 use rustc_hash::FxHashMap;
 
-use super::TARGET;
+use super::{TARGET, instruments::Instruments};
 use crate::status::Code;
 
 const METHOD: &str = "grpc.method";
@@ -29,11 +32,30 @@ pub(crate) enum Named {
     Only(Vec<String>),
 }
 
-/// What one method's measurements are told by.
+/// What one method's measurements go to. What is bound is bound at its first use: what was never measured is not told of.
 #[derive(Debug)]
 pub(super) struct Method {
     named: [KeyValue; 2],
-    ended: [OnceLock<Box<[KeyValue; 3]>>; CODES],
+    started: OnceLock<BoundCounter<u64>>,
+    calls: [OnceLock<BoundHistogram<f64>>; CODES],
+    attempts: [OnceLock<Box<Attempts>>; CODES],
+}
+
+/// Where attempts at a method are measured that ended with one status.
+#[derive(Debug)]
+struct Attempts {
+    took: BoundHistogram<f64>,
+    sent: BoundHistogram<u64>,
+    received: BoundHistogram<u64>,
+}
+
+/// What is measured of an attempt.
+pub(super) struct Measured {
+    /// In seconds.
+    pub(super) took: f64,
+    /// In bytes.
+    pub(super) sent: u64,
+    pub(super) received: u64,
 }
 
 impl Method {
@@ -43,7 +65,9 @@ impl Method {
                 KeyValue::new(METHOD, Arc::<str>::from(name)),
                 KeyValue::new(TARGET, Arc::clone(target)),
             ],
-            ended: [const { OnceLock::new() }; CODES],
+            started: OnceLock::new(),
+            calls: [const { OnceLock::new() }; CODES],
+            attempts: [const { OnceLock::new() }; CODES],
         }
     }
 
@@ -53,13 +77,59 @@ impl Method {
     }
 
     /// The same with a status.
-    pub(super) fn ended(&self, code: Code) -> &[KeyValue] {
-        let [method, target] = &self.named;
-        let attributes = || {
-            let status = KeyValue::new(STATUS, code.name());
-            Box::new([method.clone(), target.clone(), status])
+    fn ended(&self, code: Code) -> [KeyValue; 3] {
+        let [method, target] = self.named.clone();
+        [method, target, KeyValue::new(STATUS, code.name())]
+    }
+
+    /// An attempt has begun.
+    pub(super) fn attempt_started(&self, instruments: &Instruments) {
+        let bound = || instruments.started.bind(&self.named);
+        self.started.get_or_init(bound).add(1);
+    }
+
+    /// An attempt has ended with that status, at an endpoint whose `locality` is to be told, or is not.
+    pub(super) fn attempt_ended(
+        &self,
+        instruments: &Instruments,
+        code: Code,
+        locality: Option<KeyValue>,
+        measured: &Measured,
+    ) {
+        let &Measured {
+            took,
+            sent,
+            received,
+        } = measured;
+        if let Some(locality) = locality {
+            // There are as many as an operator has zones: nothing of ours is kept for each.
+            let [method, target, status] = self.ended(code);
+            let attributes = [method, target, status, locality];
+            instruments.attempt.record(took, &attributes);
+            instruments.sent.record(sent, &attributes);
+            instruments.received.record(received, &attributes);
+            return;
+        }
+        let bound = || {
+            let attributes = self.ended(code);
+            Box::new(Attempts {
+                took: instruments.attempt.bind(&attributes),
+                sent: instruments.sent.bind(&attributes),
+                received: instruments.received.bind(&attributes),
+            })
         };
-        &**self.ended[usize::from(code.number())].get_or_init(attributes)
+        let attempts = self.attempts[usize::from(code.number())].get_or_init(bound);
+        attempts.took.record(took);
+        attempts.sent.record(sent);
+        attempts.received.record(received);
+    }
+
+    /// A call has ended with that status, after so many seconds.
+    pub(super) fn call_ended(&self, instruments: &Instruments, code: Code, took: f64) {
+        let bound = || instruments.call.bind(&self.ended(code));
+        self.calls[usize::from(code.number())]
+            .get_or_init(bound)
+            .record(took);
     }
 }
 
@@ -131,19 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn a_method_is_resolved_once_and_each_status_of_it_once() {
+    fn a_method_is_resolved_once() {
         let methods = Methods::new(&"greeter".into(), Named::FirstCalled);
         let first = methods.of("/helloworld.Greeter/SayHello");
         let again = methods.of("/helloworld.Greeter/SayHello");
         assert!(Arc::ptr_eq(&first, &again));
-        let (ok, late) = (first.ended(Code::Ok), first.ended(Code::DeadlineExceeded));
-        assert!(std::ptr::eq(ok, again.ended(Code::Ok)));
-        let words = |attributes: &[opentelemetry::KeyValue]| {
-            let word = |a: &opentelemetry::KeyValue| format!("{}={}", a.key, a.value);
-            attributes.iter().map(word).collect::<Vec<_>>().join(" ")
-        };
+        let late = first.ended(Code::DeadlineExceeded);
+        let words = late.map(|attribute| format!("{}={}", attribute.key, attribute.value));
         assert_eq!(
-            words(late),
+            words.join(" "),
             "grpc.method=helloworld.Greeter/SayHello grpc.target=greeter grpc.status=DEADLINE_EXCEEDED"
         );
     }

@@ -8,30 +8,23 @@ use std::{
     },
 };
 
+use super::{Begun, TracedAttempt, Tracing, end, header, of_method};
+use crate::{endpoint::Endpoint, policy::Why, status::Code, telemetry::TARGET};
 use http::HeaderMap;
 use opentelemetry::{
     KeyValue,
     global::BoxedSpan,
     trace::{Span, SpanBuilder, SpanContext, SpanKind},
 };
-use tokio::time::Instant;
 
-use super::{Begun, TracedAttempt, Tracing, end, header, of_method};
-use crate::{
-    endpoint::Endpoint,
-    policy::Why,
-    status::Code,
-    telemetry::{Ending, TARGET},
-};
-
-/// A call under way, and what its attempts tell their servers; its span ends when this is dropped.
+/// A call under way as it is traced, and what its attempts tell their servers.
 #[derive(Debug, Default)]
 pub(crate) enum TracedCall {
     /// The channel knows nothing of traces, or the call belongs to none.
     #[default]
     Not,
     /// It makes no span, and passes this on.
-    Passed(Box<SpanContext>),
+    Passed(SpanContext),
     Traced(Box<Call>),
 }
 
@@ -46,7 +39,6 @@ pub(crate) struct CallTracing {
 pub(crate) struct Call {
     tracing: Tracing,
     span: BoxedSpan,
-    ending: Ending,
     method: String,
     policy: Cow<'static, str>,
     attempts: AtomicI64,
@@ -82,12 +74,11 @@ impl CallTracing {
             Begun::Span(span) => TracedCall::Traced(Box::new(Call {
                 tracing: self.tracing.clone(),
                 span,
-                ending: Ending::new(None),
                 method: method(),
                 policy: policy(),
                 attempts: AtomicI64::new(0),
             })),
-            Begun::Passed(context) => TracedCall::Passed(Box::new(context)),
+            Begun::Passed(context) => TracedCall::Passed(context),
             Begun::Undecided => TracedCall::Not,
         }
     }
@@ -104,13 +95,6 @@ impl CallTracing {
 }
 
 impl TracedCall {
-    /// When it is over, where it has a deadline.
-    pub(crate) fn until(&mut self, until: Option<Instant>) {
-        if let Self::Traced(call) = self {
-            call.ending.until = until;
-        }
-    }
-
     /// One more attempt goes to that endpoint, which was picked for that reason, and its headers say what it is.
     pub(crate) fn attempt(
         &self,
@@ -137,10 +121,10 @@ impl TracedCall {
         }
     }
 
-    /// What its caller is told. Later words change nothing.
-    pub(crate) fn ended(&self, code: Code) {
+    /// It has ended with that status.
+    pub(crate) fn end(&mut self, code: Code) {
         if let Self::Traced(call) = self {
-            call.ending.tell(code);
+            end(&mut call.span, code);
         }
     }
 }
@@ -177,7 +161,7 @@ impl Call {
         match begun {
             Begun::Span(span) => {
                 header::write(span.span_context(), headers);
-                TracedAttempt::new(span, self.ending.until)
+                TracedAttempt::new(span)
             }
             Begun::Passed(context) => {
                 header::write(&context, headers);
@@ -185,11 +169,5 @@ impl Call {
             }
             Begun::Undecided => TracedAttempt::default(),
         }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        end(&mut self.span, &self.ending);
     }
 }
