@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry::{
-    KeyValue,
-    metrics::{Histogram, Meter},
-};
+use opentelemetry::metrics::{Histogram, Meter};
 use tokio::sync::Notify;
+
+use super::methods::Ended;
 
 /// Seconds: those that OpenTelemetry's RPC conventions advise, from 5 ms on, and before them what a call in memory takes.
 const BUCKETS: [f64; 18] = [
@@ -75,10 +74,10 @@ impl Calls {
         self.0.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It has ended, as these attributes tell.
-    pub(super) fn end(&self, took: Duration, attributes: &[KeyValue]) {
+    /// It has ended like that.
+    pub(super) fn end(&self, took: Duration, ended: &Ended) {
         let counted = &self.0;
-        counted.duration.record(took.as_secs_f64(), attributes);
+        ended.took(took.as_secs_f64(), &counted.duration);
         if counted.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             counted.idle.notify_waiters();
         }

@@ -3,7 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use opentelemetry::KeyValue;
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundHistogram, Histogram},
+};
 use rustc_hash::FxHashMap;
 use tonic::Code;
 
@@ -21,7 +24,22 @@ const CODES: usize = 17;
 #[derive(Debug)]
 pub(super) struct Method {
     name: Arc<str>,
-    ended: [OnceLock<Box<[KeyValue]>>; CODES],
+    ended: [OnceLock<Box<Ended>>; CODES],
+}
+
+/// What is told of one method's calls that ended with one status.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) attributes: Vec<KeyValue>,
+    duration: OnceLock<BoundHistogram<f64>>,
+}
+
+impl Ended {
+    /// One of them took so many seconds.
+    pub(super) fn took(&self, seconds: f64, durations: &Histogram<f64>) {
+        let bound = || durations.bind(&self.attributes);
+        self.duration.get_or_init(bound).record(seconds);
+    }
 }
 
 impl Method {
@@ -37,8 +55,8 @@ impl Method {
         &self.name
     }
 
-    /// The attributes of a call that ended so.
-    pub(super) fn with(&self, code: Code) -> &[KeyValue] {
+    /// Of a call that ended so.
+    pub(super) fn with(&self, code: Code) -> &Ended {
         self.ended[code as usize].get_or_init(|| {
             let status = name_of(code);
             let mut attributes = vec![
@@ -47,7 +65,10 @@ impl Method {
                 KeyValue::new("rpc.response.status_code", status),
             ];
             attributes.extend(is_fault(code).then(|| KeyValue::new("error.type", status)));
-            attributes.into()
+            Box::new(Ended {
+                attributes,
+                duration: OnceLock::new(),
+            })
         })
     }
 }
@@ -162,11 +183,11 @@ mod tests {
         let methods = Methods::default();
         let method = methods.ended(&methods.called("/a/A"), Code::Ok);
         assert_eq!(
-            words(method.with(Code::Internal)),
+            words(&method.with(Code::Internal).attributes),
             "rpc.system.name=grpc rpc.method=a/A rpc.response.status_code=INTERNAL error.type=INTERNAL"
         );
         assert_eq!(
-            words(method.with(Code::NotFound)),
+            words(&method.with(Code::NotFound).attributes),
             "rpc.system.name=grpc rpc.method=a/A rpc.response.status_code=NOT_FOUND"
         );
     }

@@ -87,7 +87,7 @@ impl Traced {
             let called = called.to_owned();
             span.set_attribute(KeyValue::new("rpc.method_original", called));
         }
-        span.set_attributes(method.with(code).iter().cloned());
+        span.set_attributes(method.with(code).attributes.iter().cloned());
         if is_fault(code) {
             span.set_status(Status::error(""));
         }
