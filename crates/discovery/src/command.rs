@@ -1,6 +1,7 @@
 //! The commands: each its arguments, and what it does.
 
 pub(crate) mod completions;
+mod doctor;
 mod export;
 mod import;
 mod intent;
@@ -51,6 +52,8 @@ pub(crate) enum Operation {
     Resolve(resolve::ResolveArgs),
     /// Explains an instance: where it stands, what holds it there, and who sees it
     Why(why::WhyArgs),
+    /// Examines the registry and all that is in it; each finding with what to do
+    Doctor(doctor::DoctorArgs),
     /// Shows, writes or deletes the service config that callers of a service go by
     Config(service_config::ServiceConfigArgs),
     /// Writes the registry as JSON, or as targets for Prometheus
@@ -74,6 +77,7 @@ impl Operation {
             Self::Intents(args) => once(args.run(session), signals).await,
             Self::Resolve(args) => once(args.run(session), signals).await,
             Self::Why(args) => once(args.run(session), signals).await,
+            Self::Doctor(args) => once(args.run(session), signals).await,
             Self::Config(args) => once(args.run(session), signals).await,
             Self::Export(args) if args.is_endless() => {
                 until_ended(args.run(session), signals).await

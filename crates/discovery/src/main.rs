@@ -7,7 +7,10 @@ mod form;
 mod holding;
 mod input;
 mod instance_name;
+mod page;
+mod reach;
 mod session;
+mod words;
 
 use std::{
     convert::Infallible,

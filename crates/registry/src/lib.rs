@@ -40,6 +40,7 @@ mod follow;
 mod freshness;
 mod instance;
 mod intent;
+mod member;
 mod placement;
 mod record;
 mod reflector;
@@ -59,6 +60,7 @@ pub use instance::{
     Weight, Zone,
 };
 pub use intent::{Intent, Intents, InvalidIntent};
+pub use member::{Member, MemberStatus};
 pub use placement::{Lease, Placement};
 pub use reflector::{SnapshotWatch, View};
 pub use registration::{Registration, RegistrationState};

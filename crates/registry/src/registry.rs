@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::try_join;
 
 use crate::{
-    Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Placement, Reconciled,
+    Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Member, Placement, Reconciled,
     Registration, ServiceName, Snapshot, SnapshotWatch, Store, StoreError,
     cache::Cache,
     document::DocumentReflector,
@@ -286,6 +286,20 @@ impl Registry {
     /// Takes a service's document away, if there is one. Cancelled, or after an error, it may be gone or not.
     pub async fn delete_document(&self, service: &ServiceName) -> Result<(), StoreError> {
         self.store.delete_document(service).await
+    }
+
+    /// The servers that keep it, each asked by itself whether it answers and how it is, in the order of their addresses: the
+    /// members of an etcd cluster that were configured, and those of which it has told by now. None where there is no server.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert!(registry::connect("memory:")?.members().await.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn members(&self) -> Vec<Member> {
+        self.store.members().await
     }
 
     /// How many values this process has skipped because they are no instances, or no intents, each revision of each counted once.

@@ -11,8 +11,8 @@ use futures_util::{
 };
 
 use crate::{
-    Change, Document, FoundDocument, Instance, InstanceId, Intent, Intents, Placement, Revision,
-    ServiceName, Snapshot, StoreError,
+    Change, Document, FoundDocument, Instance, InstanceId, Intent, Intents, Member, Placement,
+    Revision, ServiceName, Snapshot, StoreError,
 };
 
 /// A place where instances are kept, and with them a document for each service, and what operators want of instances.
@@ -137,6 +137,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         _id: &'a InstanceId,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         ready(Err(no_intents(self.url()))).boxed()
+    }
+
+    /// The servers that keep it, each asked by itself, in the order of their addresses; none where there is no server.
+    fn members(&self) -> BoxFuture<'_, Vec<Member>> {
+        ready(Vec::new()).boxed()
     }
 
     /// How many values this store has skipped because they are no instances, or no intents; each was logged once

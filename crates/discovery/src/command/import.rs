@@ -14,6 +14,7 @@ use crate::{
     exported::{Contents, Exported},
     holding, input,
     session::Session,
+    words::count,
 };
 
 const EXAMPLE: &str = "\
@@ -76,17 +77,18 @@ impl ImportArgs {
         let text = input::read(self.file.clone(), LARGEST).await?;
         let exported: Exported = serde_json::from_str(&text).context("it is no export")?;
         let contents = exported.contents().context("nothing was imported")?;
-        let count = contents.instances.len();
+        let all = contents.instances.len();
         ensure!(
-            count == 0 || self.hold || self.without_instances,
-            "it has {count} instances, and an instance goes with whoever registers it: give --hold, to register them until \
-             Ctrl-C, or --without-instances; nothing was imported"
+            all == 0 || self.hold || self.without_instances,
+            "it has {}, and an instance goes with whoever registers it: give --hold, to register them until \
+             Ctrl-C, or --without-instances; nothing was imported",
+            count(all, "instance")
         );
         write(session, &contents).await?;
         let mut already_there = 0;
         if self.hold {
             let absent = holding::absent(session, &contents.instances).await?;
-            already_there = count - absent.len();
+            already_there = all - absent.len();
             let register = |one| session.registry.register(one, session.ttl);
             held.extend(absent.into_iter().map(register));
             for registration in &*held {
@@ -116,14 +118,15 @@ impl Shape<'_> {
         } = self;
         let instances = match (held, already_there) {
             (0, 0) => String::new(),
-            (held, 0) => format!(", and holds {held} instances until Ctrl-C"),
+            (held, 0) => format!(", and holds {} until Ctrl-C", count(*held, "instance")),
             (held, there) => format!(
-                ", and holds {held} instances until Ctrl-C; {there} were there already and are left alone"
+                ", and holds {} until Ctrl-C; left alone, since already there: {there}",
+                count(*held, "instance")
             ),
         };
-        format!(
-            "wrote {service_configs} service configs and {intents} intents to {registry}{instances}"
-        )
+        let configs = count(*service_configs, "service config");
+        let intents = count(*intents, "intent");
+        format!("wrote {configs} and {intents} to {registry}{instances}")
     }
 }
 

@@ -1,6 +1,7 @@
 //! The binary as a process, on a directory and on a real etcd.
 
 mod command_line;
+mod examining;
 mod explaining;
 mod first_try;
 mod moving;

@@ -66,8 +66,8 @@ pub use self::{
     url::InvalidEtcdUrl,
 };
 use crate::{
-    Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Placement,
-    Reconciled, ServiceName, Snapshot, Store, StoreError, Undecodable, dialect::Dialect,
+    Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Member,
+    Placement, Reconciled, ServiceName, Snapshot, Store, StoreError, Undecodable, dialect::Dialect,
 };
 
 /// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
@@ -330,6 +330,10 @@ impl Store for EtcdStore {
                 source: failure.into(),
             })
         })
+    }
+
+    fn members(&self) -> BoxFuture<'_, Vec<Member>> {
+        Box::pin(self.members.ask_each())
     }
 
     fn undecodable(&self) -> u64 {

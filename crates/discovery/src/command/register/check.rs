@@ -4,20 +4,14 @@ use std::{process::Stdio, str::FromStr};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use balance::Channel;
-use bytes::Bytes;
-use http::{Request, Uri, header::HOST};
-use http_body_util::Empty;
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
+use http::Uri;
 use registry::Address;
-use tokio::{
-    net::{TcpStream, UnixStream},
-    process::Command,
-};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::process::Command;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+
+use crate::{page, reach};
 
 /// A check as the command line names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +76,7 @@ impl Check {
     pub(super) async fn make(&mut self) -> Result<()> {
         match self {
             Self::Grpc(client, service) => grpc(client, service).await,
-            Self::Tcp(address) => tcp(address).await,
+            Self::Tcp(address) => reach::connect(address).await,
             Self::Http(uri) => http(uri).await,
             Self::Exec(command) => exec(command).await,
         }
@@ -99,26 +93,8 @@ async fn grpc(client: &mut HealthClient<Channel>, service: &str) -> Result<()> {
     }
 }
 
-async fn tcp(address: &Address) -> Result<()> {
-    let connected = match address.unix_path() {
-        Some(path) => UnixStream::connect(path).await.map(drop),
-        None => TcpStream::connect(address.as_str()).await.map(drop),
-    };
-    connected.with_context(|| format!("cannot connect to {address}"))
-}
-
 async fn http(uri: &Uri) -> Result<()> {
-    let host = uri.host().context("the URL has no host")?;
-    let port = uri.port_u16().unwrap_or(80);
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await;
-    let stream = stream.with_context(|| format!("cannot connect to {host}:{port}"))?;
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
-        .header(HOST, format!("{host}:{port}"))
-        .body(Empty::<Bytes>::new())?;
-    let status = sender.send_request(request).await?.status();
+    let status = page::get(uri).await?.status;
     ensure!(status.is_success(), "{uri} answers {status}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! One connection to one member at a time, the next member on any failure.
 
+mod asking;
 mod connection;
 mod credentials;
 mod error;

@@ -46,6 +46,15 @@ impl Order {
         }
     }
 
+    /// All that there are to try.
+    pub(super) fn members(&self) -> Vec<Address> {
+        self.configured
+            .iter()
+            .chain(&self.learned)
+            .cloned()
+            .collect()
+    }
+
     /// How many there are to try.
     pub(super) fn len(&self) -> usize {
         self.configured.len() + self.learned.len()

@@ -125,6 +125,11 @@ impl Ring {
         }
     }
 
+    /// All that there are to try.
+    pub(super) fn members(&self) -> Vec<Address> {
+        self.current().order.members()
+    }
+
     /// How many members there are to try.
     pub(super) fn len(&self) -> usize {
         self.current().order.len()

@@ -1,0 +1,123 @@
+//! What is registered: whether it can be read, what holds it, what is wanted of it, and whether it answers.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use futures_util::{StreamExt, stream};
+use registry::{Instance, Intents, Placement, ServiceName, Status};
+use tokio::time::timeout;
+
+use super::Finding;
+use crate::{reach, session::Session, words::count};
+
+/// How many instances are connected at a time.
+const AT_A_TIME: usize = 32;
+
+pub(super) async fn examine(
+    session: &Session,
+    services: &[ServiceName],
+    patience: Duration,
+) -> Result<Vec<Finding>> {
+    let registry = &session.registry;
+    let mut findings = Vec::new();
+    let (mut instances, mut kept) = (Vec::new(), 0);
+    for service in services {
+        let before = registry.undecodable();
+        let placed = session.answer(registry.placements(service)).await?;
+        let listed = session.answer(registry.list(service)).await?;
+        let intents = session.answer(registry.intents(service)).await?;
+        let skipped = registry.undecodable() - before;
+        if skipped > 0 {
+            let found = format!(
+                "has {skipped} values that are no instances, or no intents; the log above names each"
+            );
+            findings.push(Finding::fine("key", service.as_str(), found).warning(
+                "they are passed over: delete them, or name their dialect in registry.dialects",
+            ));
+        }
+        findings.extend(
+            placed
+                .iter()
+                .filter_map(|place| lease(registry.url(), place)),
+        );
+        let there = |id: &_| listed.get(id).is_some();
+        findings.extend(left_over(service, &intents, there));
+        kept += placed.len();
+        instances.extend(listed.instances().cloned());
+    }
+    let found = format!(
+        "{} at {}",
+        count(instances.len(), "instance"),
+        count(kept, "place")
+    );
+    findings.push(Finding::fine("lease", registry.url(), found));
+    findings.extend(silent(registry.url(), instances, patience).await);
+    Ok(findings)
+}
+
+/// What is wrong with what holds an instance. A lease is kept alive each third of its TTL: one with less than that left has
+/// missed two.
+fn lease(url: &str, place: &Placement) -> Option<Finding> {
+    let key = place.instance.origin()?.key.to_string();
+    let Some(lease) = place.lease else {
+        let found = "has no lease: it stays when its process is gone";
+        return url.starts_with("etcd").then(|| {
+            Finding::fine("lease", key, found)
+                .warning("have whoever writes it use a lease; delete the key once it is nobody's")
+        });
+    };
+    let found = format!(
+        "has {} s left of its lease of {} s",
+        lease.remaining.as_secs(),
+        lease.ttl.as_secs()
+    );
+    (lease.remaining < lease.ttl / 3).then(|| {
+        Finding::fine("lease", key, found).warning(
+            "its owner has not been heard of: see whether the process lives and reaches the registry",
+        )
+    })
+}
+
+/// What is wanted of instances that are not there.
+fn left_over(
+    service: &ServiceName,
+    intents: &Intents,
+    is_there: impl Fn(&registry::InstanceId) -> bool,
+) -> Vec<Finding> {
+    let gone = intents.iter().filter(|(id, _)| !is_there(id));
+    let finding = gone.map(|(id, intent)| {
+        let found = format!("is not registered, and an operator wants of it: {intent}");
+        Finding::fine("intent", format!("{service}/{id}"), found).warning(
+            "whoever takes the id is under it: `discovery undrain`, `discovery weight … own`, or keep it so",
+        )
+    });
+    finding.collect()
+}
+
+/// Those that take no connection. Of one that is to take calls that is a problem; another may be on its way out.
+async fn silent(url: &str, instances: Vec<Arc<Instance>>, patience: Duration) -> Vec<Finding> {
+    let all = instances.len();
+    let asked = stream::iter(instances).map(|one: Arc<Instance>| async move {
+        let refused = match timeout(patience, reach::connect(one.address())).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("takes no connection within {}", humantime::format_duration(patience)),
+        };
+        let name = format!("{}/{}", one.service, one.id);
+        let finding = Finding::fine("instance", name, refused);
+        Some(if one.status == Status::Serving {
+            finding.problem("see whether it runs and can be reached from here; `discovery drain` keeps callers from it")
+        } else {
+            finding.warning("it takes no calls as it is; deregister it when it is not to come back")
+        })
+    });
+    let mut findings: Vec<_> = asked
+        .buffered(AT_A_TIME)
+        .filter_map(async |finding| finding)
+        .collect()
+        .await;
+    let answer = all - findings.len();
+    let found = format!("{answer} of {} took a connection", count(all, "instance"));
+    findings.push(Finding::fine("instance", url, found));
+    findings
+}

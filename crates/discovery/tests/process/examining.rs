@@ -1,0 +1,148 @@
+//! `doctor`.
+
+use std::{fs, net::TcpListener};
+
+use serde_json::Value;
+use testkit::{Port, etcd::Cluster};
+
+use crate::place::{Ended, Place, instance};
+
+/// What a doctor has found, with its exit code.
+async fn examined(place: &Place) -> (Option<i32>, Vec<Value>) {
+    // A machine that is busy is no finding.
+    let patient = ["doctor", "--connect-timeout", "30s", "--slow", "1m"];
+    let arguments = [&patient[..], &["--output", "json"]].concat();
+    let Ended { code, stdout, .. } = place.run(&arguments).await;
+    let shown: Value = serde_json::from_str(&stdout[0]).expect("an object");
+    (code, shown["findings"].as_array().expect("a list").clone())
+}
+
+/// The findings of a check that are not fine, as `LEVEL SUBJECT`.
+fn of(check: &str, findings: &[Value]) -> Vec<String> {
+    let of_it = findings
+        .iter()
+        .filter(|one| one["check"] == check && one["level"] != "fine");
+    let told = of_it.map(|one| {
+        assert!(one["advice"].is_string(), "{one}");
+        let text = |field: &str| one[field].as_str().expect("a text").to_owned();
+        format!("{} {}", text("level"), text("subject"))
+    });
+    told.collect()
+}
+
+/// Somebody who takes connections, and the instance that says so.
+fn listening(name: &str) -> (TcpListener, registry::Instance) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    (listener, instance(name, &address))
+}
+
+#[tokio::test]
+async fn a_registry_that_is_well_has_no_findings_but_that_it_is_well() {
+    for place in Place::each().await {
+        let (_listener, one) = listening("greeter");
+        let _registration = place.register(one).await;
+        let (code, findings) = examined(&place).await;
+        assert!(
+            findings.iter().all(|one| one["level"] == "fine"),
+            "{findings:?}"
+        );
+        assert_eq!(code, Some(0));
+        let table = place
+            .text(&["doctor", "--connect-timeout", "30s", "--slow", "1m"])
+            .await;
+        assert!(table.contains("0 problems and 0 warnings."), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_down_is_a_problem_and_the_others_are_told_of() {
+    let mut cluster = Cluster::start(3).await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    cluster.kill(1).await.expect("it is killed");
+    let (code, findings) = examined(&place).await;
+    assert_eq!(code, Some(1));
+    let down = format!("problem {}", cluster.endpoints()[1]);
+    assert_eq!(of("member", &findings), [down]);
+    let fine = findings
+        .iter()
+        .filter(|one| one["check"] == "member" && one["level"] == "fine");
+    let versions: Vec<_> = fine
+        .map(|one| one["found"].as_str().expect("a text"))
+        .collect();
+    assert_eq!(versions.len(), 2, "{findings:?}");
+    assert!(
+        versions.iter().all(|found| found.starts_with("etcd 3.")),
+        "{versions:?}"
+    );
+    let clocks = findings.iter().filter(|one| one["check"] == "clock");
+    assert_eq!(clocks.count(), 2, "of those that answer");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_keys_names_leases_and_intents_is_told() {
+    let cluster = Cluster::start_one().await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let (key, value) = (
+        format!("shop/greeter/{address}"),
+        format!(r#"{{"Op":0,"Addr":"{address}","Metadata":null}}"#),
+    );
+    for (key, value) in [(&*key, &*value), ("shop/greeter/rubbish", "no instance")] {
+        let put = ["put", key, value];
+        cluster.etcdctl_text(&put).await.expect("it is written");
+    }
+    let (_listener, longer) = listening("greeter-v2");
+    let _registration = place.register(longer).await;
+    place
+        .text(&["drain", "--absent", "greeter/10.0.0.9:1"])
+        .await;
+
+    let (code, findings) = examined(&place).await;
+    assert_eq!(code, Some(0), "warnings are no problems: {findings:?}");
+    assert_eq!(of("lease", &findings), [format!("warning {key}")]);
+    assert_eq!(of("key", &findings), ["warning greeter"]);
+    assert_eq!(of("name", &findings), ["warning greeter"]);
+    assert_eq!(of("intent", &findings), ["warning greeter/10.0.0.9:1"]);
+    assert_eq!(of("instance", &findings), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_instance_that_does_not_answer_is_a_problem_while_it_is_to_take_calls() {
+    for place in Place::each().await {
+        let port = Port::free().expect("a port");
+        let _registration = place.register(instance("greeter", &port.address())).await;
+        let name = format!("greeter/{}", port.address());
+        let (code, findings) = examined(&place).await;
+        assert_eq!(code, Some(1));
+        assert_eq!(of("instance", &findings), [format!("problem {name}")]);
+        place.text(&["drain", &name]).await;
+        let (code, findings) = examined(&place).await;
+        assert_eq!(code, Some(0));
+        assert_eq!(of("instance", &findings), [format!("warning {name}")]);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_used_is_a_problem() {
+    let place = Place::directory();
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = directory.path().join("registry");
+    fs::create_dir(&registry).expect("a directory");
+    let url = format!("file://{}", registry.display());
+    let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(&registry, open_to_all).expect("it is ours");
+    let line = place.refusal(&["--registry", &url, "doctor"]).await;
+    assert!(line.contains(registry.to_str().expect("a path")), "{line}");
+
+    let port = Port::free().expect("a port");
+    let url = format!("etcd://{}/shop", port.address());
+    let ended = place.run(&["--registry", &url, "doctor"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = ended.stdout.join("\n");
+    assert!(
+        said.contains(&port.address()) && said.contains("2 problems"),
+        "{said}"
+    );
+}

@@ -1,0 +1,54 @@
+//! Each member by itself: whether it answers, how fast, and what it says of itself.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::{Members, connection::Connection, failure::Failure, ring::Ring};
+use crate::{Address, Member, MemberStatus};
+
+impl Members {
+    /// All that were configured, and those of which the cluster has told so far, in the order of their addresses; each is asked
+    /// at the same time, within the bounds of a request.
+    pub(in super::super) async fn ask_each(&self) -> Vec<Member> {
+        let mut members = self.ring().members();
+        members.sort();
+        members.dedup();
+        let ring = Arc::clone(&self.ring);
+        let asked = members.into_iter().map(|member| ask(&ring, member));
+        join_all(asked).await
+    }
+}
+
+async fn ask(ring: &Ring, member: Address) -> Member {
+    let answered = async {
+        let connection = ring.try_out(&member).await?;
+        // The first answer has waited for the connection.
+        status(&connection).await?;
+        status(&connection).await
+    };
+    let status = answered.await.map_err(|failure: Failure| {
+        let failure = crate::Cause::from(failure);
+        crate::one_line(failure.as_ref())
+    });
+    Member::new(member, status)
+}
+
+async fn status(connection: &Connection) -> Result<MemberStatus, Failure> {
+    let began = Instant::now();
+    let answer = connection.read(|client| {
+        let mut maintenance = client.maintenance_client();
+        async move { maintenance.status().await }
+    });
+    let answer = answer.await?;
+    let itself = answer.header().map(etcd_client::ResponseHeader::member_id);
+    Ok(MemberStatus {
+        latency: began.elapsed(),
+        version: answer.version().to_owned(),
+        is_leader: itself == Some(answer.leader()),
+        has_leader: answer.leader() != 0,
+        bytes: u64::try_from(answer.db_size()).unwrap_or(0),
+        errors: answer.errors().to_vec(),
+    })
+}
