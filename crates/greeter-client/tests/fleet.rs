@@ -55,7 +55,16 @@ async fn two_greeters_share_the_calls_and_the_figures_add_up() {
     let (mut fleet, _directory) = fleet();
     let addresses = fleet.add_many(2).await.expect("two greeters");
     let client = fleet
-        .client(&["--count", "2000", "--concurrency", "8", "--output", "json"])
+        .client(&[
+            "--count",
+            "2000",
+            "--concurrency",
+            "8",
+            "--timeout",
+            "30s",
+            "--output",
+            "json",
+        ])
         .expect("a client");
     let figures = client.figures(BOUND).await.expect("figures");
 
@@ -163,7 +172,7 @@ async fn each_call_is_a_line_and_ctrl_c_prints_the_table() {
 async fn a_client_that_was_there_first_waits_and_fails_no_call() {
     let (mut fleet, _directory) = fleet();
     let client = fleet
-        .client(&["--count", "20", "--output", "json"])
+        .client(&["--count", "20", "--timeout", "30s", "--output", "json"])
         .expect("a client");
     let waiting = "waiting for an instance of greeter";
     client

@@ -32,9 +32,9 @@ pub(crate) struct UserConfig {
 pub(crate) struct StorageConfig {
     /// One file on this machine, or a PostgreSQL database that several instances share.
     pub(crate) url: StorageUrl,
-    /// How many connections it may have at most.
+    /// How many connections operations may have at most; there is one more, by which the storage is looked at.
     pub(crate) connections: NonZeroU32,
-    /// How long one operation may take, waiting for a connection included.
+    /// How long one operation may take once it has a connection.
     #[serde(with = "duration")]
     pub(crate) timeout: Duration,
 }

@@ -61,10 +61,18 @@ macro_rules! on {
             }
         }
     };
-    (aside $storage:ident, |$pool:ident| $work:expr) => {
+    (aside $storage:ident, |$connection:ident| $work:expr) => {
         match &$storage.0.pool {
-            $crate::storage::pool::Pool::Sqlite { aside: $pool, .. } => $work,
-            $crate::storage::pool::Pool::Postgres { aside: $pool, .. } => $work,
+            $crate::storage::pool::Pool::Sqlite { aside, .. } => {
+                let mut $connection = aside.take($storage.0.limit).await?;
+                let outcome = $storage.limited(async { $work }).await;
+                $connection.end_with(outcome)
+            }
+            $crate::storage::pool::Pool::Postgres { aside, .. } => {
+                let mut $connection = aside.take($storage.0.limit).await?;
+                let outcome = $storage.limited(async { $work }).await;
+                $connection.end_with(outcome)
+            }
         }
     };
 }
@@ -89,7 +97,15 @@ impl Storage {
     pub(crate) fn set_usable(&self, usable: bool) {
         self.0.usable.store(usable, Ordering::Relaxed);
         // What was well before may not be any more.
-        self.rest();
+        self.begin_anew();
+    }
+
+    /// Closes every connection that no operation uses.
+    fn begin_anew(&self) {
+        match &self.0.pool {
+            Pool::Sqlite { turns, .. } => turns.begin_anew(),
+            Pool::Postgres { turns, .. } => turns.begin_anew(),
+        }
     }
 
     /// Has every connection looked at that no operation uses.
@@ -143,23 +159,18 @@ impl Storage {
         turn: Turn<'_, DB>,
         outcome: Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        match &outcome {
-            Err(error) if error.is_trouble() => self.heed(error),
-            _ => turn.end_well(),
-        }
-        outcome
+        turn.end_with(outcome).inspect_err(|error| self.heed(error))
     }
 
-    /// Has the storage looked at when that is due, and every connection to it.
+    /// Has the storage looked at when that is due, by connections that are new.
     fn heed(&self, error: &StorageError) {
         if error.is_trouble() {
-            self.rest();
+            self.begin_anew();
             self.0.trouble.notify_one();
         }
     }
 
-    /// Does `work` within the limit. What is cut off ends on PostgreSQL by a limit of its own, and its connection is not
-    /// used again before it has.
+    /// Does `work` within the limit. What is cut off ends on PostgreSQL by a limit of its own, and its connection is closed.
     async fn limited<T>(
         &self,
         work: impl Future<Output = Result<T, StorageError>>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use registry::Instance;
+use registry::{Freshness, Instance};
 use tokio::time::Instant;
 
 use super::{Channel, pick::Unpicked};
@@ -56,14 +56,14 @@ impl Channel {
             Err(Unpicked::Failed(status) | Unpicked::Dropped(status)) => Err(status),
         }
     }
-    /// Waits until no endpoint is being connected, and calls go by what has come of it: the first to be ready would be given
-    /// all calls until then. For who has [chosen](Self::choose) once, so that the endpoints are known; what is connected for
+    /// Waits until what the registry says is known to be current, no endpoint is being connected, and calls go by what has come
+    /// of it: the first to be ready would be given all calls until then. For who has [chosen](Self::choose) once, so that the endpoints are known; what is connected for
     /// want of a call is not waited for. Cancellation safe; the caller sets a bound.
     pub async fn settled(&self) {
         let shared = &self.inner.shared;
         let mut generation = shared.generation.subscribe();
         // An error means that the channel is gone, which this one keeps.
-        while self.is_connecting() && generation.changed().await.is_ok() {}
+        while self.is_settling() && generation.changed().await.is_ok() {}
         // A picker that was being made meanwhile may know less. The one after it was begun later.
         for _ in 0..2 {
             generation.mark_unchanged();
@@ -74,11 +74,12 @@ impl Channel {
         }
     }
 
-    fn is_connecting(&self) -> bool {
+    fn is_settling(&self) -> bool {
         let published = self.inner.shared.published.load();
         let mut endpoints = published.endpoints.iter();
-        endpoints.any(|endpoint| {
-            endpoint.subchannel().state().connectivity == ConnectivityState::Connecting
-        })
+        published.freshness != Freshness::Live
+            || endpoints.any(|endpoint| {
+                endpoint.subchannel().state().connectivity == ConnectivityState::Connecting
+            })
     }
 }

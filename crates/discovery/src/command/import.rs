@@ -61,14 +61,14 @@ struct Shape<'a> {
 impl ImportArgs {
     pub(crate) async fn run(&self, session: &Session, mut signals: Signals) -> Result<ExitCode> {
         let mut held = Vec::new();
-        let imported = select! {
-            imported = self.import(session, &mut held) => imported,
-            _ = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+        let (imported, is_over) = select! {
+            imported = self.import(session, &mut held) => (imported, false),
+            _ = signals.next() => (Ok(ExitCode::from(INTERRUPTED)), true),
         };
-        if imported.is_ok() && !held.is_empty() {
+        if imported.is_ok() && !is_over && !held.is_empty() {
             signals.next().await;
         }
-        // Also when something has failed meanwhile: nothing of it stays behind.
+        // Also when something has failed meanwhile: no instance stays behind.
         let left = holding::leave(held).await;
         imported.and_then(|code| left.map(|()| code))
     }

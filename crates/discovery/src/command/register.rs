@@ -5,14 +5,20 @@ mod child;
 mod health;
 mod relay;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    future::pending,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use registry::{
     Address, Instance, InstanceId, Registration, RegistrationState, ServiceName, Weight, Zone,
 };
-use service_kit::Signals;
+use service_kit::{Signals, terminal::printable};
 use tokio::{
     select,
     time::{sleep, timeout},
@@ -143,11 +149,12 @@ impl RegisterArgs {
     pub(crate) async fn run(&self, session: &Session, mut signals: Signals) -> Result<ExitCode> {
         let mut relay = Relay::listen()?;
         let mut child = Child::start(&self.command)?;
-        let mut monitor = self.monitor()?;
+        let mut monitor = self.monitor();
         let mut held = Held {
             args: self,
             session,
             registration: None,
+            is_told: false,
         };
         let over = loop {
             select! {
@@ -155,7 +162,7 @@ impl RegisterArgs {
                 code = child.ended() => break Over::Ended(code?),
                 name = signals.next() => break Over::Asked(name),
                 signal = relay.next() => child.signal(signal),
-                holder = held.superseded() => break Over::Superseded(holder),
+                holder = held.followed() => break Over::Superseded(holder),
             }
         };
         match over {
@@ -195,23 +202,25 @@ impl RegisterArgs {
         })
     }
 
-    fn monitor(&self) -> Result<Monitor> {
+    fn monitor(&self) -> Monitor {
         let kind = match &self.check {
             None if self.command.is_empty() => None,
             None => Some(CheckKind::Tcp),
             Some(kind) => Some(kind.clone()),
         };
-        let check = kind
-            .map(|kind| Check::new(kind, &self.address))
-            .transpose()?;
-        Ok(Monitor::new(
-            check,
+        Monitor::new(
+            kind.map(|kind| Check::new(kind, &self.address)),
             self.check_interval,
             self.check_timeout,
             self.healthy_after,
             self.unhealthy_after,
-        ))
+        )
     }
+}
+
+/// Tells whoever still listens: a stderr that is closed is no reason to end.
+fn say(line: &str) {
+    let _nobody_listens = writeln!(io::stderr(), "{line}");
 }
 
 /// The registration, while there is to be one.
@@ -219,6 +228,8 @@ struct Held<'a> {
     args: &'a RegisterArgs,
     session: &'a Session,
     registration: Option<Registration>,
+    /// Whether it was said that it is registered.
+    is_told: bool,
 }
 
 impl Held<'_> {
@@ -238,7 +249,7 @@ impl Held<'_> {
         let ttl = self.args.ttl.unwrap_or(self.session.ttl);
         let registry = &self.session.registry;
         self.registration = Some(registry.register(self.args.instance(), ttl));
-        eprintln!("{} is registered in {}", self.name(), registry.url());
+        self.is_told = false;
     }
 
     /// Takes the instance out, if it is in; that this fails is told, since its lease ends anyway.
@@ -247,10 +258,10 @@ impl Held<'_> {
             return;
         };
         match registration.deregister().await {
-            Ok(()) => eprintln!("{} is taken out: {why}", self.name()),
+            Ok(()) => say(&format!("{} is taken out: {}", self.name(), printable(why))),
             Err(error) => {
                 let error = registry::one_line(&error);
-                eprintln!("{} is left to its lease: {error}", self.name());
+                say(&format!("{} is left to its lease: {error}", self.name()));
             }
         }
     }
@@ -268,17 +279,25 @@ impl Held<'_> {
         }
     }
 
-    /// Waits until a later process has registered the instance, and says which one. Cancellation safe.
-    async fn superseded(&self) -> String {
+    /// Says when it is registered, and waits until a later process has registered the instance: which one. Cancellation safe.
+    async fn followed(&mut self) -> String {
         let Some(registration) = &self.registration else {
-            return std::future::pending().await;
+            return pending().await;
         };
         let mut states = registration.states();
         let is_over =
             |state: &RegistrationState| matches!(state, RegistrationState::Superseded { .. });
+        if !self.is_told {
+            let known = states.wait_for(|state| state.is_held() || is_over(state));
+            if known.await.is_ok_and(|state| state.is_held()) {
+                let url = self.session.registry.url();
+                say(&format!("{} is registered in {url}", self.name()));
+            }
+            self.is_told = true;
+        }
         match states.wait_for(is_over).await.as_deref() {
             Ok(RegistrationState::Superseded { holder }) => holder.to_string(),
-            _ => std::future::pending().await,
+            _ => pending().await,
         }
     }
 }

@@ -124,10 +124,16 @@ impl Explained {
         placed: &[Placement],
         url: &str,
     ) -> Self {
-        let its_own = placed.iter().filter(|place| {
-            // Dialects without ids call it by its address.
-            instance.is_some_and(|one| place.instance.address() == one.address())
-        });
+        let its_own = placed.iter().filter(
+            |Placement {
+                 instance: there, ..
+             }| {
+                // Dialects without ids call it by its address.
+                let by_address = there.id.as_str() == there.address().as_str();
+                there.id == *id
+                    || by_address && instance.is_some_and(|one| there.address() == one.address())
+            },
+        );
         let (called, why) = seen::verdict(instance, wanted);
         Self {
             id: id.to_string(),

@@ -117,14 +117,17 @@ impl Place {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// The one line of a run that does not do what was asked for.
+    /// The one line of a run that does not do what was asked for, whatever is logged of it before.
     pub(crate) async fn refusal(&self, arguments: &[&str]) -> String {
         let ended = self.run(arguments).await;
         assert_eq!(ended.code, Some(1), "{arguments:?}: {ended:?}");
-        let [line] = &ended.stderr[..] else {
+        let said = ended
+            .stderr
+            .iter()
+            .skip_while(|line| !line.starts_with("error: "));
+        let [line] = said.collect::<Vec<_>>()[..] else {
             panic!("{arguments:?}: {ended:?}");
         };
-        assert!(line.starts_with("error: "), "{line}");
         line.clone()
     }
 }

@@ -57,7 +57,7 @@ async fn what_the_page_shows_is_pushed_and_at_the_end_once_more() {
     // The client ends long before its first minute is over.
     fleet.set_env("OTEL_METRIC_EXPORT_INTERVAL", "");
     let client = fleet
-        .client(&["--count", "10", "--output", "json"])
+        .client(&["--count", "10", "--timeout", "30s", "--output", "json"])
         .expect("a client");
     let figures = client.figures(BOUND).await.expect("figures");
     assert_eq!((figures.calls, figures.failures), (10, 0));
@@ -98,7 +98,7 @@ async fn a_collector_that_comes_late_is_told_all_that_was_counted_before() {
     fleet.set_env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
     let address = fleet.add().await.expect("a greeter");
     let client = fleet
-        .client(&["--count", "10", "--output", "json"])
+        .client(&["--count", "10", "--timeout", "30s", "--output", "json"])
         .expect("a client");
     assert_eq!(client.figures(BOUND).await.expect("figures").failures, 0);
     let greeter = fleet.servers()[0].process();
@@ -121,7 +121,7 @@ async fn who_wants_no_metrics_pushed_says_none_and_has_the_page_and_the_traces()
     let address = fleet.add().await.expect("a greeter");
     fleet.set_env("DISCOVERY__ADMIN__LISTEN", "off");
     let client = fleet
-        .client(&["--count", "1", "--output", "json"])
+        .client(&["--count", "1", "--timeout", "30s", "--output", "json"])
         .expect("a client");
     assert_eq!(client.figures(BOUND).await.expect("figures").failures, 0);
     assert!(on_the_page(&page(&admin).await).contains("rpc_server_call_duration"));

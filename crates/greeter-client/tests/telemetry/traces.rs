@@ -23,7 +23,15 @@ async fn one_trace_goes_from_the_caller_to_the_greeter_that_answered_with_its_re
     // In turns: every other call goes to who cannot, and then to who can.
     let target = format!("static:///{unable},{able}");
     let client = fleet
-        .client(&["--target", &target, "--forever", "--interval", "20ms"])
+        .client(&[
+            "--target",
+            &target,
+            "--forever",
+            "--interval",
+            "20ms",
+            "--timeout",
+            "30s",
+        ])
         .expect("a client");
     let method = "helloworld.Greeter/SayHello";
     let expected = [
@@ -71,7 +79,7 @@ async fn what_is_left_is_handed_over_at_the_end() {
     fleet.set_env("OTEL_BSP_SCHEDULE_DELAY", "600000");
     let address = fleet.add().await.expect("a greeter");
     let client = fleet
-        .client(&["--count", "10", "--output", "json"])
+        .client(&["--count", "10", "--timeout", "30s", "--output", "json"])
         .expect("a client");
     let figures = client.figures(BOUND).await.expect("figures");
     assert_eq!((figures.calls, figures.failures), (10, 0));
@@ -97,7 +105,7 @@ async fn a_collector_that_is_down_or_hangs_costs_no_call_and_its_loss_is_counted
         let address = fleet.add().await.expect("a greeter");
         fleet.set_env("DISCOVERY__ADMIN__LISTEN", "off");
         let client = fleet
-            .client(&["--count", "500", "--output", "json"])
+            .client(&["--count", "500", "--timeout", "30s", "--output", "json"])
             .expect("a client");
         let figures = client.figures(BOUND).await.expect("figures");
         assert_eq!((figures.calls, figures.failures), (500, 0), "{collector}");

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use sqlx::{
-    ConnectOptions, PgPool, Postgres, Sqlite, SqlitePool,
+    ConnectOptions, Postgres, Sqlite,
     pool::PoolOptions,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
@@ -28,12 +28,12 @@ const SLOW: Duration = Duration::from_millis(500);
 pub(super) enum Pool {
     Sqlite {
         turns: Turns<Sqlite>,
-        aside: SqlitePool,
+        aside: Turns<Sqlite>,
         file: PathBuf,
     },
     Postgres {
         turns: Turns<Postgres>,
-        aside: PgPool,
+        aside: Turns<Postgres>,
     },
 }
 
@@ -49,7 +49,7 @@ impl Pool {
                 };
                 Self::Sqlite {
                     turns: Turns::new(pool(connections)),
-                    aside: pool(1),
+                    aside: Turns::new(pool(1)),
                     file: file.clone(),
                 }
             }
@@ -62,7 +62,7 @@ impl Pool {
                     |connections| bounded(connections, limit).connect_lazy_with(options.clone());
                 Self::Postgres {
                     turns: Turns::new(pool(connections)),
-                    aside: pool(1),
+                    aside: Turns::new(pool(1)),
                 }
             }
         })

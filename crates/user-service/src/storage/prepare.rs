@@ -30,27 +30,31 @@ impl Storage {
             match &self.0.pool {
                 Pool::Sqlite { aside, file, .. } => {
                     let _lock = lock(file).await?;
-                    SQLITE.run(aside).await?;
+                    let mut connection = aside.take(self.0.limit).await?;
+                    SQLITE.run(&mut *connection).await?;
+                    connection.end_well();
                 }
-                // Under an advisory lock of the database.
-                Pool::Postgres { aside, .. } => POSTGRES.run(aside).await?,
+                // Under an advisory lock of the database, which goes with its session: an attempt that fails or is cut off
+                // closes that.
+                Pool::Postgres { aside, .. } => {
+                    let mut connection = aside.take(self.0.limit).await?;
+                    POSTGRES.run(&mut *connection).await?;
+                    connection.end_well();
+                }
             }
-            self.make_key().await
+            Ok(())
         })
-        .await
+        .await?;
+        self.make_key().await
     }
 
     /// Whether the users can be read.
     pub(crate) async fn check(&self) -> Result<(), StorageError> {
         let look = "SELECT id FROM users LIMIT 1";
-        self.limited(async {
-            on!(aside self, |pool| sqlx::query(look)
-                .execute(pool)
-                .await
-                .map(drop))?;
-            Ok(())
-        })
-        .await
+        on!(aside self, |connection| Ok(sqlx::query(look)
+            .execute(&mut *connection)
+            .await
+            .map(drop)?))
     }
 
     async fn make_key(&self) -> Result<(), StorageError> {
@@ -60,12 +64,11 @@ impl Storage {
             .map_err(|_| StorageError::System(io::Error::other("no random bytes")))?;
         let insert =
             "INSERT INTO signing_key (number, secret) VALUES (1, $1) ON CONFLICT DO NOTHING";
-        on!(aside self, |pool| sqlx::query(insert)
+        on!(aside self, |connection| Ok(sqlx::query(insert)
             .bind(&key[..])
-            .execute(pool)
+            .execute(&mut *connection)
             .await
-            .map(drop))?;
-        Ok(())
+            .map(drop)?))
     }
 
     /// What tokens are signed with.

@@ -28,13 +28,10 @@ impl Storage {
     /// Forgets the requests from before `time`, in microseconds since 1970; gives how many there were.
     pub(crate) async fn forget_requests(&self, time: i64) -> Result<u64, StorageError> {
         let delete = "DELETE FROM create_requests WHERE create_time < $1";
-        self.limited(async {
-            Ok(on!(aside self, |pool| sqlx::query(delete)
-                .bind(time)
-                .execute(pool)
-                .await?
-                .rows_affected()))
-        })
-        .await
+        on!(aside self, |connection| Ok(sqlx::query(delete)
+            .bind(time)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected()))
     }
 }

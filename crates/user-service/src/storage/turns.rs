@@ -2,7 +2,7 @@
 //!
 //! sqlx's pool asks the database before and after each use of a connection whether it is still there, and takes it back in a task
 //! of its own: that costs more than to read a user does. So an operation that has ended well leaves its connection to the next
-//! one as it is. The pool is given what is in doubt, and each second whatever lies idle.
+//! one as it is. What is in doubt is closed, and each second the pool is given whatever lies idle.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -54,7 +54,7 @@ impl<DB: Database> Turns<DB> {
             None => self.pool.acquire().await?,
         };
         Ok(Turn {
-            connection,
+            connection: Some(connection),
             turns: self,
             _permit: permit,
         })
@@ -66,10 +66,18 @@ impl<DB: Database> Turns<DB> {
         drop(idle);
     }
 
+    /// Closes whatever lies idle, and asks nobody: a database that is gone without a word would not answer.
+    pub(super) fn begin_anew(&self) {
+        let mut idle = std::mem::take(&mut *self.idle());
+        idle.iter_mut().for_each(PoolConnection::close_on_drop);
+    }
+
     /// Closes every connection that is idle, and each of the others when its operation ends.
     pub(super) async fn close(&self) {
+        let closed = self.pool.close();
+        // Nobody leaves one here from now on.
         self.rest();
-        self.pool.close().await;
+        closed.await;
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<PoolConnection<DB>>> {
@@ -82,10 +90,12 @@ impl<DB: Database> Turns<DB> {
     }
 }
 
-/// A connection for one operation. Dropped, it goes to the pool, which finds out how it is.
+/// A connection for one operation. Dropped, it is closed: an operation that was cut off, or has met with trouble, leaves behind
+/// nobody knows what, such as a lock.
 #[derive(Debug)]
 pub(super) struct Turn<'a, DB: Database> {
-    connection: PoolConnection<DB>,
+    /// Until the operation has ended well.
+    connection: Option<PoolConnection<DB>>,
     turns: &'a Turns<DB>,
     // The last to go: whoever has the turn next finds the connection.
     _permit: SemaphorePermit<'a>,
@@ -93,9 +103,26 @@ pub(super) struct Turn<'a, DB: Database> {
 
 impl<DB: Database> Turn<'_, DB> {
     /// Leaves the connection to the next operation as it is.
-    pub(super) fn end_well(self) {
+    pub(super) fn end_well(mut self) {
+        let mut idle = self.turns.idle();
         if !self.turns.pool.is_closed() {
-            self.turns.idle().push(self.connection);
+            idle.extend(self.connection.take());
+        }
+    }
+
+    /// The same, unless the outcome says that the connection may not be well.
+    pub(super) fn end_with<T>(self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
+        if !outcome.as_ref().is_err_and(StorageError::is_trouble) {
+            self.end_well();
+        }
+        outcome
+    }
+}
+
+impl<DB: Database> Drop for Turn<'_, DB> {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.close_on_drop();
         }
     }
 }
@@ -104,13 +131,13 @@ impl<DB: Database> Deref for Turn<'_, DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &Self::Target {
-        &self.connection
+        self.connection.as_ref().expect("until the end")
     }
 }
 
 impl<DB: Database> DerefMut for Turn<'_, DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.connection
+        self.connection.as_mut().expect("until the end")
     }
 }
 

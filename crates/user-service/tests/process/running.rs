@@ -82,6 +82,8 @@ impl Scene {
     /// The same that listens, and is not ready yet.
     pub(crate) fn starting(&self, storage: &str, more: &[(&str, &str)]) -> Running {
         let mut command = self.command("user-service", &[]);
+        // For a machine that is busy with other tests.
+        command.env("DISCOVERY__STORAGE__TIMEOUT", "10s");
         command.envs(more.iter().copied());
         if !storage.is_empty() {
             command.env("DISCOVERY__STORAGE__URL", storage);

@@ -83,7 +83,7 @@ async fn when_all_are_down_a_panic_threshold_has_all_be_asked_but_those_that_an_
     );
 
     // Who asks by hand learns why.
-    let admin = scene.command("user-service", &["admin", "get", "ann"]);
+    let admin = scene.command("user-service", &["admin", "--timeout", "30s", "get", "ann"]);
     let admin = Process::spawn("user-service admin", admin).expect("it starts");
     let why = admin
         .wait_for_line("the storage cannot be used", BOUND)

@@ -54,7 +54,9 @@ impl Telling {
         let mut stdin = tempfile::tempfile().expect("a file");
         writeln!(stdin, "{line}").expect("written");
         stdin.rewind().expect("at its start");
-        let mut command = self.scene.command("user-service", &["admin"]);
+        let mut command = self
+            .scene
+            .command("user-service", &["admin", "--timeout", "30s"]);
         command.args(arguments).envs(self.environment());
         command.env("OTEL_SERVICE_NAME", "admin").stdin(stdin);
         let mut command = tokio::process::Command::from(command);

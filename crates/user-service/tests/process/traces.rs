@@ -64,7 +64,6 @@ async fn one_trace_goes_from_the_client_through_the_user_service_to_the_greeter_
     eventually(2 * BOUND, "a greeting with a retry", async || {
         telling.admin(&["greet", "ann"], "").await;
         let traces = telling.collector.traces();
-        println!("{:#?}", traces.iter().map(|t| drawn(t)).collect::<Vec<_>>());
         found = traces.into_iter().find(|trace| drawn(trace) == expected);
         found.is_some()
     })

@@ -51,31 +51,27 @@ impl FromStr for CheckKind {
 /// A check of a certain instance.
 #[derive(Debug)]
 pub(super) enum Check {
-    Grpc(HealthClient<Channel>, String),
+    /// The target, and the service that is asked about.
+    Grpc(String, String),
     Tcp(Address),
     Http(Uri),
     Exec(String),
 }
 
 impl Check {
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub(super) fn new(kind: CheckKind, address: &Address) -> Result<Self> {
-        Ok(match kind {
-            CheckKind::Grpc(service) => {
-                let channel = Channel::builder(format!("static:///{address}")).build()?;
-                Self::Grpc(HealthClient::new(channel), service)
-            }
+    pub(super) fn new(kind: CheckKind, address: &Address) -> Self {
+        match kind {
+            CheckKind::Grpc(service) => Self::Grpc(format!("static:///{address}"), service),
             CheckKind::Tcp => Self::Tcp(address.clone()),
             CheckKind::Http(uri) => Self::Http(uri),
             CheckKind::Exec(command) => Self::Exec(command),
-        })
+        }
     }
 
     /// Makes it once; the caller sets a bound. An error says what was wrong. Cancellation safe.
-    pub(super) async fn make(&mut self) -> Result<()> {
+    pub(super) async fn make(&self) -> Result<()> {
         match self {
-            Self::Grpc(client, service) => grpc(client, service).await,
+            Self::Grpc(target, service) => grpc(target, service).await,
             Self::Tcp(address) => reach::connect(address).await,
             Self::Http(uri) => http(uri).await,
             Self::Exec(command) => exec(command).await,
@@ -83,7 +79,9 @@ impl Check {
     }
 }
 
-async fn grpc(client: &mut HealthClient<Channel>, service: &str) -> Result<()> {
+/// By a channel of its own: one that had failed before would wait longer and longer before it connects again.
+async fn grpc(target: &str, service: &str) -> Result<()> {
+    let mut client = HealthClient::new(Channel::builder(target).build()?);
     let service = service.to_owned();
     let answer = client.check(HealthCheckRequest { service }).await;
     let answer = answer.map_err(|status| anyhow!("{}: {}", status.code(), status.message()))?;
@@ -119,14 +117,16 @@ mod tests {
         thread,
     };
 
+    use testkit::Port;
+
     use super::{Address, Check, CheckKind};
 
     fn check(text: &str, address: &str) -> Check {
         let address = Address::new(address).expect("an address");
-        Check::new(text.parse().expect(text), &address).expect("a check")
+        Check::new(text.parse().expect(text), &address)
     }
 
-    async fn failure(mut check: Check) -> String {
+    async fn failure(check: Check) -> String {
         format!("{:#}", check.make().await.expect_err("it fails"))
     }
 
@@ -148,7 +148,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         check("tcp", &address).make().await.expect("it listens");
-        drop(listener);
+        let address = Port::free()
+            .expect("a port that nobody listens at")
+            .address();
         let refused = failure(check("tcp", &address)).await;
         assert!(refused.contains(&address), "{refused}");
         let refused = failure(check("grpc", &address)).await;

@@ -81,7 +81,7 @@ impl Child {
                 name = signals.next() => pass_on(self, name),
                 () = sleep_until(killed_at), if !is_killed => {
                     let limit = humantime::format_duration(limit);
-                    eprintln!("the command has not ended within {limit}, and is killed");
+                    super::say(&format!("the command has not ended within {limit}, and is killed"));
                     self.signal(Signal::SIGKILL);
                     is_killed = true;
                 }

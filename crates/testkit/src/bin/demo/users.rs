@@ -63,7 +63,7 @@ impl Users {
     /// Runs one of its `admin` subcommands and gives the one line that it prints. An error when it fails.
     pub(crate) async fn admin(&self, words: &[&str]) -> Result<String> {
         let mut command = command(&self.program, &self.registry);
-        command.arg("admin").args(words);
+        command.args(["admin", "--timeout", "30s"]).args(words);
         let asked = Process::spawn(format!("user-service admin {}", words.join(" ")), command)?;
         let status = asked.wait(ANSWERED).await?;
         ensure!(

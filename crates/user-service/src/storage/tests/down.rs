@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::Connection;
 use testkit::{postgres::Postgres, until};
 use tokio::time::{Instant, timeout};
 
@@ -100,6 +101,39 @@ async fn a_statement_that_waits_too_long_is_given_up_here_and_in_the_server() {
 }
 
 #[tokio::test]
+async fn a_preparation_that_is_cut_off_keeps_nobody_else_from_preparing() {
+    let server = Postgres::start().await.expect("a server");
+    let url = server.database().await.expect("a database");
+    let storage_url = url.parse().expect("a URL");
+    let cut_off = Storage::new(&storage_url, 1, LIMIT).expect("a storage");
+    // Whoever makes that table too waits for this one, and has the lock of all migrations.
+    let hold = "BEGIN; CREATE TABLE _sqlx_migrations (version bigint); SELECT pg_sleep(600)";
+    let cutting_off = async {
+        let makers = "SELECT count(*) FROM pg_stat_activity \
+            WHERE query LIKE '%pg_sleep(600)' AND wait_event = 'PgSleep'";
+        until(BOUND, "the table to be made", async || {
+            let count = server.sql(&url, makers).await?;
+            anyhow::ensure!(count == "1", "{count} make it");
+            Ok(())
+        })
+        .await
+        .expect("made");
+        let error = cut_off.prepare().await.expect_err("it waits too long");
+        assert!(error.is_unavailable(), "{error:?}");
+    };
+    tokio::select! {
+        ended = server.sql(&url, hold) => panic!("the table was let go: {ended:?}"),
+        () = cutting_off => {}
+    }
+    // The server itself would not see before its end that nobody waits for it.
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        WHERE query LIKE '%pg_sleep(600)'";
+    server.sql(&url, end).await.expect("ended");
+    let _prepared = prepared(&storage_url, BOUND).await;
+    drop(cut_off);
+}
+
+#[tokio::test]
 async fn a_file_that_somebody_else_writes_to_for_too_long_is_unavailable() {
     let directory = tempfile::tempdir().expect("a directory");
     let url = StorageUrl::Sqlite(directory.path().join("users.db"));
@@ -107,7 +141,8 @@ async fn a_file_that_somebody_else_writes_to_for_too_long_is_unavailable() {
     let crate::storage::Pool::Sqlite { aside, .. } = &other.0.pool else {
         panic!("a file")
     };
-    let writing = aside
+    let mut connection = aside.take(BOUND).await.expect("a connection");
+    let writing = connection
         .begin_with("BEGIN IMMEDIATE")
         .await
         .expect("a transaction");
@@ -120,7 +155,11 @@ async fn a_file_that_somebody_else_writes_to_for_too_long_is_unavailable() {
     assert!(began.elapsed() < BOUND);
     drop(writing);
     until(BOUND, "the file to be let go", async || {
-        Ok(storage.create(&new("ann")).await?)
+        match storage.create(&new("ann")).await {
+            // One that was cut off here may have been made there.
+            Err(StorageError::AlreadyExists) => Ok(()),
+            created => Ok(created.map(drop)?),
+        }
     })
     .await
     .expect("created");
