@@ -15,6 +15,7 @@ mod methods;
 use std::sync::Arc;
 
 use opentelemetry::{KeyValue, metrics::Meter};
+use tokio::time::Instant;
 
 use crate::{outlier::Outlier, trace::TracedCall};
 use endpoints::EndpointInstruments;
@@ -55,9 +56,9 @@ impl Telemetry {
         })))
     }
 
-    /// A call to `path` begins, which is traced like that.
-    pub(crate) fn call(&self, path: &str, traced: TracedCall) -> MeasuredCall {
-        MeasuredCall::begin(self.0.as_ref(), path, traced)
+    /// A call to `path` has begun, which is traced like that.
+    pub(crate) fn call(&self, path: &str, traced: TracedCall, began: Instant) -> MeasuredCall {
+        MeasuredCall::begin(self.0.as_ref(), path, traced, began)
     }
 
     /// The outlier detection has found an outlier, and has ejected it or not.

@@ -88,7 +88,7 @@ where
         let options = CallOptions::of(&mem::take(request.extensions_mut()));
         let traced = shared.trace(request);
         let mut progress = Progress {
-            measured: shared.telemetry.call(request.uri().path(), traced),
+            measured: shared.telemetry.call(request.uri().path(), traced, began),
             ..Progress::default()
         };
         let admitted = shared.admission.enter(options.priority);

@@ -42,7 +42,10 @@ pub(super) struct Attempt {
     started: Instant,
     /// Where it is, if that is to be told.
     locality: Option<KeyValue>,
-    sent: Arc<AtomicU64>,
+    /// What was sent at once.
+    sent: MessageBytes,
+    /// What was sent by and by, where it is.
+    streamed: Option<Arc<AtomicU64>>,
     received: MessageBytes,
 }
 
@@ -88,22 +91,30 @@ impl MeasuredAttempt {
         }
     }
 
-    /// For whoever sends its request.
-    pub(crate) fn sending(&self) -> Sending {
-        let measured = self
-            .0
-            .as_ref()
-            .and_then(|watched| watched.measured.as_ref());
-        Sending(measured.map(|attempt| (Arc::clone(&attempt.sent), MessageBytes::default())))
+    /// Its whole request goes to the transport.
+    pub(crate) fn sent(&mut self, data: &[u8]) {
+        if let Some(attempt) = self.measured() {
+            attempt.sent.follow(data);
+        }
+    }
+
+    /// For whoever sends its request by and by.
+    pub(crate) fn sending(&mut self) -> Sending {
+        Sending(self.measured().map(|attempt| {
+            let total = attempt.streamed.get_or_insert_default();
+            (Arc::clone(total), MessageBytes::default())
+        }))
     }
 
     /// Data of its response has come.
     pub(crate) fn received(&mut self, data: &[u8]) {
-        if let Some(watched) = &mut self.0
-            && let Some(attempt) = &mut watched.measured
-        {
+        if let Some(attempt) = self.measured() {
             attempt.received.follow(data);
         }
+    }
+
+    fn measured(&mut self) -> Option<&mut Attempt> {
+        self.0.as_mut()?.measured.as_mut()
     }
 }
 
@@ -115,6 +126,7 @@ impl Drop for Watched {
             attempt.ended(code, now);
         }
         mem::take(&mut self.traced).end(code);
+        self.call.end(now);
     }
 }
 
@@ -132,15 +144,18 @@ impl Attempt {
             method: Arc::clone(method),
             started: since,
             locality: recorder.labels.locality(|| endpoint.zone()),
-            sent: Arc::default(),
+            sent: MessageBytes::default(),
+            streamed: None,
             received: MessageBytes::default(),
         }
     }
 
     fn ended(&mut self, code: Code, now: Instant) {
+        let streamed = self.streamed.as_ref();
+        let streamed = streamed.map_or(0, |total| total.load(Ordering::Relaxed));
         let measured = Measured {
             took: now.duration_since(self.started).as_secs_f64(),
-            sent: self.sent.load(Ordering::Relaxed),
+            sent: self.sent.total() + streamed,
             received: self.received.total(),
         };
         let instruments = &self.recorder.instruments;

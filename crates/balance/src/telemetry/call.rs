@@ -31,6 +31,7 @@ pub(crate) struct MeasuredCall(Option<Box<Watched>>);
 #[derive(Debug)]
 struct Watched {
     ending: Ending,
+    has_ended: bool,
     measured: Option<Call>,
     traced: TracedCall,
 }
@@ -48,15 +49,21 @@ struct Call {
 }
 
 impl MeasuredCall {
-    /// A call to `path` begins, which is traced like that.
+    /// A call to `path` has begun, which is traced like that.
     #[inline]
-    pub(super) fn begin(recorder: Option<&Arc<Recorder>>, path: &str, traced: TracedCall) -> Self {
+    pub(super) fn begin(
+        recorder: Option<&Arc<Recorder>>,
+        path: &str,
+        traced: TracedCall,
+        began: Instant,
+    ) -> Self {
         if recorder.is_none() && matches!(traced, TracedCall::Not) {
             return Self(None);
         }
         Self(Some(Box::new(Watched {
             ending: Ending::new(None),
-            measured: recorder.map(|recorder| Call::begin(recorder, path)),
+            has_ended: false,
+            measured: recorder.map(|recorder| Call::begin(recorder, path, began)),
             traced,
         })))
     }
@@ -105,6 +112,13 @@ impl MeasuredCall {
         }
     }
 
+    /// It has ended, and that was now.
+    pub(super) fn end(&mut self, now: Instant) {
+        if let Some(watched) = &mut self.0 {
+            watched.end(now);
+        }
+    }
+
     /// The same call as it is traced.
     pub(crate) fn as_traced(&self) -> &TracedCall {
         self.0
@@ -145,9 +159,9 @@ impl MeasuredCall {
     }
 }
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        let now = Instant::now();
+impl Watched {
+    fn end(&mut self, now: Instant) {
+        self.has_ended = true;
         let code = self.ending.code(now);
         if let Some(call) = &mut self.measured {
             call.ended(code, now);
@@ -156,12 +170,20 @@ impl Drop for Watched {
     }
 }
 
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end(Instant::now());
+        }
+    }
+}
+
 impl Call {
-    fn begin(recorder: &Arc<Recorder>, path: &str) -> Self {
+    fn begin(recorder: &Arc<Recorder>, path: &str, began: Instant) -> Self {
         Self {
             method: recorder.methods.of(path),
             recorder: Arc::clone(recorder),
-            started: Instant::now(),
+            started: began,
             retries: AtomicU32::new(0),
             transparent_retries: AtomicU32::new(0),
             hedges: AtomicU32::new(0),

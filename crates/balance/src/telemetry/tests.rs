@@ -70,9 +70,11 @@ fn status(code: Code) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_call_is_measured_by_method_target_and_status() {
     let page = Page::new();
-    let call = page
-        .telemetry
-        .call("/helloworld.Greeter/SayHello", TracedCall::Not);
+    let call = page.telemetry.call(
+        "/helloworld.Greeter/SayHello",
+        TracedCall::Not,
+        Instant::now(),
+    );
     let mut attempt = call.attempt(&endpoint(), Instant::now(), TracedAttempt::default());
     let started = "grpc_client_attempt_started_total";
     let target = "grpc_target=\"greeter\"";
@@ -107,9 +109,11 @@ async fn who_is_dropped_untold_was_given_up_or_was_too_late() {
     let page = Page::new();
     let until = Instant::now() + Duration::from_secs(1);
     let measured = || {
-        let mut call = page
-            .telemetry
-            .call("/helloworld.Greeter/SayHello", TracedCall::Not);
+        let mut call = page.telemetry.call(
+            "/helloworld.Greeter/SayHello",
+            TracedCall::Not,
+            Instant::now(),
+        );
         call.until(Some(until));
         (
             call.attempt(&endpoint(), Instant::now(), TracedAttempt::default()),
@@ -132,9 +136,11 @@ async fn who_is_dropped_untold_was_given_up_or_was_too_late() {
 #[tokio::test(start_paused = true)]
 async fn what_is_told_first_is_how_it_ended() {
     let page = Page::new();
-    let call = page
-        .telemetry
-        .call("/helloworld.Greeter/SayHello", TracedCall::Not);
+    let call = page.telemetry.call(
+        "/helloworld.Greeter/SayHello",
+        TracedCall::Not,
+        Instant::now(),
+    );
     call.ended(Code::Unavailable);
     call.ended(Code::Ok);
     drop(call);
@@ -148,9 +154,11 @@ async fn what_is_told_first_is_how_it_ended() {
 async fn a_call_ends_as_the_attempt_does_that_answers_it() {
     let page = Page::new();
     let calls = ["before", "after"].map(|told| {
-        let call = page
-            .telemetry
-            .call("/helloworld.Greeter/SayHello", TracedCall::Not);
+        let call = page.telemetry.call(
+            "/helloworld.Greeter/SayHello",
+            TracedCall::Not,
+            Instant::now(),
+        );
         let mut attempt = call.attempt(&endpoint(), Instant::now(), TracedAttempt::default());
         if told == "before" {
             attempt.ended(Code::NotFound);
@@ -168,9 +176,11 @@ async fn a_call_ends_as_the_attempt_does_that_answers_it() {
 #[tokio::test(start_paused = true)]
 async fn further_attempts_are_counted_by_their_kind() {
     let page = Page::new();
-    let call = page
-        .telemetry
-        .call("/helloworld.Greeter/SayHello", TracedCall::Not);
+    let call = page.telemetry.call(
+        "/helloworld.Greeter/SayHello",
+        TracedCall::Not,
+        Instant::now(),
+    );
     call.retried(Duration::from_millis(20));
     call.retried(Duration::from_millis(30));
     call.retried_transparently();
@@ -210,8 +220,12 @@ fn outliers_are_counted_by_what_found_them_and_what_spared_them() {
 
 #[test]
 fn without_a_meter_nothing_is_held() {
-    let call = Telemetry::default().call("/helloworld.Greeter/SayHello", TracedCall::Not);
-    let attempt = call.attempt(&endpoint(), Instant::now(), TracedAttempt::default());
+    let call = Telemetry::default().call(
+        "/helloworld.Greeter/SayHello",
+        TracedCall::Not,
+        Instant::now(),
+    );
+    let mut attempt = call.attempt(&endpoint(), Instant::now(), TracedAttempt::default());
     assert!(call.keeps_nothing() && attempt.keeps_nothing());
     assert!(attempt.sending().0.is_none());
 }

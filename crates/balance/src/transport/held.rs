@@ -64,8 +64,8 @@ impl Held {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        let sending = self.measured.sending();
-        let upload = body.send(stream, attempt, sending, || self.stream.share_slot())?;
+        let place = || self.stream.share_slot();
+        let upload = body.send(stream, attempt, &mut self.measured, place)?;
         self.upload = Some(upload);
         Ok(())
     }

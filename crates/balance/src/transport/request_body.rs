@@ -23,7 +23,7 @@ use self::{
 use super::{MessageLimit, message_limit::TooLarge};
 use crate::{
     status::{Code, Status},
-    telemetry::Sending,
+    telemetry::MeasuredAttempt,
 };
 
 /// How much of a stream is kept for further attempts unless something else is asked for, in bytes.
@@ -95,17 +95,17 @@ where
     /// What is whole goes to h2 at once, which holds it (a reference) until flow control lets it leave. Of a stream no more
     /// goes to h2 than flow control lets leave. It ends with the upload that is returned, and when the server ends the
     /// call; when the request fails, or the call is committed to another attempt, the stream is reset (CANCEL). What goes to
-    /// h2 is told to `sending`.
+    /// h2 is told to `measured`.
     pub(super) fn send<P: Send + 'static>(
         &self,
         mut stream: SendStream<Bytes>,
         attempt: u32,
-        mut sending: Sending,
+        measured: &mut MeasuredAttempt,
         place: impl FnOnce() -> P,
     ) -> Result<Upload, h2::Error> {
         match self {
             Self::Whole(data) => {
-                sending.sent(data);
+                measured.sent(data);
                 stream.send_data(data.clone(), true)?;
                 Ok(Upload(None))
             }
@@ -117,7 +117,7 @@ where
                     task: AbortOnDropHandle::new(tokio::spawn(upload(
                         reader,
                         stream,
-                        sending,
+                        measured.sending(),
                         place(),
                     ))),
                     body: Arc::clone(replay) as Arc<dyn Failing>,

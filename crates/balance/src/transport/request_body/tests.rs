@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{MessageLimit, RequestBody};
 use crate::{
     status::{Code, Status},
-    telemetry::Sending,
+    telemetry::MeasuredAttempt,
 };
 
 const BOUND: Duration = Duration::from_secs(5);
@@ -165,7 +165,7 @@ async fn one_frame_and_the_end_is_sent_whole_and_often() {
     for attempt in 0..3 {
         let ((_response, stream), (request, _respond)) = pair.open().await;
         let _upload = body
-            .send(stream, attempt, Sending::default(), || ())
+            .send(stream, attempt, &mut MeasuredAttempt::default(), || ())
             .expect("open");
         assert_eq!(read(request).await.expect("all"), b"all");
     }
@@ -180,11 +180,11 @@ async fn two_attempts_send_the_same_stream_at_the_same_time() {
     let body = prepare(body);
     let ((_response, stream), (first, _respond)) = pair.open().await;
     let _first = body
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     let ((_response2, stream), (second, _respond2)) = pair.open().await;
     let _second = body
-        .send(stream, 2, Sending::default(), || ())
+        .send(stream, 2, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     let writing = async {
         for text in ["b", "c", "d"] {
@@ -208,13 +208,13 @@ async fn an_upload_that_waits_for_the_server_ends_when_another_attempt_wins() {
     });
     let ((_response, stream), (mut loser, respond)) = pair.open().await;
     let _loser = body
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     let ((_response2, stream), (winner, _respond2)) = pair.open().await;
     // The loser takes all of the connection's window, and waits for more.
     take(&mut loser, WINDOW).await;
     let _winner = body
-        .send(stream, 2, Sending::default(), || ())
+        .send(stream, 2, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     assert!(body.commit(2));
     assert!(!body.is_replayable());
@@ -232,11 +232,11 @@ async fn a_request_that_fails_resets_every_attempt_and_says_why() {
     let body = prepare(body);
     let ((response, stream), (first, _respond)) = pair.open().await;
     let _first = body
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     let ((_response2, stream), (second, _respond2)) = pair.open().await;
     let upload = body
-        .send(stream, 2, Sending::default(), || ())
+        .send(stream, 2, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     send(&script, "a");
     script
@@ -272,7 +272,7 @@ async fn a_request_that_panics_fails_as_one_that_has_an_error() {
     let body = prepare(Panics(false));
     let ((response, stream), (request, _respond)) = pair.open().await;
     let _upload = body
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     let read = read(request).await;
     assert!(cancelled(&read), "{read:?}");
@@ -291,11 +291,11 @@ async fn a_server_that_ends_the_call_ends_its_upload_and_not_the_others() {
     let body = prepare(body);
     let ((response, stream), (_request, mut respond)) = pair.open().await;
     let first = body
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     let ((_response2, stream), (second, _respond2)) = pair.open().await;
     let _second = body
-        .send(stream, 2, Sending::default(), || ())
+        .send(stream, 2, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     respond.send_reset(Reason::REFUSED_STREAM);
     response.await.expect_err("reset");
@@ -316,7 +316,7 @@ async fn no_more_is_taken_of_a_body_than_flow_control_lets_leave() {
     });
     let ((_response, stream), (mut request, _respond)) = pair.open().await;
     let _upload = body
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     take(&mut request, WINDOW).await;
     for _ in 0..100 {
@@ -341,7 +341,7 @@ async fn a_stream_that_has_nothing_to_send_keeps_no_window_from_others() {
     let quiet = prepare(quiet);
     let ((_response, stream), (mut request, _respond)) = pair.open().await;
     let _quiet = quiet
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     take(&mut request, 3).await;
     // Nothing is released: what the other call gets is all that is left of the connection's window.
@@ -352,7 +352,7 @@ async fn a_stream_that_has_nothing_to_send_keeps_no_window_from_others() {
     });
     let ((_response2, stream), (mut request, _respond2)) = pair.open().await;
     let _large = large
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     take(&mut request, WINDOW - 3).await;
     drop(script);
@@ -384,7 +384,7 @@ async fn a_message_that_is_too_large_is_never_sent() {
     let mut pair = Pair::new().await;
     let ((_response, stream), (request, _respond)) = pair.open().await;
     let _upload = body
-        .send(stream, 1, Sending::default(), || ())
+        .send(stream, 1, &mut MeasuredAttempt::default(), || ())
         .expect("open");
     let read = read(request).await;
     assert!(cancelled(&read), "{read:?}");
