@@ -4,7 +4,7 @@ use std::fs;
 
 use registry::SnapshotWatch;
 use serde_json::json;
-use testkit::{Port, Signal};
+use testkit::{Port, Signal, process::Process};
 use tokio::time::timeout;
 
 use crate::place::{BOUND, Place, end, instance, service};
@@ -37,6 +37,14 @@ fn register<'a>(further: &[&'a str]) -> Vec<&'a str> {
     [&["register", "web", AT], &FAST[..], further].concat()
 }
 
+/// It ends as it should, and leaves nobody behind.
+async fn leaves(process: &Process, place: &Place) {
+    let ended = end(process).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let listed = place.registry.list(&service("web")).await;
+    assert!(listed.expect("a list").is_empty());
+}
+
 #[tokio::test]
 async fn what_cannot_register_itself_is_registered_until_ctrl_c() {
     for place in Place::each().await {
@@ -66,16 +74,7 @@ async fn what_cannot_register_itself_is_registered_until_ctrl_c() {
             assert_eq!(one[field], value, "{one}");
         }
         process.signal(Signal::SIGINT).expect("it runs");
-        let ended = end(&process).await;
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(
-            place
-                .registry
-                .list(&service("web"))
-                .await
-                .expect("a list")
-                .is_empty()
-        );
+        leaves(&process, &place).await;
     }
 }
 
@@ -102,16 +101,7 @@ async fn a_command_is_registered_while_it_answers_and_taken_out_before_it_is_tol
         ];
         assert_eq!(place.json(&calls).await["failures"], 0);
         process.signal(Signal::SIGTERM).expect("it runs");
-        let ended = end(&process).await;
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(
-            place
-                .registry
-                .list(&service("web"))
-                .await
-                .expect("a list")
-                .is_empty()
-        );
+        leaves(&process, &place).await;
     }
 }
 
