@@ -25,6 +25,12 @@ demo kind="file":
 etcd *args:
     cargo run --quiet --package testkit --bin testkit-etcd -- {{ args }}
 
+# A certificate authority for development and certificates for services: `just certs certs greeter user`; again to renew them
+[group('see it work')]
+[no-exit-message]
+certs *args:
+    cargo run --quiet --package discovery -- certs {{ args }}
+
 # The benchmarks of crates/bench; `bench --help` names them
 [group('see it work')]
 [no-exit-message]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use service_kit::{ConfigArgs, terminal::Output};
 
-use crate::command::{Operation, completions::CompletionsArgs, man::ManArgs};
+use crate::command::{Operation, certs::CertsArgs, completions::CompletionsArgs, man::ManArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     /// Calls the greeters, for a first try
     #[command(after_help = CLIENT)]
     Client(greeter_client::Args),
+    /// Makes a certificate authority for development, and certificates for services
+    Certs(CertsArgs),
     /// Prints what a shell needs to complete this command line
     Completions(CompletionsArgs),
     /// Prints or writes the manual pages

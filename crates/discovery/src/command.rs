@@ -1,5 +1,6 @@
 //! The commands: each its arguments, and what it does.
 
+pub(crate) mod certs;
 pub(crate) mod completions;
 mod doctor;
 mod export;

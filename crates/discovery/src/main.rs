@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         }
         Command::Server(args) => greeter_server::run(args),
         Command::Client(args) => greeter_client::run(args),
+        Command::Certs(certs) => told(certs.run(args.output)),
         Command::Completions(args) => told(args.run()),
         Command::Man(args) => told(args.run()),
     }

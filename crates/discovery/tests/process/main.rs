@@ -1,5 +1,6 @@
 //! The binary as a process, on a directory and on a real etcd.
 
+mod certifying;
 mod command_line;
 mod examining;
 mod explaining;
