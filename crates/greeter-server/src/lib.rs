@@ -41,9 +41,10 @@ pub fn run(args: &Args) -> ExitCode {
     let (defaults, flags) = (ServiceConfig::named("greeter"), args.server.flags());
     service_kit::run(&args.kit, defaults, flags, async |config, telemetry| {
         let service = Service::bind(&config, telemetry).await?;
-        let greeter = Greeter::new(service.address());
+        let greeter = GreeterServer::new(Greeter::new(service.address()))
+            .max_decoding_message_size(service.message_size());
         service
-            .add_service(GreeterServer::new(greeter))
+            .add_service(greeter)
             .reflect(proto::DESCRIPTORS)
             .serve()
             .await

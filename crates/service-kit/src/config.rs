@@ -2,6 +2,7 @@
 
 pub mod duration;
 mod file;
+mod limits;
 mod load;
 mod print;
 mod registry_access;
@@ -10,6 +11,8 @@ mod sections;
 mod text;
 mod values;
 
+pub use limits::LimitsConfig;
+pub(crate) use limits::as_usize;
 pub use load::{Flags, Sources, load};
 pub use print::to_toml;
 pub use registry_access::RegistryTlsConfig;

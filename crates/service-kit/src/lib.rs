@@ -26,7 +26,8 @@
 //!     let args = Args::parse();
 //!     service_kit::run(&args.kit, ServiceConfig::named("greeter"), args.server.flags(), async |config, telemetry| {
 //!         let service = Service::bind(&config, telemetry).await?;
-//!         service.add_service(GreeterServer::new(greeter())).serve().await
+//!         let greeter = GreeterServer::new(greeter()).max_decoding_message_size(service.message_size());
+//!         service.add_service(greeter).serve().await
 //!     })
 //! }
 //! ```

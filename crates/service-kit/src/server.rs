@@ -1,14 +1,14 @@
 //! The gRPC server that every binary serves with: its settings and its layers, in one place.
 
 mod accept;
+mod admission;
 mod calls;
+mod connection;
 mod methods;
 mod observe;
 mod panic;
 mod status;
 mod traces;
-
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -21,20 +21,20 @@ use tower_http::{
 };
 use tracing::Level;
 
+use crate::config::{LimitsConfig, ServerConfig, as_usize};
+
+pub(crate) use admission::Admission;
 pub(crate) use calls::Calls;
+use connection::Lifetime;
 use observe::Observe;
 pub(crate) use traces::Traces;
 
 const MIB: u32 = 1024 * 1024;
 /// What one call may have under way unread: enough for a fast network, little enough for a thousand slow readers.
 const STREAM_WINDOW: u32 = MIB;
-/// What all calls of one connection may have under way together, so that one slow reader does not stall the others.
+/// What all calls of one connection may have under way together, so that one slow reader does not stall the others. Half of it is
+/// also what h2 allows small DATA frames to cost, which long streams of short messages are made of.
 const CONNECTION_WINDOW: u32 = 16 * MIB;
-/// Calls under way on one connection; a caller with more waits or opens another.
-const MAX_CONCURRENT_STREAMS: u32 = 1024;
-/// A caller that is silent for this long is asked whether it is still there.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves `routes` until `stop`; then takes no new connection, sends GOAWAY on each, and ends when the last has closed.
 pub(crate) async fn serve(
@@ -42,27 +42,47 @@ pub(crate) async fn serve(
     routes: Routes,
     calls: Calls,
     traces: Traces,
+    admission: Admission,
+    config: ServerConfig,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    settings()
+    let connections = accept::connections(listener, admission, lifetime(&config));
+    settings(&config.limits)
         // The first is the outermost: what the others log belongs to the call's trace.
         .layer(Observe::new(calls, traces))
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(MapResponseLayer::new(status::settled))
         .layer(CatchPanicLayer::custom(panic::internal))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(accept::connections(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
         .await
         .context("the gRPC server has ended")
 }
 
-/// Adaptive windows stay off: they ping for each window, which peers count as abuse.
-fn settings() -> transport::Server {
-    transport::Server::builder()
+/// Adaptive windows stay off: they ping for each window, which peers count as abuse. tonic is not told of a grace for aged connections:
+/// with one it sends them no GOAWAY.
+fn settings(limits: &LimitsConfig) -> transport::Server {
+    let server = transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_adaptive_window(Some(false))
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(limits.header_list_size.get())
+        .max_concurrent_streams(limits.concurrent_streams.get())
+        .http2_max_pending_accept_reset_streams(Some(as_usize(limits.pending_resets)))
+        .http2_max_local_error_reset_streams(Some(as_usize(limits.error_resets)))
+        .http2_keepalive_interval(Some(limits.keep_alive_interval))
+        .http2_keepalive_timeout(Some(limits.keep_alive_timeout));
+    match limits.connection_age {
+        Some(age) => server.max_connection_age(age),
+        None => server,
+    }
+}
+
+/// A connection that is told to end for its age has as long for its calls as all have when the server ends.
+fn lifetime(config: &ServerConfig) -> Lifetime {
+    let limits = &config.limits;
+    Lifetime {
+        handshake: limits.handshake_timeout,
+        whole: limits.connection_age.map(|age| age + config.drain_limit),
+    }
 }

@@ -25,10 +25,10 @@ use tower::Service as TowerService;
 use crate::{
     admin::Admin,
     advertise,
-    config::{AdminConfig, ServerConfig, ServiceSections},
+    config::{AdminConfig, ServerConfig, ServiceSections, as_usize},
     health::Health,
     lifecycle::{Lifecycle, Readiness, Server, Standing},
-    server::{self, Calls, Traces},
+    server::{self, Admission, Calls, Traces},
     signals::Signals,
     telemetry::Telemetry,
 };
@@ -143,7 +143,12 @@ impl Service {
         self.readiness.clone()
     }
 
-    /// Serves this as well: a server that tonic has generated.
+    /// The longest message that callers may send, in bytes: for `max_decoding_message_size` of each server that is added.
+    pub fn message_size(&self) -> usize {
+        as_usize(self.server.limits.message_size)
+    }
+
+    /// Serves this as well: a server that tonic has generated, told the [longest message](Self::message_size).
     pub fn add_service<S>(mut self, service: S) -> Self
     where
         S: TowerService<Request<Body>, Error = Infallible>
@@ -182,18 +187,34 @@ impl Service {
     /// When it cannot start, or cannot go on.
     pub async fn serve(self) -> anyhow::Result<()> {
         let instance = self.instance();
+        let message_size = self.message_size();
         self.observe_registry();
         let standing = self.standing.clone();
         let admin = self.admin.ready(move || standing.ready());
         let admin = admin.serve(&self.admin_config).await?;
-        let routes = with_reflection(self.routes.routes(), &self.descriptors, &self.names)?;
+        let reflection = Reflection {
+            descriptors: &self.descriptors,
+            names: &self.names,
+            message_size,
+        };
+        let routes = reflection.added_to(self.routes.routes())?;
         let health = Health::new(self.names).await;
-        let routes = routes.add_service(health.server());
-        let calls = Calls::new(&self.telemetry.meter("service-kit"));
+        let routes = routes.add_service(health.server().max_decoding_message_size(message_size));
+        let meter = self.telemetry.meter("service-kit");
+        let calls = Calls::new(&meter);
+        let admission = Admission::new(&self.server.limits, &meter);
         let traces = Traces::new(self.telemetry.tracing("service-kit"), &self.address);
         let stop = CancellationToken::new();
         let routes = routes.prepare();
-        let serving = server::serve(self.listener, routes, calls.clone(), traces, stop.clone());
+        let serving = server::serve(
+            self.listener,
+            routes,
+            calls.clone(),
+            traces,
+            admission,
+            self.server.clone(),
+            stop.clone(),
+        );
         let server = Server {
             task: tokio::spawn(serving),
             stop,
@@ -279,29 +300,36 @@ impl Service {
     }
 }
 
-/// Adds gRPC's reflection in both of its versions: tools in the field still ask the older one. It lists what is served,
-/// whatever else the descriptors describe.
-fn with_reflection(
-    routes: Routes,
-    descriptors: &[&'static [u8]],
-    names: &[&'static str],
-) -> anyhow::Result<Routes> {
-    if descriptors.is_empty() {
-        return Ok(routes);
+/// gRPC's reflection in both of its versions: tools in the field still ask the older one. It lists what is served, whatever
+/// else the descriptors describe.
+struct Reflection<'a> {
+    descriptors: &'a [&'static [u8]],
+    names: &'a [&'static str],
+    message_size: usize,
+}
+
+impl Reflection<'_> {
+    fn added_to(&self, routes: Routes) -> anyhow::Result<Routes> {
+        if self.descriptors.is_empty() {
+            return Ok(routes);
+        }
+        let failed = "cannot serve reflection of these descriptors";
+        let v1 = self.builder().build_v1().context(failed)?;
+        let v1alpha = self.builder().build_v1alpha().context(failed)?;
+        Ok(routes
+            .add_service(v1.max_decoding_message_size(self.message_size))
+            .add_service(v1alpha.max_decoding_message_size(self.message_size)))
     }
-    let builder = || {
-        let described = descriptors.iter().fold(
+
+    fn builder(&self) -> tonic_reflection::server::Builder<'static> {
+        let described = self.descriptors.iter().fold(
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .with_service_name(HealthServer::<HealthService>::NAME),
             |builder, set| builder.register_encoded_file_descriptor_set(set),
         );
-        names
+        self.names
             .iter()
             .fold(described, |builder, name| builder.with_service_name(*name))
-    };
-    let failed = "cannot serve reflection of these descriptors";
-    Ok(routes
-        .add_service(builder().build_v1().context(failed)?)
-        .add_service(builder().build_v1alpha().context(failed)?))
+    }
 }

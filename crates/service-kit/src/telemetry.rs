@@ -6,6 +6,7 @@ mod log;
 mod metrics;
 mod process;
 mod push;
+mod quiet;
 mod runtime;
 mod traces;
 

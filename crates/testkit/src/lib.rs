@@ -18,6 +18,7 @@
 pub mod etcd;
 mod eventually;
 pub mod fleet;
+pub mod hostile;
 pub mod http;
 pub mod link;
 pub mod otlp;

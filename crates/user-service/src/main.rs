@@ -73,13 +73,10 @@ async fn serve(config: UserConfig, telemetry: Telemetry) -> Result<()> {
     let readiness = service.readiness();
     readiness.not_ready("the storage has not been opened yet");
     let explained = greeter.clone();
+    let users = UserServiceServer::new(Users::new(storage.clone(), passwords, greeter, &config))
+        .max_decoding_message_size(service.message_size());
     let service = service
-        .add_service(UserServiceServer::new(Users::new(
-            storage.clone(),
-            passwords,
-            greeter,
-            &config,
-        )))
+        .add_service(users)
         .reflect(proto::DESCRIPTORS)
         .channel(config.greeter.target.clone(), move || {
             serde_json::to_value(explained.explain())

@@ -1,32 +1,15 @@
 //! Callers that send too much, read too little, or go away in the middle: no other call notices.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tokio::{runtime::Runtime, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, transport::Channel};
 
-use crate::running::{BOUND, Running, connect, hello, runtime, start};
+use crate::running::{BOUND, connect, hello, runtime, start};
 
 const MIB: usize = 1024 * 1024;
-
-/// What the process holds in memory, in MiB.
-fn resident(server: &Running) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.process.pid()));
-    let status = status.expect("it runs");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("a size");
-    let kib: usize = line
-        .split_whitespace()
-        .nth(1)
-        .expect("a number")
-        .parse()
-        .expect("KiB");
-    kib / 1024
-}
 
 #[tokio::test]
 async fn a_message_of_64_mib_is_refused_and_its_memory_is_not_taken() {
@@ -42,7 +25,7 @@ async fn a_message_of_64_mib_is_refused_and_its_memory_is_not_taken() {
     }
     server.greets("world").await;
     server.until_no_call_is_in_flight().await;
-    assert!(resident(&server) < 100, "{} MiB", resident(&server));
+    assert!(server.resident() < 100, "{} MiB", server.resident());
 }
 
 /// Sends names of a MiB, and reads nothing, until the server takes no more.
@@ -101,7 +84,7 @@ async fn a_slow_reader_is_held_back_and_stalls_nobody_else() {
     timeout(BOUND, others)
         .await
         .expect("other calls go on, on the same connection and on another");
-    assert!(resident(&server) < 150, "{} MiB", resident(&server));
+    assert!(server.resident() < 150, "{} MiB", server.resident());
     caller.shutdown_background();
     server.until_no_call_is_in_flight().await;
 }

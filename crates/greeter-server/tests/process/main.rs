@@ -2,6 +2,7 @@
 
 mod burdens;
 mod ending;
+mod limits;
 mod logging;
 mod mistakes;
 mod running;

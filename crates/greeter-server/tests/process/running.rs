@@ -1,6 +1,6 @@
 //! A greeter-server as a process, in a directory of its own.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use registry::{Registry, ServiceName, Status};
@@ -99,6 +99,23 @@ impl Running {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answered");
         answer
+    }
+
+    /// What the process holds in memory, in MiB.
+    pub(crate) fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()));
+        let status = status.expect("it runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a size");
+        let kib: usize = line
+            .split_whitespace()
+            .nth(1)
+            .expect("a number")
+            .parse()
+            .expect("KiB");
+        kib / 1024
     }
 
     pub(crate) async fn until_no_call_is_in_flight(&self) {

@@ -7,7 +7,7 @@ use registry::{InvalidInstance, Registry, ServiceName, Weight, Zone, dialect::Di
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    AdminListen, Advertise, Directory, ListenAddress, LogFormat, RegistryTlsConfig,
+    AdminListen, Advertise, Directory, LimitsConfig, ListenAddress, LogFormat, RegistryTlsConfig,
     registry_access::Access, registry_url, text,
 };
 
@@ -249,6 +249,8 @@ pub struct ServerConfig {
     /// Whatever else callers may select by.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// `[server.limits]`
+    pub limits: LimitsConfig,
 }
 
 impl ServerConfig {
@@ -267,6 +269,7 @@ impl ServerConfig {
             drain_notice: Duration::from_secs(1),
             drain_limit: Duration::from_secs(20),
             labels: BTreeMap::new(),
+            limits: LimitsConfig::default(),
         })
     }
 }

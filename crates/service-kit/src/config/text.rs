@@ -155,3 +155,65 @@ pub(super) mod ttl {
         )))
     }
 }
+
+/// A limit of time: long enough for anything to be done in it.
+pub(super) mod time_limit {
+    use std::{ops::RangeInclusive, time::Duration};
+
+    use serde::{Deserializer, Serializer, de::Error};
+
+    use crate::config::duration;
+
+    const ALLOWED: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_hours(24 * 365);
+
+    pub(crate) fn serialize<S: Serializer>(limit: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        duration::serialize(limit, to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        checked(duration::deserialize(from)?)
+    }
+
+    fn checked<E: Error>(limit: Duration) -> Result<Duration, E> {
+        if ALLOWED.contains(&limit) {
+            return Ok(limit);
+        }
+        Err(E::custom(format_args!(
+            "{} is no limit; one is from 1ms to a year",
+            humantime::format_duration(limit)
+        )))
+    }
+
+    /// The same for one that there need not be: the empty text stands for none.
+    pub(crate) mod optional {
+        use std::time::Duration;
+
+        use serde::{
+            Deserialize, Deserializer, Serializer,
+            de::{IntoDeserializer, value::StringDeserializer},
+        };
+
+        #[expect(clippy::ref_option, reason = "serde calls it with a reference")]
+        pub(crate) fn serialize<S: Serializer>(
+            limit: &Option<Duration>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            match limit {
+                Some(limit) => super::serialize(limit, to),
+                None => to.serialize_str(""),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            let text = String::deserialize(from)?;
+            if text.is_empty() {
+                return Ok(None);
+            }
+            let text: StringDeserializer<D::Error> = text.into_deserializer();
+            super::deserialize(text).map(Some)
+        }
+    }
+}

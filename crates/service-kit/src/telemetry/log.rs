@@ -9,7 +9,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::joined::{Joined, in_json, in_text};
+use super::{
+    joined::{Joined, in_json, in_text},
+    quiet::once_a_minute,
+};
 use crate::{
     config::{LogConfig, LogFormat},
     terminal,
@@ -77,7 +80,7 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<LogLevel> {
     };
     tracing_subscriber::registry()
         .with(filter)
-        .with(lines)
+        .with(lines.with_filter(once_a_minute()))
         .try_init()
         .map_err(|error| anyhow!(error))
         .context("cannot start the log")?;

