@@ -1,6 +1,9 @@
 //! A registry as JSON: what `export` writes and `import` reads. A type of its own, apart from the domain's.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use registry::{
@@ -8,7 +11,7 @@ use registry::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::session::Session;
+use crate::{session::Session, wanted};
 
 const VERSION: u32 = 1;
 
@@ -17,15 +20,15 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Exported {
     v: u32,
-    pub(crate) services: Vec<ExportedService>,
+    services: Vec<ExportedService>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ExportedService {
-    pub(crate) service: String,
+struct ExportedService {
+    service: String,
     #[serde(default)]
-    pub(crate) instances: Vec<ExportedInstance>,
+    instances: Vec<ExportedInstance>,
     /// What operators want of instances, whether or not these are there.
     #[serde(default)]
     intents: Vec<ExportedIntent>,
@@ -37,19 +40,22 @@ pub(crate) struct ExportedService {
 /// An instance as it says itself.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ExportedInstance {
-    pub(crate) id: String,
-    pub(crate) addresses: Vec<String>,
+struct ExportedInstance {
+    id: String,
+    addresses: Vec<String>,
     #[serde(default = "serving")]
-    pub(crate) status: String,
+    status: String,
     #[serde(default = "one")]
     weight: u32,
     #[serde(default)]
-    pub(crate) zone: Option<String>,
+    zone: Option<String>,
     #[serde(default)]
-    pub(crate) version: Option<String>,
+    version: Option<String>,
     #[serde(default)]
-    pub(crate) labels: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    /// What other software has attached to it, word for word.
+    #[serde(default)]
+    metadata: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,14 +85,11 @@ pub(crate) struct Contents {
 impl Exported {
     /// What the registry has of these services; of all, when none is named.
     pub(crate) async fn read(session: &Session, services: &[ServiceName]) -> Result<Self> {
-        let known = match services {
-            [] => session.answer(session.registry.known_services()).await?,
-            named => named.to_vec(),
-        };
+        let known = session.services_or_all(services).await?;
         let read = session.each(&known, async |service| {
             let registry = &session.registry;
             let listed = session.answer(registry.list(service)).await?;
-            let intents = session.answer(registry.intents(service)).await?;
+            let intents = wanted::of(session, service, &listed).await?;
             let config = session.answer(registry.read_document(service)).await?;
             anyhow::Ok(ExportedService {
                 service: service.to_string(),
@@ -111,6 +114,7 @@ impl Exported {
             "it is of version {}, and this program reads version {VERSION}",
             self.v
         );
+        once("service", self.services.iter().map(|of| &of.service))?;
         let mut contents = Contents::default();
         for of in &self.services {
             of.add_to(&mut contents)
@@ -123,6 +127,8 @@ impl Exported {
 impl ExportedService {
     fn add_to(&self, contents: &mut Contents) -> Result<()> {
         let service = ServiceName::new(&self.service)?;
+        once("instance", self.instances.iter().map(|one| &one.id))?;
+        once("intent for", self.intents.iter().map(|one| &one.id))?;
         for one in &self.instances {
             contents.instances.push(one.instance(service.clone())?);
         }
@@ -143,7 +149,7 @@ impl ExportedService {
 
 impl ExportedInstance {
     fn of(one: &Instance) -> Self {
-        let own = |text: &std::sync::Arc<str>| text.to_string();
+        let own = |text: &Arc<str>| text.to_string();
         Self {
             id: one.id.to_string(),
             addresses: one.addresses().iter().map(ToString::to_string).collect(),
@@ -156,6 +162,7 @@ impl ExportedInstance {
                 .iter()
                 .map(|(name, value)| (own(name), own(value)))
                 .collect(),
+            metadata: one.foreign_metadata.as_ref().map(own),
         }
     }
 
@@ -179,6 +186,7 @@ impl ExportedInstance {
         for (name, value) in &self.labels {
             one = one.with_label(name.as_str(), value.as_str());
         }
+        one.foreign_metadata = self.metadata.as_deref().map(Arc::from);
         Ok(one)
     }
 }
@@ -197,6 +205,16 @@ impl ExportedIntent {
         let weight = self.weight.map(Weight::new).transpose()?;
         Intent::new(status, weight)
             .with_context(|| format!("what is wanted of the instance {:?}", self.id))
+    }
+}
+
+/// That none of the names is there twice: one of the two would be lost.
+fn once<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let mut names = names;
+    match names.find(|name| !seen.insert(*name)) {
+        None => Ok(()),
+        Some(twice) => bail!("the {what} {twice:?} is there twice"),
     }
 }
 
@@ -244,6 +262,20 @@ mod tests {
                 "weight",
             ),
             (of(r#""intents":[{"id":"a"}]"#), "\"a\""),
+            (
+                r#"{"v":1,"services":[{"service":"greeter"},{"service":"greeter"}]}"#.to_owned(),
+                "service \"greeter\" is there twice",
+            ),
+            (
+                of(
+                    r#""instances":[{"id":"a","addresses":["a:1"]},{"id":"a","addresses":["a:2"]}]"#,
+                ),
+                "instance \"a\" is there twice",
+            ),
+            (
+                of(r#""intents":[{"id":"a","weight":1},{"id":"a","status":"draining"}]"#),
+                "intent for \"a\" is there twice",
+            ),
             (
                 of(r#""service_config":"{\"loadBalancingConfig\":[{\"fastest\":{}}]}""#),
                 "fastest",

@@ -1,50 +1,50 @@
-//! Registering for somebody else: whom not to push out, and how to leave.
+//! Holding instances in the registry for others, who may be there themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
 use anyhow::{Result, bail};
-use futures_util::future::join_all;
-use registry::{Instance, Registration, RegistrationState};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use registry::{Registration, RegistrationState};
 use tokio::time::timeout;
 
 use crate::session::Session;
 
-/// Those of the instances that nobody has registered: to register another again would push out its own process.
-pub(crate) async fn absent(session: &Session, instances: &[Instance]) -> Result<Vec<Instance>> {
-    let services: BTreeSet<_> = instances.iter().map(|one| one.service.clone()).collect();
-    let services: Vec<_> = services.into_iter().collect();
-    let listed = session.each(&services, async |service| {
-        session.answer(session.registry.list(service)).await
-    });
-    let listed = listed.await?.into_iter();
-    let there: BTreeMap<_, _> = listed.map(|list| (list.service().clone(), list)).collect();
-    let is_absent = |one: &&Instance| {
-        let list = there.get(&one.service);
-        list.is_none_or(|list| list.get(&one.id).is_none())
-    };
-    Ok(instances.iter().filter(is_absent).cloned().collect())
-}
-
-/// Waits until a registration is held, for as long as the registry may take. Cancellation safe.
-pub(crate) async fn is_held(session: &Session, registration: &Registration) -> Result<()> {
+/// Whether it is held, and not left to somebody else, as soon as that is known. Cancellation safe.
+///
+/// # Errors
+/// When the registry cannot be asked for as long as it may take.
+pub(crate) async fn is_held(session: &Session, registration: &Registration) -> Result<bool> {
     let mut states = registration.states();
-    let settled = states
-        .wait_for(|state| state.is_held() || matches!(state, RegistrationState::Superseded { .. }));
-    let settled = timeout(session.patience, settled).await;
-    let name = registration.instance();
-    let (service, id) = (&name.service, &name.id);
-    match settled.map(|state| state.map(|state| state.clone())) {
-        Ok(Ok(RegistrationState::Superseded { holder })) => {
-            bail!("{service}/{id} is held by a later process ({holder})")
-        }
-        Ok(_) => Ok(()),
+    let settled = states.wait_for(|state| state.is_held() || is_superseded(state));
+    match timeout(session.patience, settled).await {
+        Ok(settled) => Ok(settled.is_ok_and(|state| state.is_held())),
         Err(_) => match registration.state() {
             RegistrationState::Retrying { cause, .. } => {
-                let url = session.registry.url();
-                bail!("cannot register {service}/{id} in {url}: {cause}")
+                let (name, url) = (name(registration), session.registry.url());
+                bail!("cannot register {name} in {url}: {cause}")
             }
             _ => session.no_answer(),
         },
+    }
+}
+
+/// Tells on stderr of each that somebody else has registered it, who holds it from then on, until none is left. Cancellation
+/// safe.
+pub(crate) async fn taken_over(held: &[Registration]) {
+    let each = held.iter().map(async |registration| {
+        let mut states = registration.states();
+        // An error is its end, which is not before ours.
+        let _ = states.wait_for(is_superseded).await;
+        name(registration)
+    });
+    let mut taken: FuturesUnordered<_> = each.collect();
+    while let Some(name) = taken.next().await {
+        let left = taken.len();
+        // A stderr that is closed is no reason to end.
+        let _ = writeln!(
+            io::stderr(),
+            "{name} is registered by another process, to which it is left; {left} still held"
+        );
     }
 }
 
@@ -53,4 +53,13 @@ pub(crate) async fn leave(held: Vec<Registration>) -> Result<()> {
     let left = join_all(held.into_iter().map(Registration::deregister)).await;
     let left: Result<Vec<()>, _> = left.into_iter().collect();
     Ok(left.map(drop)?)
+}
+
+fn name(registration: &Registration) -> String {
+    let one = registration.instance();
+    format!("{}/{}", one.service, one.id)
+}
+
+fn is_superseded(state: &RegistrationState) -> bool {
+    matches!(state, RegistrationState::Superseded { .. })
 }

@@ -48,7 +48,12 @@ impl Found {
         self.instance.is_some() || self.wanted.is_some()
     }
 
-    async fn of(session: &Session, service: &ServiceName, id: &InstanceId) -> Result<Self> {
+    /// What the registry has of it now.
+    pub(crate) async fn of(
+        session: &Session,
+        service: &ServiceName,
+        id: &InstanceId,
+    ) -> Result<Self> {
         let listed = session.answer(session.registry.list(service)).await?;
         let intents = session.answer(session.registry.intents(service)).await?;
         let instance = listed.get(id).cloned();

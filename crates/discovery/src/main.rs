@@ -10,6 +10,7 @@ mod instance_name;
 mod page;
 mod reach;
 mod session;
+mod wanted;
 mod words;
 
 use std::{

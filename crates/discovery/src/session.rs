@@ -77,6 +77,14 @@ impl Session {
         answers.try_collect().await
     }
 
+    /// The services that are named; all that the registry has anything of, when none is.
+    pub(crate) async fn services_or_all(&self, named: &[ServiceName]) -> Result<Vec<ServiceName>> {
+        match named {
+            [] => self.answer(self.registry.known_services()).await,
+            named => Ok(named.to_vec()),
+        }
+    }
+
     /// Prints `object` for a program, or what `drawn` says for a person.
     pub(crate) fn show(
         &self,

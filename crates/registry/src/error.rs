@@ -64,8 +64,9 @@ pub enum StoreError {
         /// Why.
         source: Cause,
     },
-    /// The instance is held by a process that was started later.
-    #[error("{id} of {service} is held by a later process ({holder})")]
+    /// The instance is held by another process: one that was started later, or any, where it was to be taken
+    /// [only if nobody has it](crate::Claim::IfAbsent).
+    #[error("{id} of {service} is held by another process ({holder})")]
     Superseded {
         /// The service.
         service: ServiceName,

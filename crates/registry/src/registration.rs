@@ -5,7 +5,7 @@
 //!              ▼                                     │
 //! start ─▶ Retrying ──────────── held ─────────▶ Held / Draining ── deregister ─▶ Deregistered
 //!              │                                     │
-//!              └──▶ Superseded ◀── a later process ──┘
+//!              └──▶ Superseded ◀── another process ─┘
 //! ```
 
 mod asked;
@@ -24,7 +24,7 @@ use self::{
     asked::Asked,
     keeper::{Keeper, Wish},
 };
-use crate::{Incarnation, Instance, Status, Store, StoreError, intent::IntentFollower};
+use crate::{Claim, Incarnation, Instance, Status, Store, StoreError, intent::IntentFollower};
 
 /// How a registration stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub enum RegistrationState {
     /// The instance is in the registry, and says there that it wants nothing new; or somebody has taken it out since, and
     /// it is not put back.
     Draining,
-    /// A process that was started later holds the instance's id; this registration has ended.
+    /// Another process holds the instance's id: one that was started later, or any, where
+    /// [only an absent one](crate::Registry::register_if_absent) was to be held. This registration has ended.
     Superseded {
         /// Who, as far as the registry tells.
         holder: Arc<str>,
@@ -96,15 +97,16 @@ impl Registration {
     /// Longest time that [`deregister`](Self::deregister) takes.
     pub const DEREGISTER_BOUND: Duration = Duration::from_secs(10);
 
+    /// Holds an instance, first by that claim, as `holder`.
     pub(crate) fn start(
         store: Arc<dyn Store>,
         intents: Arc<IntentFollower>,
         instance: Instance,
         ttl: Duration,
+        claim: Claim,
+        holder: Incarnation,
     ) -> Self {
         let asked = Asked::new(intents, instance.id.clone());
-        // Of two who register one instance that they have read, one is the later.
-        let holder = Incarnation::random();
         let instance = instance.with_incarnation(holder);
         let starting = RegistrationState::Retrying {
             since: Instant::now(),
@@ -123,7 +125,7 @@ impl Registration {
             wish,
             state,
             settled,
-            keeper: tokio::spawn(keeper.keep()),
+            keeper: tokio::spawn(keeper.keep(claim)),
         }
     }
 

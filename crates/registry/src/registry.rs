@@ -10,8 +10,8 @@ use std::{
 use futures_util::future::try_join;
 
 use crate::{
-    Document, DocumentWatch, Instance, InstanceId, Intent, Intents, Member, Placement, Reconciled,
-    Registration, ServiceName, Snapshot, SnapshotWatch, Store, StoreError,
+    Claim, Document, DocumentWatch, Incarnation, Instance, InstanceId, Intent, Intents, Member,
+    Placement, Reconciled, Registration, ServiceName, Snapshot, SnapshotWatch, Store, StoreError,
     cache::Cache,
     document::DocumentReflector,
     intent::{IntentFollower, Merged},
@@ -108,8 +108,55 @@ impl Registry {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn register(&self, instance: Instance, ttl: Duration) -> Registration {
+        // Of two who register one instance that they have read, one is the later.
+        self.start(instance, ttl, Claim::First, Incarnation::random())
+    }
+
+    /// The same where nobody has registered the instance. Where somebody has, that one is left alone, and the registration
+    /// ends as [`Superseded`](crate::RegistrationState::Superseded).
+    ///
+    /// For who registers on behalf of others. An instance that has an incarnation keeps it here: so that an owner who comes
+    /// back, and is still there, does not give way to itself.
+    ///
+    /// ```
+    /// # use registry::{Address, Instance, Registry, RegistrationState, ServiceName, backend::memory::MemoryStore};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (registry, ttl) = (Registry::new(MemoryStore::new()), Duration::from_secs(10));
+    /// let instance = Instance::new(ServiceName::new("greeter")?, Address::new("10.0.0.7:50051")?);
+    /// let on_behalf = registry.register_if_absent(instance.clone(), ttl);
+    /// on_behalf.states().wait_for(RegistrationState::is_held).await?;
+    ///
+    /// let itself = registry.register(instance.clone(), ttl);
+    /// itself.states().wait_for(RegistrationState::is_held).await?;
+    /// let late = registry.register_if_absent(instance, ttl);
+    /// for gives_way in [on_behalf, late] {
+    ///     let is_over = |state: &_| matches!(state, RegistrationState::Superseded { .. });
+    ///     gives_way.states().wait_for(is_over).await?;
+    /// }
+    /// assert!(itself.state().is_held());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn register_if_absent(&self, instance: Instance, ttl: Duration) -> Registration {
+        let holder = instance.incarnation.unwrap_or_else(Incarnation::random);
+        self.start(instance, ttl, Claim::IfAbsent, holder)
+    }
+
+    fn start(
+        &self,
+        instance: Instance,
+        ttl: Duration,
+        claim: Claim,
+        holder: Incarnation,
+    ) -> Registration {
         let intents = self.follow_intents(&instance.service);
-        Registration::start(Arc::clone(&self.store), intents, instance.itself(), ttl)
+        let store = Arc::clone(&self.store);
+        Registration::start(store, intents, instance.itself(), ttl, claim, holder)
     }
 
     /// Follows a service: its instances, each with the status and the weight that an operator

@@ -205,6 +205,11 @@ pub enum Claim {
     /// It is made again until it succeeds. A process that could not make it before now counts as started now: it takes
     /// the key even from one that was started after it and has been here meanwhile.
     First,
+    /// Take the key only where nobody has it: whoever has, whenever that one came, is left alone
+    /// ([`StoreError::Superseded`]). What our own incarnation has put there is no somebody else.
+    ///
+    /// For who holds on behalf of others, who may be there themselves. It is made again until it succeeds or is refused.
+    IfAbsent,
     /// The hold was lost: take the key again, unless another incarnation has put itself there after the newest of our
     /// own writes, whose revision this is ([`StoreError::Superseded`]).
     ///

@@ -85,11 +85,14 @@ impl ExportArgs {
     }
 
     async fn once(&self, session: &Session) -> Result<()> {
-        let exported = Exported::read(session, &self.services).await?;
         let text = match self.format {
-            Format::Json => serde_json::to_string_pretty(&exported)?,
+            Format::Json => {
+                let exported = Exported::read(session, &self.services).await?;
+                serde_json::to_string_pretty(&exported)?
+            }
             Format::Prometheus => {
-                serde_json::to_string_pretty(&prometheus::targets(&exported, self.port))?
+                let targets = prometheus::targets(session, &self.services, self.port).await?;
+                serde_json::to_string_pretty(&targets)?
             }
         } + "\n";
         match &self.file {

@@ -21,7 +21,8 @@ const EXAMPLE: &str = "\
 Examples:
   discovery --registry etcd://old:2379 export | discovery --registry etcd://new:2379 import --hold
       Callers of the new cluster find all instances, for as long as it runs. One that registers
-      there itself takes its place back; one that has done so already is left alone.
+      there itself takes its place back; one that has done so already is left alone. When all
+      have, it ends.
   discovery import --without-instances registry.json
       Service configs and what operators want, which stay.
 
@@ -37,7 +38,7 @@ pub(crate) struct ImportArgs {
     /// The file that `export` has written; without it, or as `-`, stdin
     file: Option<PathBuf>,
 
-    /// Registers the instances too, and holds them until Ctrl-C
+    /// Registers the instances that nobody has registered, and holds each until somebody does or Ctrl-C
     #[arg(long)]
     hold: bool,
 
@@ -65,8 +66,11 @@ impl ImportArgs {
             imported = self.import(session, &mut held) => (imported, false),
             _ = signals.next() => (Ok(ExitCode::from(INTERRUPTED)), true),
         };
-        if imported.is_ok() && !is_over && !held.is_empty() {
-            signals.next().await;
+        if imported.is_ok() && !is_over {
+            select! {
+                () = holding::taken_over(&held) => {}
+                _ = signals.next() => {}
+            }
         }
         // Also when something has failed meanwhile: no instance stays behind.
         let left = holding::leave(held).await;
@@ -87,13 +91,15 @@ impl ImportArgs {
         write(session, &contents).await?;
         let mut already_there = 0;
         if self.hold {
-            let absent = holding::absent(session, &contents.instances).await?;
-            already_there = all - absent.len();
-            let register = |one| session.registry.register(one, session.ttl);
-            held.extend(absent.into_iter().map(register));
+            let register = |one| session.registry.register_if_absent(one, session.ttl);
+            held.extend(contents.instances.into_iter().map(register));
+            let mut is_ours = Vec::new();
             for registration in &*held {
-                holding::is_held(session, registration).await?;
+                is_ours.push(holding::is_held(session, registration).await?);
             }
+            let mut is_ours = is_ours.into_iter();
+            held.retain(|_| is_ours.next().unwrap_or_default());
+            already_there = all - held.len();
         }
         let shape = Shape {
             registry: session.registry.url(),

@@ -116,13 +116,7 @@ impl DrainArgs {
         let name = found.name();
         let done =
             format!("{name} drains: callers give it nothing new, until `discovery undrain {name}`");
-        want(
-            session,
-            &found,
-            Change::Status(Some(Status::Draining)),
-            &done,
-        )
-        .await
+        want(session, found, Change::DRAINING, &done).await
     }
 }
 
@@ -138,13 +132,7 @@ impl DeregisterArgs {
         let done = format!(
             "{name} drains for good, and so does whoever takes its id; `discovery undrain {name}` takes it back"
         );
-        want(
-            session,
-            &found,
-            Change::Status(Some(Status::Draining)),
-            &done,
-        )
-        .await
+        want(session, found, Change::DRAINING, &done).await
     }
 }
 
@@ -161,7 +149,7 @@ impl UndrainArgs {
             );
         }
         let done = format!("{name} is left to itself: it takes calls while it says that it does");
-        want(session, &found, Change::Status(None), &done).await
+        want(session, found, Change::Status(None), &done).await
     }
 }
 
@@ -178,7 +166,7 @@ impl WeightArgs {
             }
             WantedWeight::Own => (None, format!("{name} has the weight that it says itself")),
         };
-        want(session, &found, Change::Weight(weight), &done).await
+        want(session, found, Change::Weight(weight), &done).await
     }
 }
 
@@ -190,6 +178,16 @@ enum Change {
 }
 
 impl Change {
+    const DRAINING: Self = Self::Status(Some(Status::Draining));
+
+    /// Whether it is made, where that is wanted now.
+    fn is_made(self, now: Option<&Intent>) -> bool {
+        match self {
+            Self::Status(wanted) => wanted == now.and_then(Intent::status),
+            Self::Weight(wanted) => wanted == now.and_then(Intent::weight),
+        }
+    }
+
     /// What is wanted after it: what else was wanted still is.
     fn of(self, before: Option<&Intent>) -> Intent {
         let (mut status, mut weight) = (
@@ -216,34 +214,38 @@ struct Shape<'a> {
     intent: Option<IntentForm>,
 }
 
-async fn want(session: &Session, found: &Found, change: Change, done: &str) -> Result<()> {
-    let Found {
-        service,
-        id,
-        instance,
-        wanted,
-    } = found;
-    let intent = change.of(wanted.as_ref());
-    let registry = &session.registry;
+/// Makes the change, and shows what the registry has of the instance then.
+async fn want(session: &Session, found: Found, change: Change, done: &str) -> Result<()> {
+    let (registry, service, id) = (&session.registry, &found.service, &found.id);
+    let intent = change.of(found.wanted.as_ref());
     if intent.is_nothing() {
         // Where nothing was wanted there is nothing to take back, and nothing to write that it is so.
-        if wanted.is_some() {
+        if found.wanted.is_some() {
             session.answer(registry.clear_intent(service, id)).await?;
         }
     } else {
-        let set = registry.set_intent(service, id, intent.clone());
+        let set = registry.set_intent(service, id, intent);
         session.answer(set).await?;
     }
+    let now = Found::of(session, service, id).await?;
+    let wanted = now.wanted.as_ref();
+    ensure!(
+        change.is_made(wanted),
+        "somebody else has changed what is wanted of {} meanwhile; that is now: {}",
+        now.name(),
+        wanted.map_or_else(|| "nothing".to_owned(), Intent::to_string)
+    );
     let shape = Shape {
         registry: registry.url(),
         service: service.as_str(),
         id: id.as_str(),
-        registered: instance.is_some(),
-        intent: (!intent.is_nothing()).then(|| IntentForm::from(&intent)),
+        registered: now.instance.is_some(),
+        intent: wanted.map(IntentForm::from),
     };
-    let absent = match instance {
-        Some(_) => "",
-        None => " (it is not registered)",
+    let absent = if shape.registered {
+        ""
+    } else {
+        " (it is not registered)"
     };
     let said = session.show(&shape, |_| printable(done) + absent);
     said.map(drop)
@@ -262,6 +264,18 @@ mod tests {
         assert_eq!(undrained, Intent::from(light));
         assert!(Change::Weight(None).of(Some(&undrained)).is_nothing());
         assert!(Change::Status(None).of(None).is_nothing());
+    }
+
+    #[test]
+    fn a_change_is_made_when_that_is_wanted_whatever_else_is() {
+        let light = Weight::new(2).expect("a weight");
+        let both = Intent::from(light).with_status(Status::Draining);
+        assert!(Change::DRAINING.is_made(Some(&both)));
+        assert!(Change::Weight(Some(light)).is_made(Some(&both)));
+        assert!(!Change::Status(None).is_made(Some(&both)));
+        assert!(!Change::DRAINING.is_made(Some(&light.into())));
+        assert!(!Change::DRAINING.is_made(None));
+        assert!(Change::Weight(None).is_made(None));
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! `discovery intents`: all that is wanted of instances.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use clap::Args;
-use registry::{Instance, InstanceId, Intent, ServiceName};
+use registry::{InstanceId, Intent, ServiceName};
 use serde::Serialize;
 use service_kit::terminal::Look;
 
-use crate::{form::IntentForm, session::Session};
+use crate::{form::IntentForm, session::Session, wanted};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -47,10 +45,8 @@ struct Row {
 
 impl IntentsArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        let services = match &self.service {
-            Some(service) => vec![service.clone()],
-            None => session.answer(session.registry.known_services()).await?,
-        };
+        let named = self.service.as_slice();
+        let services = session.services_or_all(named).await?;
         let rows = session.each(&services, async |service| rows(session, service).await);
         let shape = Shape {
             registry: session.registry.url(),
@@ -61,22 +57,18 @@ impl IntentsArgs {
 }
 
 async fn rows(session: &Session, service: &ServiceName) -> Result<Vec<Row>> {
-    let stored = session.answer(session.registry.intents(service)).await?;
     let listed = session.answer(session.registry.list(service)).await?;
-    let remembered = listed
-        .instances()
-        .filter_map(|one| Some((&one.id, Instance::intent(one)?)));
-    let all: BTreeMap<&InstanceId, &Intent> = remembered.chain(stored.iter()).collect();
+    let all = wanted::of(session, service, &listed).await?;
     let row = |(id, intent): (&InstanceId, &Intent)| Row {
         service: service.to_string(),
         id: id.to_string(),
         intent: intent.into(),
         registered: listed.get(id).is_some(),
-        remembered: stored.get(id).is_none(),
+        remembered: intent.origin().is_none(),
         key: intent.origin().map(|origin| origin.key.to_string()),
         revision: intent.origin().map(|origin| origin.revision.0),
     };
-    Ok(all.into_iter().map(row).collect())
+    Ok(all.iter().map(row).collect())
 }
 
 fn draw(shape: &Shape<'_>, look: Look) -> String {

@@ -3,11 +3,12 @@
 mod check;
 mod child;
 mod health;
-mod relay;
+mod held;
+mod job;
+mod signals;
 
 use std::{
     ffi::OsString,
-    future::pending,
     io::{self, Write},
     process::ExitCode,
     time::Duration,
@@ -15,20 +16,16 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::Args;
-use registry::{
-    Address, Instance, InstanceId, Registration, RegistrationState, ServiceName, Weight, Zone,
-};
-use service_kit::{Signals, terminal::printable};
-use tokio::{
-    select,
-    time::{sleep, timeout},
-};
+use nix::sys::signal::Signal;
+use registry::{Address, Instance, InstanceId, ServiceName, Weight, Zone};
+use tokio::select;
 
 use self::{
     check::{Check, CheckKind},
     child::Child,
-    health::{Monitor, Turn},
-    relay::Relay,
+    health::Monitor,
+    held::Held,
+    signals::{Heard, Signals},
 };
 use crate::{args::positive_time, session::Session};
 
@@ -138,7 +135,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 /// Why it is over.
 enum Over {
     /// Somebody has asked for the end, by that signal.
-    Asked(&'static str),
+    Asked(Signal),
     /// The command has ended, and this is its code.
     Ended(ExitCode),
     /// A later process has registered the instance.
@@ -146,23 +143,24 @@ enum Over {
 }
 
 impl RegisterArgs {
-    pub(crate) async fn run(&self, session: &Session, mut signals: Signals) -> Result<ExitCode> {
-        let mut relay = Relay::listen()?;
+    pub(crate) async fn run(
+        &self,
+        session: &Session,
+        signals: service_kit::Signals,
+    ) -> Result<ExitCode> {
+        let mut signals = Signals::listen(signals, !self.command.is_empty())?;
         let mut child = Child::start(&self.command)?;
         let mut monitor = self.monitor();
-        let mut held = Held {
-            args: self,
-            session,
-            registration: None,
-            is_told: false,
-        };
+        let mut held = Held::new(session, self.instance(), self.ttl);
         let over = loop {
             select! {
                 turn = monitor.turned() => held.follow(turn).await,
                 code = child.ended() => break Over::Ended(code?),
-                name = signals.next() => break Over::Asked(name),
-                signal = relay.next() => child.signal(signal),
                 holder = held.followed() => break Over::Superseded(holder),
+                heard = signals.next() => match heard {
+                    Heard::End(signal) => break Over::Asked(signal),
+                    Heard::PassOn(signal) => child.signal(signal),
+                },
             }
         };
         match over {
@@ -170,13 +168,17 @@ impl RegisterArgs {
                 held.leave("the command has ended").await;
                 Ok(code)
             }
-            Over::Asked(name) => {
-                held.drain(&mut signals).await;
-                held.leave(name).await;
-                child.stop(name, self.stop_limit, &mut signals).await
+            Over::Asked(signal) => {
+                held.drain(self.drain_notice, &mut signals).await;
+                held.leave(signal.as_str()).await;
+                match child.stop(signal, self.stop_limit, &mut signals).await? {
+                    Some(code) => Ok(code),
+                    None => held.outcome(monitor.failure()).map(|()| ExitCode::SUCCESS),
+                }
             }
             Over::Superseded(holder) => {
-                child.stop("SIGTERM", self.stop_limit, &mut signals).await?;
+                let stopped = child.stop(Signal::SIGTERM, self.stop_limit, &mut signals);
+                stopped.await?;
                 bail!("{} is held by a later process ({holder})", held.name())
             }
         }
@@ -221,83 +223,4 @@ impl RegisterArgs {
 /// Tells whoever still listens: a stderr that is closed is no reason to end.
 fn say(line: &str) {
     let _nobody_listens = writeln!(io::stderr(), "{line}");
-}
-
-/// The registration, while there is to be one.
-struct Held<'a> {
-    args: &'a RegisterArgs,
-    session: &'a Session,
-    registration: Option<Registration>,
-    /// Whether it was said that it is registered.
-    is_told: bool,
-}
-
-impl Held<'_> {
-    fn name(&self) -> String {
-        let one = self.args.instance();
-        format!("{}/{}", one.service, one.id)
-    }
-
-    async fn follow(&mut self, turn: Turn) {
-        match turn {
-            Turn::Healthy => self.enter(),
-            Turn::Unhealthy(cause) => self.leave(&cause).await,
-        }
-    }
-
-    fn enter(&mut self) {
-        let ttl = self.args.ttl.unwrap_or(self.session.ttl);
-        let registry = &self.session.registry;
-        self.registration = Some(registry.register(self.args.instance(), ttl));
-        self.is_told = false;
-    }
-
-    /// Takes the instance out, if it is in; that this fails is told, since its lease ends anyway.
-    async fn leave(&mut self, why: &str) {
-        let Some(registration) = self.registration.take() else {
-            return;
-        };
-        match registration.deregister().await {
-            Ok(()) => say(&format!("{} is taken out: {}", self.name(), printable(why))),
-            Err(error) => {
-                let error = registry::one_line(&error);
-                say(&format!("{} is left to its lease: {error}", self.name()));
-            }
-        }
-    }
-
-    /// Tells callers to go elsewhere, and gives them the time; who asks for the end twice does not wait.
-    async fn drain(&self, signals: &mut Signals) {
-        let Some(registration) = &self.registration else {
-            return;
-        };
-        // Whether or not the registry can be reached.
-        let _ = timeout(self.session.patience, registration.drain()).await;
-        select! {
-            () = sleep(self.args.drain_notice) => {}
-            _ = signals.next() => {}
-        }
-    }
-
-    /// Says when it is registered, and waits until a later process has registered the instance: which one. Cancellation safe.
-    async fn followed(&mut self) -> String {
-        let Some(registration) = &self.registration else {
-            return pending().await;
-        };
-        let mut states = registration.states();
-        let is_over =
-            |state: &RegistrationState| matches!(state, RegistrationState::Superseded { .. });
-        if !self.is_told {
-            let known = states.wait_for(|state| state.is_held() || is_over(state));
-            if known.await.is_ok_and(|state| state.is_held()) {
-                let url = self.session.registry.url();
-                say(&format!("{} is registered in {url}", self.name()));
-            }
-            self.is_told = true;
-        }
-        match states.wait_for(is_over).await.as_deref() {
-            Ok(RegistrationState::Superseded { holder }) => holder.to_string(),
-            _ => pending().await,
-        }
-    }
 }

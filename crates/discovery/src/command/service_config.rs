@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use registry::{Document, Origin, ServiceName};
 use serde::Serialize;
@@ -89,9 +89,14 @@ async fn set(session: &Session, service: &ServiceName, file: Option<PathBuf>) ->
     let registry = &session.registry;
     let written = registry.set_document(service, document.clone());
     session.answer(written).await?;
+    let there = session.answer(registry.read_document(service)).await?;
     let url = registry.url();
+    ensure!(
+        there.as_ref() == Some(&document),
+        "somebody else has written the service config of {service} in {url} meanwhile; see `discovery config get {service}`"
+    );
     let done = format!("the callers of {service} in {url} go by it");
-    show(session, service, Some(&document), &done)
+    show(session, service, there.as_ref(), &done)
 }
 
 async fn delete(session: &Session, service: &ServiceName) -> Result<()> {

@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, future, time::Duration};
 use anyhow::{Context, Result};
 use clap::Args;
 use futures_util::{
-    StreamExt,
+    Stream, StreamExt,
     stream::{self, BoxStream, SelectAll},
 };
 use registry::{Registry, ServiceName, View, one_line};
 use service_kit::terminal::{Look, Output, Readers, print};
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use self::event::{Event, Known};
@@ -30,10 +30,14 @@ Examples:
 An event is listed (it was there), empty (nobody was), added, changed, removed, stale (the
 registry cannot be followed; what is known goes on to hold) or live (it can again). Without
 SERVICE all services are followed, each by a watch of its own unless registry.shared_watch is
-set; a new service is looked for each two seconds. It ends by Ctrl-C, with exit code 0.";
+set; a new service is looked for each two seconds, and less often where a look takes long. It
+ends by Ctrl-C, with exit code 0.";
 
-/// How often to look for new services.
+/// How long from one look for new services to the next, at least.
 const LOOK: Duration = Duration::from_secs(2);
+/// A look reads all keys, those of others too where there is no namespace: for so many times as long as one has taken there is
+/// none, so that looks take a fiftieth of the time at most.
+const REST: u32 = 49;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
@@ -110,15 +114,20 @@ async fn all(session: &Session) -> Result<()> {
     }
 }
 
-/// The services that there are, looked for again and again.
+/// The services that there are, looked for again and again, after a rest each time.
 fn looks(session: &Session) -> BoxStream<'_, Result<Vec<ServiceName>>> {
-    let mut ticks = interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let looks = stream::unfold(ticks, move |mut ticks| async move {
-        ticks.tick().await;
-        Some((session.answer(session.registry.services()).await, ticks))
-    });
-    looks.boxed()
+    repeated(move || session.answer(session.registry.services())).boxed()
+}
+
+/// What `look` gives, again and again: [`LOOK`] after it has given something, or [`REST`] times as long as that took.
+fn repeated<T, F: Future<Output = T>>(look: impl Fn() -> F) -> impl Stream<Item = T> {
+    stream::unfold((look, LOOK), |(look, rest)| async move {
+        sleep(rest).await;
+        let begun = Instant::now();
+        let found = look().await;
+        let rest = LOOK.max(begun.elapsed() * REST);
+        Some((found, (look, rest)))
+    })
 }
 
 /// What is known of a service now, and each time that this changes.
@@ -143,4 +152,31 @@ fn tell(session: &Session, events: &[Event]) -> Result<Readers> {
     };
     let lines: Result<String, _> = events.iter().map(line).collect();
     print(&lines?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, time::Duration};
+
+    use futures_util::StreamExt;
+    use tokio::time::{Instant, sleep};
+
+    use super::{LOOK, REST, repeated};
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_take_a_fiftieth_of_the_time_at_most() {
+        for (takes, apart) in [
+            (Duration::from_millis(5), LOOK),
+            (Duration::from_secs(1), Duration::from_secs(1) * REST),
+        ] {
+            let looks = repeated(|| async move {
+                sleep(takes).await;
+                Instant::now()
+            });
+            let mut looks = pin!(looks);
+            let first = looks.next().await.expect("it goes on");
+            let second = looks.next().await.expect("it goes on");
+            assert_eq!(second - first, apart + takes);
+        }
+    }
 }

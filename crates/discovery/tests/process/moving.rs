@@ -91,6 +91,64 @@ async fn an_instance_that_is_there_already_is_not_pushed_out() {
 }
 
 #[tokio::test]
+async fn who_registers_meanwhile_takes_its_place_and_the_others_are_held_on() {
+    for place in Place::each().await {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("a path");
+        let at = |address: &str| json!({"id": address, "addresses": [address]});
+        let instances = [at("10.0.0.7:1"), at("10.0.0.8:1")];
+        let text = json!({"v": 1, "services": [{"service": "greeter", "instances": instances}]});
+        fs::write(&file, text.to_string()).expect("a file");
+        let import = place.start(&["import", "--hold", path, "--output", "json"]);
+        let told = import.wait_for_line("service_configs", BOUND).await;
+        assert!(told.expect("it tells").contains("\"held\":2"));
+
+        let first = place.register(instance("greeter", "10.0.0.7:1")).await;
+        let left = import
+            .wait_for_line("greeter/10.0.0.7:1 is registered by", BOUND)
+            .await;
+        assert!(left.expect("it says so").contains("1 still held"));
+        let listed = place.registry.list(&service("greeter")).await;
+        assert_eq!(listed.expect("a list").len(), 2, "the other is held on");
+        let second = place.register(instance("greeter", "10.0.0.8:1")).await;
+        assert_eq!(end(&import).await.code, Some(0), "nothing is left to hold");
+        assert!(first.state().is_held() && second.state().is_held());
+    }
+}
+
+#[tokio::test]
+async fn what_instances_remember_and_what_other_software_says_of_them_is_exported_too() {
+    let cluster = testkit::etcd::Cluster::start_one().await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let remembers = json!({"v": 1, "asked": {"status": "draining"}}).to_string();
+    for (address, metadata) in [
+        ("10.0.0.7:1", json!(remembers)),
+        ("10.0.0.8:1", json!("opaque")),
+    ] {
+        let value = json!({"Op": 0, "Addr": address, "Metadata": metadata}).to_string();
+        let put = ["put", &format!("shop/greeter/{address}"), &value];
+        cluster.etcdctl_text(&put).await.expect("it is written");
+    }
+    let before = exported(&place).await;
+    let of = &before["services"][0];
+    assert_eq!(
+        of["intents"],
+        json!([{"id": "10.0.0.7:1", "status": "draining", "weight": null}])
+    );
+    assert_eq!(of["instances"][1]["metadata"], "opaque");
+
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, before.to_string()).expect("a file");
+    let other = Place::directory();
+    let import = other.start(&["import", "--hold", file.path().to_str().expect("a path")]);
+    import
+        .wait_for_line("and holds 2 instances", BOUND)
+        .await
+        .expect("it says so");
+    assert_eq!(exported(&other).await, before);
+}
+
+#[tokio::test]
 async fn what_is_no_export_is_refused_before_anything_is_written() {
     let place = Place::directory();
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -110,6 +168,16 @@ async fn what_is_no_export_is_refused_before_anything_is_written() {
     let line = place.refusal(&["import", "/nowhere/registry.json"]).await;
     assert!(line.contains("/nowhere/registry.json"), "{line}");
     assert_eq!(place.json(&["intents"]).await["intents"], json!([]));
+}
+
+#[tokio::test]
+async fn prometheus_is_told_the_status_that_is_in_force() {
+    let place = Place::directory();
+    let _one = place.register(instance("greeter", "10.0.0.7:1")).await;
+    place.text(&["drain", "greeter/10.0.0.7:1"]).await;
+    let targets = place.text(&["export", "--format", "prometheus"]).await;
+    let targets: Value = serde_json::from_str(&targets).expect("JSON");
+    assert_eq!(targets[0]["labels"]["__meta_discovery_status"], "draining");
 }
 
 #[tokio::test]

@@ -174,6 +174,147 @@ async fn a_command_that_does_not_end_is_killed() {
     assert!(ended.stderr.join("\n").contains("is killed"), "{ended:?}");
 }
 
+/// A command that starts another, which holds stdout for as long as it lives, and neither ends when it is told to.
+const STUBBORN: &str = "trap '' TERM; sleep 1000 & echo ready; while :; do sleep 0.05; done";
+
+#[tokio::test]
+async fn what_a_command_has_started_is_killed_with_it() {
+    let place = Place::directory();
+    let limit = ["--stop-limit", "100ms", "--", "sh", "-c", STUBBORN];
+    let process = place.start(&register(&limit));
+    let ready = process.wait_for_line("ready", BOUND).await;
+    ready.expect("it runs");
+    process.signal(Signal::SIGTERM).expect("it runs");
+    // Its output ends with the last process that has it.
+    let ended = timeout(BOUND, end(&process)).await;
+    let ended = ended.expect("nothing is left of the command");
+    assert_eq!(ended.code, Some(137), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_command_that_ends_leaves_nothing_running() {
+    let place = Place::directory();
+    let leaves = "sleep 1000 & exit 3";
+    let process = place.start(&register(&["--", "sh", "-c", leaves]));
+    let ended = timeout(BOUND, end(&process)).await;
+    let ended = ended.expect("nothing is left of the command");
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_check_that_takes_too_long_is_killed_with_what_it_has_started() {
+    let place = Place::directory();
+    let directory = tempfile::tempdir().expect("a directory");
+    let held = directory.path().join("held");
+    // Whoever waits for the lock gets it when the last process that has it is gone.
+    let check = format!(
+        "exec=flock {0} sh -c 'echo > {0}.begun; sleep 1000'",
+        held.display()
+    );
+    let checked = [
+        "register",
+        "web",
+        AT,
+        "--check",
+        &check,
+        "--check-timeout",
+        "1s",
+        "--check-interval",
+        "50ms",
+    ];
+    let process = place.start(&checked);
+    let has_begun = directory.path().join("held.begun");
+    testkit::eventually(BOUND, "the check", async || has_begun.exists()).await;
+    let free = tokio::process::Command::new("flock")
+        .arg(&held)
+        .arg("true")
+        .status();
+    let free = timeout(BOUND, free)
+        .await
+        .expect("nothing is left of the check");
+    assert!(free.expect("flock is there").success());
+    process.signal(Signal::SIGTERM).expect("it runs");
+    end(&process).await;
+}
+
+#[tokio::test]
+async fn any_signal_that_ends_a_program_ends_it_in_order() {
+    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
+        let place = Place::directory();
+        let mut watch = place.registry.watch(&service("web"));
+        let process = place.start(&register(&[]));
+        until_there_are(1, &mut watch).await;
+        process.signal(signal).expect("it runs");
+        leaves(&process, &place).await;
+    }
+    let place = Place::directory();
+    let script = "trap 'exit 5' QUIT; echo ready; while :; do sleep 0.05; done";
+    let process = place.start(&register(&["--", "sh", "-c", script]));
+    let ready = process.wait_for_line("ready", BOUND).await;
+    ready.expect("it runs");
+    process.signal(Signal::SIGQUIT).expect("it runs");
+    assert_eq!(end(&process).await.code, Some(5));
+}
+
+#[tokio::test]
+async fn what_was_never_registered_is_no_success() {
+    let place = Place::directory();
+    let process = place.start(&register(&["--check", "exec=exit 9"]));
+    let told = process.wait_for_line("is not registered yet", BOUND).await;
+    assert!(told.expect("it says so").contains("exit 9"));
+    process.signal(Signal::SIGINT).expect("it runs");
+    let ended = end(&process).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = ended.stderr.join("\n");
+    assert!(
+        said.contains("error: web/10.0.0.7:8080 was never registered"),
+        "{said}"
+    );
+
+    // A registry that is not there.
+    let port = Port::free().expect("a port");
+    let url = format!("etcd://{}/shop", port.address());
+    let process = place.start(&register(&["--registry", &url]));
+    let tries = process.wait_for_line("cannot register", BOUND).await;
+    tries.expect("it says so");
+    process.signal(Signal::SIGINT).expect("it runs");
+    let ended = end(&process).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = ended.stderr.join("\n");
+    assert!(
+        said.contains("was never registered") && said.contains(&port.address()),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn who_comes_back_in_health_pushes_out_nobody() {
+    for place in Place::each().await {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("healthy");
+        fs::write(&file, "").expect("a file");
+        let check = format!("exec=test -e {}", file.display());
+        let mut watch = place.registry.watch(&service("web"));
+        let process = place.start(&register(&["--check", &check]));
+        until_there_are(1, &mut watch).await;
+        fs::remove_file(&file).expect("it is there");
+        until_there_are(0, &mut watch).await;
+        let later = place.register(instance("web", AT)).await;
+        fs::write(&file, "").expect("a file");
+        let ended = end(&process).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = ended.stderr.join("\n");
+        assert!(said.contains("is held by a later process"), "{said}");
+        assert!(later.state().is_held(), "{:?}", later.state());
+        assert_eq!(
+            place.json(&["list", "web"]).await["instances"]
+                .as_array()
+                .map(Vec::len),
+            Some(1)
+        );
+    }
+}
+
 #[tokio::test]
 async fn it_is_registered_only_while_it_is_healthy() {
     for place in Place::each().await {

@@ -115,8 +115,13 @@ async fn a_service_config_is_checked_written_read_and_deleted() {
         let path = file.to_str().expect("a path");
         let text = "{\n  \"loadBalancingConfig\": [{\"least_request\": {}}]\n}";
         fs::write(&file, text).expect("a file");
-        place.text(&["config", "set", "greeter", path]).await;
+        let written = place.json(&["config", "set", "greeter", path]).await;
+        assert!(
+            written["key"].is_string() && written["revision"].is_u64(),
+            "{written}"
+        );
         assert_eq!(place.text(&["config", "get", "greeter"]).await, text);
+        assert_eq!(place.json(&["config", "get", "greeter"]).await, written);
         let shown = place.json(&["config", "get", "greeter"]).await;
         assert_eq!(
             shown["config"],

@@ -168,6 +168,13 @@ async fn a_person_at_a_terminal_is_asked_before_an_instance_is_deregistered() {
     );
     assert!(said.contains("was left as it is"), "{said}");
     assert_eq!(seen(&place).await, (Status::Serving, 1));
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let elsewhere = format!(">{0} 2>>{0}", log.path().display());
+    let asked = end(&command(&elsewhere)).await;
+    let said = asked.stdout.join("\n");
+    assert_eq!(asked.code, Some(1), "{said}");
+    assert!(said.contains("[y/N]"), "{said}");
+    assert_eq!(seen(&place).await, (Status::Serving, 1));
     assert_eq!(end(&command("--yes")).await.code, Some(0));
     assert_eq!(seen(&place).await, (Status::Draining, 1));
 }

@@ -107,6 +107,13 @@ impl Shared {
 }
 
 impl Service {
+    fn is_held_by_another(&self, instance: &Instance) -> bool {
+        let holder = self.snapshot.get(&instance.id);
+        holder.is_some_and(|holder| {
+            holder.incarnation.is_none() || holder.incarnation != instance.incarnation
+        })
+    }
+
     fn apply(&mut self, step: u64, update: Update) {
         let revision = Revision(step);
         let update = match update {
@@ -139,8 +146,8 @@ impl Store for MemoryStore {
         let (service, id) = (instance.service.clone(), instance.id.clone());
         let holder = self.shared.step();
         let held = self.shared.service(&service, |sender| {
-            let taken = claim != Claim::First && sender.borrow().holders.contains_key(&id);
-            if taken {
+            let taken = sender.borrow().is_held_by_another(&instance);
+            if claim != Claim::First && taken {
                 return Err(StoreError::Superseded {
                     service: service.clone(),
                     id: id.clone(),

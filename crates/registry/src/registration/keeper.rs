@@ -74,8 +74,8 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn keep(mut self) -> Result<(), StoreError> {
-        let mut claim = Claim::First;
+    /// Holds by that claim until it has succeeded once, and then again whenever the hold is lost.
+    pub(super) async fn keep(mut self, mut claim: Claim) -> Result<(), StoreError> {
         loop {
             let wish = self.wishes.borrow_and_update().clone();
             // Never given up halfway, not even when it is not wanted any more: what has been written is to be removed.
@@ -100,6 +100,10 @@ impl Keeper {
                             self.lost(&how)
                         }
                     }
+                }
+                Err(StoreError::Superseded { holder, .. }) if claim == Claim::IfAbsent => {
+                    self.gives_way(&holder);
+                    return Ok(());
                 }
                 Err(StoreError::Superseded { holder, .. }) => {
                     self.superseded(&holder);
@@ -131,6 +135,12 @@ impl Keeper {
     /// The instance as the owner wants it, and as it says of itself, with what it is to carry beside that.
     fn as_written(&mut self, wish: &Wish) -> Instance {
         wish.instance.clone().carrying(self.asked.carried())
+    }
+
+    /// The instance as the owner wants it now, and no lock on it: who looks twice at the same time waits for ever when the owner
+    /// changes it in between.
+    fn instance(&self) -> Instance {
+        self.wishes.borrow().instance.clone()
     }
 
     fn is_draining(&self) -> bool {
@@ -236,8 +246,7 @@ impl Keeper {
     /// Records a loss, and says when to hold again: at once, unless that has just been done.
     fn lost(&mut self, how: &str) -> Instant {
         let delay = self.backoff.next_delay();
-        let wish = self.wishes.borrow();
-        let (service, id) = (&wish.instance.service, &wish.instance.id);
+        let Instance { service, id, .. } = self.instance();
         tracing::warn!(%service, %id, how, "registration lost; registering again");
         self.retrying(0, how);
         let again = self.backoff.failures() > 1;
@@ -247,18 +256,17 @@ impl Keeper {
     /// Records a failure, and says when to try again.
     fn failed(&mut self, cause: &str, claim: Claim) -> Instant {
         let delay = self.backoff.next_delay();
-        let wish = self.wishes.borrow();
-        let (service, id, registry) = (&wish.instance.service, &wish.instance.id, self.store.url());
+        let (Instance { service, id, .. }, registry) = (self.instance(), self.store.url());
         let attempts = match &*self.states.borrow() {
             RegistrationState::Retrying { attempts, .. } => attempts.saturating_add(1),
             _ => 1,
         };
         // Once for each outage; the state tells the rest.
         if attempts == 1 {
-            let again = if claim == Claim::First {
-                "yet"
-            } else {
+            let again = if matches!(claim, Claim::Again(_)) {
                 "again"
+            } else {
+                "yet"
             };
             tracing::warn!(%service, %id, registry, cause, "cannot register {again}; trying on");
         } else {
@@ -292,10 +300,10 @@ impl Keeper {
         else {
             return Ok(());
         };
-        if claim == Claim::First {
+        if !matches!(claim, Claim::Again(_)) {
             return Ok(());
         }
-        let Instance { service, id, .. } = self.wishes.borrow().instance.clone();
+        let Instance { service, id, .. } = self.instance();
         Err(StoreError::ReleaseFailed {
             service,
             id,
@@ -304,9 +312,19 @@ impl Keeper {
     }
 
     fn superseded(&self, holder: &str) {
-        let wish = self.wishes.borrow();
-        let (service, id) = (&wish.instance.service, &wish.instance.id);
+        let Instance { service, id, .. } = self.instance();
         tracing::error!(%service, %id, holder, "a process that was started later has registered under this id; not registering again");
+        self.over(holder);
+    }
+
+    fn gives_way(&self, holder: &str) {
+        let Instance { service, id, .. } = self.instance();
+        tracing::info!(%service, %id, holder, "another process has registered under this id; it is left alone");
+        self.over(holder);
+    }
+
+    /// Records that another process holds the instance's id.
+    fn over(&self, holder: &str) {
         self.states.send_replace(RegistrationState::Superseded {
             holder: holder.into(),
         });

@@ -4,6 +4,7 @@ mod cache;
 mod documents;
 mod faulty;
 mod intents;
+mod logging;
 
 use std::time::Duration;
 

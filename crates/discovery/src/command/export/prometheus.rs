@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use registry::Address;
+use anyhow::Result;
+use registry::{Address, Instance, ServiceName, Snapshot};
 use serde::Serialize;
 
-use crate::exported::{Exported, ExportedInstance};
+use crate::session::Session;
 
 /// One entry of the file: an instance, with what it is called.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -14,18 +15,27 @@ pub(super) struct TargetGroup {
     labels: BTreeMap<String, String>,
 }
 
-/// A group for each instance, at `port` of its host or at its own; of a Unix socket there is nothing to scrape without.
-pub(super) fn targets(exported: &Exported, port: Option<u16>) -> Vec<TargetGroup> {
-    let services = exported.services.iter();
-    let instances = services.flat_map(|of| of.instances.iter().map(|one| (&of.service, one)));
-    let groups = instances.filter_map(|(service, one)| {
-        let first = Address::new(one.addresses.first()?).ok()?;
-        let target = at(&first, port.or(first.port())?)?;
-        let targets = [target];
-        let labels = labels(service, one);
-        Some(TargetGroup { targets, labels })
+/// A group for each instance, at `port` of its host or at its own; of a Unix socket there is nothing to scrape.
+pub(super) async fn targets(
+    session: &Session,
+    services: &[ServiceName],
+    port: Option<u16>,
+) -> Result<Vec<TargetGroup>> {
+    let services = session.services_or_all(services).await?;
+    let listed = session.each(&services, async |service| {
+        session.answer(session.registry.list(service)).await
     });
-    groups.collect()
+    let listed = listed.await?;
+    let groups = listed
+        .iter()
+        .flat_map(Snapshot::instances)
+        .filter_map(|one| {
+            let target = at(one.address(), port.or(one.address().port())?)?;
+            let targets = [target];
+            let labels = labels(one);
+            Some(TargetGroup { targets, labels })
+        });
+    Ok(groups.collect())
 }
 
 /// The same host at another port; none of a Unix socket.
@@ -36,9 +46,9 @@ fn at(address: &Address, port: u16) -> Option<String> {
 }
 
 /// `job` is the service, as rules and dashboards ask; what begins with `__meta_` is there while targets are relabelled.
-fn labels(service: &str, one: &ExportedInstance) -> BTreeMap<String, String> {
+fn labels(one: &Instance) -> BTreeMap<String, String> {
     let meta = |name: &str, value: &str| (format!("__meta_discovery_{name}"), value.to_owned());
-    let zone = one.zone.as_deref().map(|zone| meta("zone", zone));
+    let zone = one.zone.as_ref().map(|zone| meta("zone", zone.as_str()));
     let version = one
         .version
         .as_deref()
@@ -49,9 +59,9 @@ fn labels(service: &str, one: &ExportedInstance) -> BTreeMap<String, String> {
         meta(&format!("label_{name}"), value)
     });
     let always = [
-        ("job".to_owned(), service.to_owned()),
-        meta("id", &one.id),
-        meta("status", &one.status),
+        ("job".to_owned(), one.service.to_string()),
+        meta("id", one.id.as_str()),
+        meta("status", one.status.as_str()),
     ];
     always
         .into_iter()

@@ -11,6 +11,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use super::job::Job;
 use crate::{page, reach};
 
 /// A check as the command line names it.
@@ -22,7 +23,7 @@ pub(super) enum CheckKind {
     Tcp,
     /// The page answers with 2xx.
     Http(Uri),
-    /// The command, run by a shell, exits with 0.
+    /// The command, run by a shell, exits with 0. What it leaves running is killed, also when it is cut off.
     Exec(String),
 }
 
@@ -99,12 +100,13 @@ async fn http(uri: &Uri) -> Result<()> {
 
 async fn exec(command: &str) -> Result<()> {
     let mut shell = Command::new("sh");
-    shell.args(["-c", command]).kill_on_drop(true);
     shell
+        .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let ended = shell.status().await.context("cannot start a shell")?;
+    let mut shell = Job::start(&mut shell).context("cannot start a shell")?;
+    let ended = shell.ended().await.context("the shell is lost")?;
     ensure!(ended.success(), "{command:?} ended with {ended}");
     Ok(())
 }

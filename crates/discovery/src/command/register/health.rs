@@ -12,6 +12,8 @@ pub(super) enum Turn {
     Healthy,
     /// And why.
     Unhealthy(String),
+    /// So many checks have failed as make an instance unhealthy, and none has succeeded: why the last one has.
+    NotYet(String),
 }
 
 /// Checks again and again, and tells when the health turns.
@@ -22,6 +24,10 @@ pub(super) struct Monitor {
     ticks: Interval,
     timeout: Duration,
     health: Health,
+    /// How many checks have still to fail, if none succeeds, for it to be told.
+    untold: u32,
+    /// Why the newest check failed, if it did.
+    failure: Option<String>,
 }
 
 impl Monitor {
@@ -47,10 +53,18 @@ impl Monitor {
             ticks,
             timeout,
             health,
+            untold: unhealthy_after,
+            failure: None,
         }
     }
 
-    /// Waits until the health turns; at first it is not healthy. Cancellation safe: a check that is cut off is made again.
+    /// Why the newest check failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Waits until the health turns; at first it is not healthy, and that it stays so is told once. Cancellation safe: a check
+    /// that is cut off is made again.
     pub(super) async fn turned(&mut self) -> Turn {
         let Some(check) = &mut self.check else {
             if self.health.is_healthy {
@@ -69,8 +83,18 @@ impl Monitor {
                     Some(format!("there was no answer within {within}"))
                 }
             };
+            self.failure.clone_from(&failure);
             if self.health.turns(failure.is_none()) {
+                self.untold = 0;
                 return failure.map_or(Turn::Healthy, Turn::Unhealthy);
+            }
+            if let Some(failure) = failure
+                && self.untold > 0
+            {
+                self.untold -= 1;
+                if self.untold == 0 {
+                    return Turn::NotYet(failure);
+                }
             }
         }
     }

@@ -257,7 +257,7 @@ mod tests {
         events.iter().map(|event| event.kind).collect()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn each_change_of_a_service_is_one_event_with_what_is_otherwise() {
         let registry = Registry::new(MemoryStore::new());
         let address = Address::new("10.0.0.7:1").expect("an address");
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(kinds(&happened().await), [Kind::Removed]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_outage_is_told_once_and_so_is_its_end() {
         let view = |freshness| View {
             snapshot: None,

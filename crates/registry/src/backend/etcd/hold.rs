@@ -169,10 +169,13 @@ impl EtcdHold {
 }
 
 impl Holds {
-    /// Writes what is claimed, unless a later process has it.
+    /// Writes what is claimed, unless another process has it that is not to give way.
     async fn claim(&self, put: Put<'_>, instance: &Instance, claim: Claim) -> Result<i64, Problem> {
-        let Claim::Again(written) = claim else {
-            return put.at_once().await;
+        let written = match claim {
+            Claim::First => return put.at_once().await,
+            // Whatever is there is newer than that.
+            Claim::IfAbsent => Revision::default(),
+            Claim::Again(written) => written,
         };
         if let Some(again) = put.unless_newer(written).await? {
             return Ok(again);

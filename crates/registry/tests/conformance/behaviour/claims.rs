@@ -1,5 +1,6 @@
 //! Of two processes at one key, the one that was started later has it.
 
+use futures_util::future::join_all;
 use registry::{Claim, Instance, Loss, Revision, StoreError, Weight};
 
 use crate::{
@@ -89,6 +90,58 @@ pub(crate) async fn claiming_again_succeeds_when_the_key_is_gone(registry: &impl
     let mut hold = again.expect("nobody has the key");
     is_exactly(registry, &earlier).await;
     hold.update(earlier.clone()).await.expect("it is held");
+}
+
+pub(crate) async fn claiming_if_absent_leaves_whoever_is_there(registry: &impl Fixture) {
+    let (store, rival) = (registry.open().await, registry.open().await);
+    let (earlier, later) = rivals();
+    let hold = hold(&*store, &earlier).await;
+    match rival.hold(request(&later, Claim::IfAbsent)).await {
+        Err(StoreError::Superseded { service, id, .. }) => {
+            assert_eq!((service, id), (later.service.clone(), later.id.clone()));
+        }
+        Err(other) => panic!("refused for another reason: {other:?}"),
+        Ok(_) => panic!("the key of another process was taken"),
+    }
+    is_exactly(registry, &earlier).await;
+    hold.release().await.expect("it is ours");
+    let absent = rival.hold(request(&later, Claim::IfAbsent)).await;
+    let mut hold = absent.expect("nobody has the key");
+    is_exactly(registry, &later).await;
+    hold.update(later.clone()).await.expect("it is held");
+}
+
+pub(crate) async fn who_claims_if_absent_does_not_give_way_to_itself(registry: &impl Fixture) {
+    let store = registry.open().await;
+    let (ours, _) = rivals();
+    let before = hold(&*store, &ours).await;
+    let again = store.hold(request(&ours, Claim::IfAbsent)).await;
+    let mut hold = again.expect("nobody else has the key");
+    drop(before);
+    // An update passes through whatever the drop left behind before the list is asked.
+    let changed = ours.with_weight(Weight::new(3).expect("a weight"));
+    hold.update(changed.clone()).await.expect("it is held");
+    is_exactly(registry, &changed).await;
+}
+
+pub(crate) async fn of_many_who_claim_if_absent_one_has_the_key(registry: &impl Fixture) {
+    let mut stores = Vec::new();
+    for _ in 0..8 {
+        stores.push(registry.open().await);
+    }
+    let rivals: Vec<_> = stores.iter().map(|_| instance("greeter", 1)).collect();
+    let claims = stores.iter().zip(&rivals);
+    let claims = claims.map(|(store, one)| store.hold(request(one, Claim::IfAbsent)));
+    let (mut winners, mut refused) = (Vec::new(), 0);
+    for (claimed, one) in join_all(claims).await.into_iter().zip(&rivals) {
+        match claimed {
+            Ok(hold) => winners.push((hold, one)),
+            Err(StoreError::Superseded { .. }) => refused += 1,
+            Err(other) => panic!("refused for another reason: {other:?}"),
+        }
+    }
+    assert_eq!((winners.len(), refused), (1, 7));
+    is_exactly(registry, winners[0].1).await;
 }
 
 async fn is_exactly(registry: &impl Fixture, wanted: &Instance) {
