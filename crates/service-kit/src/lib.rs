@@ -48,6 +48,7 @@ mod run;
 mod server;
 mod service;
 mod signals;
+mod systemd;
 mod telemetry;
 pub mod terminal;
 

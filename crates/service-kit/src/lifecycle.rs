@@ -32,6 +32,8 @@ use crate::{health::Health, server::Calls};
 const REQUIRED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the registry may take to delete the keys: without it they go when their lease does.
 const DEREGISTER_WITHIN: Duration = Duration::from_secs(5);
+/// What telemetry may take after all else, with something to spare.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(5);
 /// What the last answers may take to leave, and calls to come that were sent before GOAWAY was seen.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,11 @@ impl Drop for Server {
 }
 
 impl Lifecycle {
+    /// How long an end in order may take, at most; what is left of it is for telemetry.
+    pub(crate) fn ends_within(&self) -> Duration {
+        self.drain_notice + DEREGISTER_WITHIN + self.drain_limit + FLUSHED_WITHIN
+    }
+
     /// Lives until `asked` to end, and ends in order; asked again, at once and with an error.
     pub(crate) async fn run(
         self,

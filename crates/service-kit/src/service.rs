@@ -13,7 +13,7 @@ use opentelemetry::KeyValue;
 use registry::{Address, Instance, RegistrationState, Registry};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
     body::Body,
     server::NamedService,
@@ -30,6 +30,7 @@ use crate::{
     lifecycle::{Lifecycle, Readiness, Server, Standing},
     server::{self, Admission, Calls, Traces},
     signals::Signals,
+    systemd::Manager,
     telemetry::Telemetry,
 };
 
@@ -40,6 +41,7 @@ use crate::{
 pub struct Service {
     /// Gives an item each time that it is asked to end.
     asked: BoxStream<'static, &'static str>,
+    manager: Option<Manager>,
     server: ServerConfig,
     admin_config: AdminConfig,
     ttl: Duration,
@@ -112,6 +114,7 @@ impl Service {
         let readiness = Readiness::new();
         Ok(Self {
             asked,
+            manager: Manager::of_process()?,
             server,
             admin_config: config.admin().clone(),
             ttl: config.registry().ttl,
@@ -190,7 +193,8 @@ impl Service {
         let message_size = self.message_size();
         self.observe_registry();
         let standing = self.standing.clone();
-        let admin = self.admin.ready(move || standing.ready());
+        let shown = standing.clone();
+        let admin = self.admin.ready(move || shown.ready());
         let admin = admin.serve(&self.admin_config).await?;
         let reflection = Reflection {
             descriptors: &self.descriptors,
@@ -230,6 +234,10 @@ impl Service {
             standing: self.standing,
             calls,
         };
+        let _told = self.manager.map(|manager| {
+            let telling = manager.keep_told(standing, lifecycle.ends_within());
+            AbortOnDropHandle::new(tokio::spawn(telling))
+        });
         let outcome = lifecycle.run(server, self.asked).await;
         drop(admin);
         outcome

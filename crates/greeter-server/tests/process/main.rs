@@ -8,3 +8,4 @@ mod mistakes;
 mod running;
 mod secured;
 mod starting;
+mod systemd;

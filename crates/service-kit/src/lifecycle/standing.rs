@@ -18,6 +18,13 @@ pub(crate) enum Phase {
     Stopping,
 }
 
+impl Phase {
+    /// Whether it has been asked to end.
+    pub(crate) fn is_ending(self) -> bool {
+        matches!(self, Self::Draining | Self::Stopping)
+    }
+}
+
 /// By which user code reports whether it is ready. Cheap to clone; a service is ready unless told otherwise.
 ///
 /// ```
@@ -79,6 +86,20 @@ impl Standing {
         self.readiness.0.subscribe()
     }
 
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Its phases; one is told again when there is a registration.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// The states of its registration; `None` until there is one.
+    pub(crate) fn registrations(&self) -> Option<watch::Receiver<RegistrationState>> {
+        self.registration.get().cloned()
+    }
+
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
     }
@@ -86,6 +107,7 @@ impl Standing {
     /// From now on `states` tells of the registration; an instance has one in its life.
     pub(super) fn registered(&self, states: watch::Receiver<RegistrationState>) {
         let _ = self.registration.set(states);
+        self.phase.send_modify(|_| {});
     }
 
     /// How the registration stands, in a word; `None` until there is one.

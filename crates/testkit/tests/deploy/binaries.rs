@@ -1,0 +1,52 @@
+//! The binaries, asked what their configuration comes to.
+
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+
+use testkit::process::binary;
+use toml::Table;
+
+/// A file or directory of `deploy`.
+pub(crate) fn deployed(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(path)
+}
+
+/// The configuration that a binary would run by.
+pub(crate) struct Configured(Table);
+
+impl Configured {
+    /// That of a command line with these variables, and nothing of this process's own environment.
+    pub(crate) fn of(command: &[&str], environment: &[(String, String)]) -> Self {
+        let output = Command::new(binary(command[0]).expect("it is built"))
+            .args(&command[1..])
+            .arg("--print-config")
+            .env_clear()
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {said}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        Self(text.parse().expect("TOML"))
+    }
+
+    pub(crate) fn text(&self, section: &str, key: &str) -> &str {
+        let value = self.0.get(section).and_then(|section| section.get(key));
+        let text = value.and_then(toml::Value::as_str);
+        text.unwrap_or_else(|| panic!("{section}.{key}"))
+    }
+
+    pub(crate) fn address(&self, section: &str) -> SocketAddr {
+        let listen = self.text(section, "listen");
+        listen.parse().unwrap_or_else(|_| panic!("{listen}"))
+    }
+
+    pub(crate) fn duration(&self, section: &str, key: &str) -> Duration {
+        humantime::parse_duration(self.text(section, key)).expect("a duration")
+    }
+
+    /// How long a server may take to end: to give notice, delete its keys, finish its calls, and say a last word to a collector.
+    pub(crate) fn ends_within(&self) -> Duration {
+        let server = |key| self.duration("server", key);
+        server("drain_notice") + server("drain_limit") + Duration::from_secs(8)
+    }
+}
