@@ -129,6 +129,7 @@ impl Shared {
 impl Call {
     /// Sends a request to that endpoint, as far as it is there, in an attempt that was begun at `since`; an error is what came
     /// of it at once.
+    #[inline]
     pub(super) fn start<B>(
         &self,
         mut request: http::Request<()>,

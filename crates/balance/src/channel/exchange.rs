@@ -28,16 +28,14 @@ use crate::{
 ///
 /// Its deadline wakes this and not the caller, so that what the call holds is given back in time even when its caller has
 /// forgotten it. The timer holds this, and this holds the timer: [`close`](Answering::close) parts them.
-pub(super) struct Exchange<B> {
-    state: Mutex<State<B>>,
-    timeout: Option<Timeout>,
-}
+pub(super) struct Exchange<B>(Mutex<State<B>>);
 
 /// What is given back is given back in this order: the stream's slot is free only when h2 is done with it.
 struct State<B> {
     awaited: Awaited,
     held: Option<Held>,
     admitted: Option<Admitted>,
+    timeout: Option<Timeout>,
     /// What another attempt needs, until the call is committed to this one.
     pending: Option<Pending<B>>,
     deadline: Option<Deadline>,
@@ -70,27 +68,23 @@ pub(super) enum Begun<B> {
 
 impl<B: Send + 'static> Exchange<B> {
     /// The request is on its way.
+    #[inline]
     pub(super) fn sent(
         attempt: Attempt,
         pending: Pending<B>,
         admitted: Admitted,
         deadline: Option<Deadline>,
     ) -> Arc<Self> {
-        let this = Self::new(pending.call.timeout);
+        // Made where it stays, and filled there: it is too large to be moved for nothing.
+        let this = Arc::<Self>::default();
         let mut state = this.state();
         state.awaited = Awaited::Response(attempt.response);
         state.held = Some(attempt.held);
         state.admitted = Some(admitted);
+        state.timeout = pending.call.timeout;
         state.pending = Some(pending);
         this.until(deadline, state);
         this
-    }
-
-    fn new(timeout: Option<Timeout>) -> Arc<Self> {
-        Arc::new(Self {
-            timeout,
-            state: Mutex::default(),
-        })
     }
 
     /// It is over when the deadline passes.
@@ -108,7 +102,7 @@ impl<B: Send + 'static> Exchange<B> {
     fn expire(&self) {
         let (gone, caller) = {
             let mut state = self.state();
-            let total = self.timeout.map(|timeout| timeout.total());
+            let total = state.timeout.map(|timeout| timeout.total());
             let total = total.unwrap_or_default();
             let missing = match &state.awaited {
                 Awaited::Response(_) => "come",
@@ -155,11 +149,12 @@ where
         } = answer;
         let messages = pending.commit(&mut held, response.extensions_mut());
         let (parts, stream) = response.into_parts();
-        let this = Self::new(pending.call.timeout);
+        let this = Arc::<Self>::default();
         let mut state = this.state();
         state.awaited = Awaited::Rest(Receiving::new(stream, trailers_only, messages));
         state.held = Some(held);
         state.admitted = Some(admitted);
+        state.timeout = pending.call.timeout;
         this.until(deadline, state);
         http::Response::from_parts(parts, ResponseBody::new(this))
     }
@@ -216,7 +211,7 @@ where
 
 impl<B> Exchange<B> {
     fn state(&self) -> MutexGuard<'_, State<B>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,12 +265,19 @@ impl Drop for Told {
     }
 }
 
+impl<B> Default for Exchange<B> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
 impl<B> Default for State<B> {
     fn default() -> Self {
         Self {
             awaited: Awaited::Nothing,
             held: None,
             admitted: None,
+            timeout: None,
             pending: None,
             deadline: None,
             caller: None,

@@ -121,6 +121,7 @@ impl Connection {
     }
 
     /// Opens a stream.
+    #[inline]
     pub(super) fn open(
         &self,
         request: http::Request<()>,

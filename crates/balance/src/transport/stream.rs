@@ -51,6 +51,7 @@ impl Stream {
     }
 
     /// Opens it: sends the request's head.
+    #[inline]
     pub(crate) fn open(
         &self,
         request: http::Request<()>,
