@@ -1,14 +1,14 @@
 //! How many bytes messages have, without what frames them.
 
 /// A message's flag for compression and its length (grpc/grpc `doc/PROTOCOL-HTTP2.md`, "Length-Prefixed-Message").
-const PREFIX: u8 = 5;
+const PREFIX: usize = 5;
 
 /// Counts the bytes of messages, as compressed as they are, in pieces of any size; gRFC A66 leaves the framing out.
 #[derive(Debug, Default)]
 pub(super) struct MessageBytes {
     total: u64,
     /// How much has come of the prefix that is under way.
-    prefix: u8,
+    prefix: usize,
     /// The length, as far as the prefix has come.
     length: u32,
     /// What is still to come of the message that is under way.
@@ -24,6 +24,12 @@ impl MessageBytes {
                 self.total += here as u64;
                 self.left -= here;
                 piece = &piece[here..];
+                continue;
+            }
+            if let (0, Some((prefix, after))) = (self.prefix, piece.split_first_chunk()) {
+                let [_flag, length @ ..]: &[u8; PREFIX] = prefix;
+                self.left = u32::from_be_bytes(*length) as usize;
+                piece = after;
                 continue;
             }
             if self.prefix > 0 {
