@@ -2,4 +2,5 @@
 
 mod admin;
 mod binaries;
+mod kubernetes;
 mod systemd;

@@ -1,0 +1,324 @@
+//! The manifests, and what they say of the binaries.
+
+mod fields;
+
+use std::{collections::BTreeSet, fs};
+
+use k8s_openapi::{
+    Resource,
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{Container, Namespace, PodSpec, Probe, Service},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::binaries::{Configured, deployed};
+
+/// What a container is of ours, by the name of its image: the binary of that name.
+const BINARIES: [&str; 3] = ["greeter-server", "user-service", "greeter-client"];
+
+fn text(name: &str) -> String {
+    fs::read_to_string(deployed(&format!("kubernetes/{name}"))).expect(name)
+}
+
+fn documents(name: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn kustomization() -> Value {
+    documents("kustomization.yaml").swap_remove(0)
+}
+
+fn texts<'a>(of: &'a Value, key: &str) -> Vec<&'a str> {
+    let list = of[key].as_array().expect(key).iter();
+    list.map(|item| item.as_str().expect("text")).collect()
+}
+
+/// All that is applied.
+fn resources() -> Vec<Value> {
+    let kustomization = kustomization();
+    let names = texts(&kustomization, "resources");
+    names.into_iter().flat_map(documents).collect()
+}
+
+/// Those of one kind.
+fn all<T: Resource + DeserializeOwned>() -> Vec<T> {
+    let of_kind = resources()
+        .into_iter()
+        .filter(|resource| resource["kind"] == T::KIND);
+    of_kind
+        .map(|resource| serde_json::from_value(resource).expect("it is one"))
+        .collect()
+}
+
+#[test]
+fn kustomize_is_given_every_file_there_is() {
+    let kustomization = kustomization();
+    let allowed = [
+        "apiVersion",
+        "kind",
+        "namespace",
+        "labels",
+        "resources",
+        "images",
+    ];
+    for key in kustomization.as_object().expect("a map").keys() {
+        assert!(allowed.contains(&key.as_str()), "{key}");
+    }
+    assert_eq!(kustomization["kind"], "Kustomization");
+    assert_eq!(
+        kustomization["apiVersion"],
+        "kustomize.config.k8s.io/v1beta1"
+    );
+    let given: BTreeSet<_> = texts(&kustomization, "resources").into_iter().collect();
+    let files = fs::read_dir(deployed("kubernetes")).expect("a directory");
+    let names = files.map(|file| {
+        file.expect("a file")
+            .file_name()
+            .into_string()
+            .expect("text")
+    });
+    let names: BTreeSet<_> = names.filter(|name| name != "kustomization.yaml").collect();
+    assert_eq!(given, names.iter().map(String::as_str).collect());
+    let namespaces: Vec<_> = all::<Namespace>();
+    let namespace = namespaces[0].metadata.name.as_deref();
+    assert_eq!(kustomization["namespace"].as_str(), namespace);
+}
+
+/// The pods that are run, with the labels that they are selected by.
+fn pods() -> Vec<(LabelSelector, PodSpec)> {
+    let deployments = all::<Deployment>().into_iter().map(|deployment| {
+        let spec = deployment.spec.expect("a spec");
+        (spec.selector, spec.template)
+    });
+    let sets = all::<StatefulSet>().into_iter().map(|set| {
+        let spec = set.spec.expect("a spec");
+        (spec.selector, spec.template)
+    });
+    let pods = deployments.chain(sets).map(|(selector, template)| {
+        let labels = template.metadata.expect("labels").labels;
+        assert_eq!(selector.match_labels, labels);
+        (selector, template.spec.expect("a spec"))
+    });
+    pods.collect()
+}
+
+/// Our containers, each with its pod.
+fn ours() -> Vec<(PodSpec, Container)> {
+    let of_pod = |(_, pod): (_, PodSpec)| {
+        let containers = pod.containers.clone().into_iter();
+        containers.map(move |container| (pod.clone(), container))
+    };
+    let is_ours = |(_, container): &(_, Container)| {
+        let image = container.image.as_deref();
+        image.is_some_and(|image| BINARIES.contains(&image))
+    };
+    let ours: Vec<_> = pods()
+        .into_iter()
+        .flat_map(of_pod)
+        .filter(is_ours)
+        .collect();
+    assert_eq!(ours.len(), BINARIES.len());
+    ours
+}
+
+/// The variables of a container: what comes from the pod or from a secret is what one there may have.
+fn environment(container: &Container) -> Vec<(String, String)> {
+    let variables = container.env.iter().flatten().map(|variable| {
+        let name = variable.name.clone();
+        let value = match name.as_str() {
+            "POD_IP" => "10.0.0.7".to_owned(),
+            "DISCOVERY__STORAGE__URL" => "postgres://user:secret@postgres:5432/users".to_owned(),
+            _ => variable.value.clone().unwrap_or_default(),
+        };
+        (name, value.replace("$(POD_IP)", "10.0.0.7"))
+    });
+    variables.collect()
+}
+
+fn configured(container: &Container) -> Configured {
+    let binary = container.image.as_deref().expect("an image");
+    Configured::of(&[binary], &environment(container))
+}
+
+fn port(container: &Container, name: &str) -> i32 {
+    let mut ports = container.ports.iter().flatten();
+    let port = ports.find(|port| port.name.as_deref() == Some(name));
+    port.unwrap_or_else(|| panic!("no port {name}"))
+        .container_port
+}
+
+#[test]
+fn variables_and_ports_are_those_of_the_binaries() {
+    for (_, container) in ours() {
+        let configured = configured(&container);
+        let admin = configured.address("admin");
+        assert!(admin.ip().is_unspecified(), "{admin}");
+        assert_eq!(i32::from(admin.port()), port(&container, "admin"));
+        if container.name != "greeter-client" {
+            let listens = configured.address("server");
+            assert!(listens.ip().is_unspecified(), "{listens}");
+            assert_eq!(i32::from(listens.port()), port(&container, "grpc"));
+            let told = format!("10.0.0.7:{}", listens.port());
+            assert_eq!(configured.text("server", "advertise"), told);
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_no_binary_knows_would_be_found() {
+    let (_, container) = ours().swap_remove(0);
+    let mut variables = environment(&container);
+    variables.push(("DISCOVERY__SERVER__LISTENS".into(), "0.0.0.0:1".into()));
+    let binary = container.image.expect("an image");
+    let asked = std::panic::catch_unwind(|| Configured::of(&[&binary], &variables));
+    assert!(asked.is_err(), "DISCOVERY__SERVER__LISTENS");
+}
+
+#[test]
+fn every_image_is_a_stage_of_the_dockerfile_in_this_version() {
+    let dockerfile = fs::read_to_string(deployed("Dockerfile")).expect("a Dockerfile");
+    let kustomization = kustomization();
+    let images = kustomization["images"].as_array().expect("images");
+    let named: BTreeSet<_> = images.iter().map(|image| image["name"].as_str()).collect();
+    assert_eq!(named, BINARIES.map(Some).into());
+    for image in images {
+        let name = image["name"].as_str().expect("text");
+        assert!(dockerfile.contains(&format!("AS {name}\n")), "{name}");
+        assert_eq!(image["newTag"], env!("CARGO_PKG_VERSION"), "{name}");
+    }
+    let compose = fs::read_to_string(deployed("../docker-compose.yml")).expect("a file");
+    for (_, pod) in pods() {
+        let image = pod.containers[0].image.clone().expect("an image");
+        let is_composed = compose.contains(&format!(":-{image}}}"));
+        assert!(is_composed || BINARIES.contains(&image.as_str()), "{image}");
+    }
+}
+
+/// The port of a probe over HTTP, and its path.
+fn asks(probe: Option<&Probe>) -> (IntOrString, String) {
+    let get = probe.and_then(|probe| probe.http_get.clone());
+    let get = get.expect("a probe over HTTP");
+    (get.port, get.path.expect("a path"))
+}
+
+#[test]
+fn probes_ask_the_admin_page_and_pods_have_time_to_end() {
+    for (pod, container) in ours() {
+        let admin = IntOrString::String("admin".into());
+        for (probe, path) in [
+            (&container.startup_probe, "/healthz"),
+            (&container.liveness_probe, "/healthz"),
+            (&container.readiness_probe, "/readyz"),
+        ] {
+            assert_eq!(asks(probe.as_ref()), (admin.clone(), path.to_owned()));
+        }
+        if container.name != "greeter-client" {
+            let grace = pod.termination_grace_period_seconds.expect("a time");
+            let needed = configured(&container).ends_within().as_secs();
+            assert!(grace.unsigned_abs() > needed, "{grace} s, {needed} s");
+        }
+    }
+}
+
+#[test]
+fn nobody_runs_as_root_or_writes_to_its_image_and_zones_are_spread_over() {
+    let hardened = |container: &Container| {
+        let context = container.security_context.clone().expect("a context");
+        assert_eq!(context.allow_privilege_escalation, Some(false));
+        assert_eq!(context.read_only_root_filesystem, Some(true));
+        let dropped = context
+            .capabilities
+            .and_then(|capabilities| capabilities.drop);
+        assert_eq!(dropped, Some(vec!["ALL".to_owned()]));
+        let limits = container
+            .resources
+            .clone()
+            .and_then(|resources| resources.limits);
+        assert!(limits.is_some_and(|limits| limits.contains_key("memory")));
+    };
+    for (selector, pod) in pods() {
+        let context = pod.security_context.expect("a context");
+        assert_eq!(context.run_as_non_root, Some(true));
+        let seccomp = context.seccomp_profile.map(|profile| profile.type_);
+        assert_eq!(seccomp.as_deref(), Some("RuntimeDefault"));
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        pod.containers.iter().for_each(hardened);
+        let spread = pod.topology_spread_constraints.unwrap_or_default();
+        let over: Vec<_> = spread.iter().map(|one| one.topology_key.as_str()).collect();
+        assert_eq!(
+            over,
+            ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+        );
+        for one in &spread {
+            assert_eq!(one.label_selector.as_ref(), Some(&selector));
+        }
+    }
+}
+
+#[test]
+fn whoever_runs_more_than_once_is_disrupted_once_at_a_time() {
+    let budgets: Vec<_> = all::<PodDisruptionBudget>();
+    let budgets = budgets
+        .into_iter()
+        .map(|budget| budget.spec.expect("a spec"));
+    let protected: Vec<_> = budgets
+        .map(|spec| {
+            assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
+            spec.selector.expect("a selector")
+        })
+        .collect();
+    let counts = all::<Deployment>().into_iter().map(|deployment| {
+        let spec = deployment.spec.expect("a spec");
+        (spec.selector, spec.replicas)
+    });
+    let sets = all::<StatefulSet>().into_iter().map(|set| {
+        let spec = set.spec.expect("a spec");
+        (spec.selector, spec.replicas)
+    });
+    for (selector, replicas) in counts.chain(sets) {
+        let is_protected = protected.contains(&selector);
+        assert_eq!(is_protected, replicas > Some(1), "{selector:?}");
+    }
+}
+
+#[test]
+fn the_registry_is_every_member_of_the_etcd_that_is_run() {
+    let set = all::<StatefulSet>().swap_remove(0).spec.expect("a spec");
+    let service = set.service_name.expect("a service");
+    let names = (0..set.replicas.expect("a number")).map(|n| format!("etcd-{n}.{service}:2379"));
+    let url = format!("etcd://{}", names.collect::<Vec<_>>().join(","));
+    for (_, container) in ours() {
+        assert_eq!(configured(&container).text("registry", "url"), url);
+    }
+    let services = all::<Service>();
+    let spec = services[0].spec.clone().expect("a spec");
+    assert_eq!(spec.cluster_ip.as_deref(), Some("None"));
+    assert_eq!(spec.selector, set.selector.match_labels);
+}
+
+#[test]
+fn whoever_may_reach_a_pod_may_reach_it_where_it_listens() {
+    let listening: BTreeSet<_> = pods()
+        .iter()
+        .flat_map(|(_, pod)| pod.containers[0].ports.iter().flatten())
+        .map(|port| port.container_port)
+        .collect();
+    let rules = all::<NetworkPolicy>().into_iter().flat_map(|policy| {
+        let spec = policy.spec.expect("a spec");
+        spec.ingress.into_iter().flatten()
+    });
+    let allowed: BTreeSet<_> = rules
+        .flat_map(|rule| rule.ports.into_iter().flatten())
+        .map(|port| match port.port {
+            Some(IntOrString::Int(port)) => port,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(allowed, listening);
+}
