@@ -77,7 +77,7 @@ impl<'a> Held<'a> {
         let Some(registration) = self.registration.take_if(is_ours) else {
             return;
         };
-        let state = registration.state();
+        let state = self.settled(&registration).await;
         self.was_in |= state.is_held();
         self.failure = match (registration.deregister().await, state) {
             (Err(error), _) => Some(one_line(&error)),
@@ -92,6 +92,18 @@ impl<'a> Held<'a> {
                 Some(cause) => say(&format!("{} is left to its lease: {cause}", self.name())),
             }
         }
+    }
+
+    /// How the registration stands once an attempt that is under way is over: what it has written may be seen already.
+    async fn settled(&self, registration: &Registration) -> RegistrationState {
+        let is_under_way = |state: &RegistrationState| {
+            matches!(state, RegistrationState::Retrying { attempts: 0, .. })
+        };
+        let mut states = registration.states();
+        let settled = states.wait_for(|state| !is_under_way(state));
+        // Whether or not the registry answers.
+        let _ = timeout(self.session.patience, settled).await;
+        registration.state()
     }
 
     /// Whether it was in the registry while it was healthy, and is not any more.
@@ -121,11 +133,11 @@ impl<'a> Held<'a> {
         let Some(registration) = &self.registration else {
             return;
         };
-        // Whether or not the registry can be reached.
-        let _ = timeout(self.session.patience, registration.drain()).await;
-        if !registration.state().is_held() {
+        if !self.settled(registration).await.is_held() {
             return;
         }
+        // Whether or not the registry can be reached.
+        let _ = timeout(self.session.patience, registration.drain()).await;
         select! {
             () = sleep(notice) => {}
             _ = signals.next() => {}

@@ -115,16 +115,20 @@ fn happened(before: Option<&Snapshot>, now: &Snapshot) -> Vec<Event> {
             .collect();
     };
     let changes = now.changes_since(before).into_iter();
-    let told = changes.flat_map(|change| match change {
-        Update::Upsert(one) => vec![match before.get(&one.id) {
-            None => about(Kind::Added, Some(&*one)),
-            Some(was) => Event {
-                changes: differences(was, &one),
-                ..about(Kind::Changed, Some(&*one))
-            },
-        }],
-        Update::Remove(id) => vec![about(Kind::Removed, before.get(&id).map(|one| &**one))],
-        Update::Reset(_) => Vec::new(),
+    let told = changes.filter_map(|change| match change {
+        Update::Upsert(one) => match before.get(&one.id) {
+            None => Some(about(Kind::Added, Some(&*one))),
+            Some(was) => {
+                let changes = differences(was, &one);
+                // Who remembers what is wanted of it says so in its record, and nothing is otherwise.
+                (!changes.is_empty()).then(|| Event {
+                    changes,
+                    ..about(Kind::Changed, Some(&*one))
+                })
+            }
+        },
+        Update::Remove(id) => Some(about(Kind::Removed, before.get(&id).map(|one| &**one))),
+        Update::Reset(_) => None,
     });
     told.collect()
 }
