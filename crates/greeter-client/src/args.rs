@@ -32,6 +32,8 @@ Examples:
       As many calls as 16 callers can make in ten seconds.
   greeter-client --rate 500 --count 10000 --concurrency 16 --output json
       500 calls a second, 10,000 in all, and the figures for a program.
+  greeter-client --stream 30s --concurrency 8 --forever
+      Eight streams of half a minute at a time, each followed by another.
   greeter-client --target static:///10.0.0.7:50051,10.0.0.8:50051 --policy pick_first
       Without a registry.
 
@@ -80,9 +82,13 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub(crate) policy: Option<String>,
 
-    /// How long one call may take, its retries included; waiting for an instance does not count
+    /// How long one call may take, its retries included; waiting for an instance does not count, nor does a stream's length
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = timeout)]
     pub(crate) timeout: Duration,
+
+    /// Make each call a stream of this length: a greeting is asked for ten times a second, and each has to be answered
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) stream: Option<Duration>,
 
     /// Do not wait for an instance: a call without one fails
     #[arg(long)]
@@ -261,6 +267,7 @@ mod tests {
             "--duration 0s",
             "--timeout 0s",
             "--timeout 2days",
+            "--stream 0s",
             "--interval soon",
             "--concurrency 0",
             "--concurrency 10001",
@@ -296,8 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_service_config_is_json() {
-        let config: serde_json::Value = serde_json::from_str(SERVICE_CONFIG).expect("JSON");
-        assert_eq!(config["methodConfig"][0]["retryPolicy"]["maxAttempts"], 4);
+    fn the_default_service_config_is_the_one_that_a_canary_goes_around() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let file = format!("{root}/deploy/service-config/greeter.json");
+        let text = fs::read_to_string(file).expect("a service config");
+        let [ours, deployed] = [SERVICE_CONFIG, text.as_str()]
+            .map(|text| serde_json::from_str::<serde_json::Value>(text).expect("JSON"));
+        assert_eq!(ours, deployed);
+        assert_eq!(ours["methodConfig"][0]["retryPolicy"]["maxAttempts"], 4);
     }
 }

@@ -1,12 +1,24 @@
 //! One greeting, and the wait until there is somebody to answer it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use balance::{Channel, ConnectivityState, ServedBy, TellServedBy, WaitForReady};
+use futures_util::{Stream, stream::unfold};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
-use tonic::Request;
+use registry::Address;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tonic::{Request, Response, Status};
 
 use crate::counts::Outcome;
+
+/// How often a stream asks for a greeting.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 /// A way to greet. Each caller has a clone of its own.
 pub(crate) trait Greet: Clone + Send + 'static {
@@ -28,6 +40,8 @@ pub(crate) struct Greeter {
     name: String,
     timeout: Duration,
     fail_fast: bool,
+    /// How long a call is that is a stream of greetings; `None` where it is for one.
+    stream: Option<Duration>,
 }
 
 impl Greeter {
@@ -39,18 +53,57 @@ impl Greeter {
             name,
             timeout,
             fail_fast,
+            stream: None,
         }
     }
 
-    fn request(&self) -> Request<HelloRequest> {
-        let mut request = Request::new(HelloRequest {
-            name: self.name.clone(),
-        });
-        request.set_timeout(self.timeout);
+    /// The same with calls that are streams of that length.
+    pub(crate) fn with_stream(self, stream: Option<Duration>) -> Self {
+        Self { stream, ..self }
+    }
+
+    fn request<M>(&self, message: M, timeout: Duration) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(timeout);
         let extensions = request.extensions_mut();
         extensions.insert(WaitForReady(!self.fail_fast));
         extensions.insert(TellServedBy);
         request
+    }
+
+    fn hello(&self) -> HelloRequest {
+        let name = self.name.clone();
+        HelloRequest { name }
+    }
+
+    async fn greet_once(&mut self) -> Result<Outcome, Status> {
+        let request = self.request(self.hello(), self.timeout);
+        let response = self.client.say_hello(request).await?;
+        Ok(Outcome::Answered {
+            by: served_by(&response),
+            greeting: response.into_inner().message,
+        })
+    }
+
+    /// Asks for greetings until `length` is over, and then takes those that are still to come. A stream has gone well
+    /// when every one of them was answered and it ended in order.
+    async fn greet_for(&mut self, length: Duration) -> Result<Outcome, Status> {
+        let asked = Arc::new(AtomicU64::new(0));
+        let names = names(self.hello(), length, Arc::clone(&asked));
+        let request = self.request(names, length + self.timeout);
+        let response = self.client.say_hello_bidi_stream(request).await?;
+        let by = served_by(&response);
+        let (mut replies, mut answered, mut greeting) = (response.into_inner(), 0, String::new());
+        while let Some(reply) = replies.message().await? {
+            answered += 1;
+            greeting = reply.message;
+        }
+        let asked = asked.load(Ordering::Relaxed);
+        if answered != asked {
+            let message = format!("the stream ended in order with {answered} of {asked} answers");
+            return Err(Status::data_loss(message));
+        }
+        Ok(Outcome::Answered { greeting, by })
     }
 
     /// Whether calls wait for an instance.
@@ -95,15 +148,57 @@ impl Greet for Greeter {
     }
 
     async fn greet(&mut self) -> Outcome {
-        match self.client.say_hello(self.request()).await {
-            Ok(response) => Outcome::Answered {
-                by: response
-                    .extensions()
-                    .get::<ServedBy>()
-                    .map(|served| served.address().clone()),
-                greeting: response.into_inner().message,
-            },
-            Err(status) => Outcome::Failed(status),
+        let greeted = match self.stream {
+            None => self.greet_once().await,
+            Some(length) => self.greet_for(length).await,
+        };
+        greeted.unwrap_or_else(Outcome::Failed)
+    }
+}
+
+fn served_by<T>(response: &Response<T>) -> Option<Address> {
+    let served = response.extensions().get::<ServedBy>();
+    served.map(|served| served.address().clone())
+}
+
+/// The same name again and again until `length` is over, the first at once; `asked` tells how many there were.
+fn names(
+    hello: HelloRequest,
+    length: Duration,
+    asked: Arc<AtomicU64>,
+) -> impl Stream<Item = HelloRequest> {
+    let mut ticks = interval(ASKED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let over = Instant::now() + length;
+    unfold(ticks, move |mut ticks| {
+        let (hello, asked) = (hello.clone(), Arc::clone(&asked));
+        async move {
+            let now = ticks.tick().await;
+            if now >= over {
+                return None;
+            }
+            asked.fetch_add(1, Ordering::Relaxed);
+            Some((hello, ticks))
         }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_asks_ten_times_a_second_until_its_length_is_over() {
+        let (asked, start) = (Arc::default(), Instant::now());
+        let names = names(
+            HelloRequest::default(),
+            Duration::from_secs(2),
+            Arc::clone(&asked),
+        );
+        assert_eq!(names.count().await, 20);
+        assert_eq!(asked.load(Ordering::Relaxed), 20);
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
     }
 }

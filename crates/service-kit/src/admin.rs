@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
-pub use check::check;
+pub use check::{check, page};
 
 use crate::{
     config::{AdminConfig, AdminListen},

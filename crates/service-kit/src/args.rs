@@ -37,6 +37,10 @@ pub struct KitArgs {
     /// Asks the running instance of this configuration whether it is ready, at its admin page; exits with 0 if so
     #[arg(long, conflicts_with = "print_config")]
     pub health_check: bool,
+
+    /// Prints a page of the running instance's admin page, such as /metrics or /debug/channels, and exits
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["print_config", "health_check"])]
+    pub admin_page: Option<String>,
 }
 
 impl KitArgs {
@@ -50,10 +54,10 @@ impl KitArgs {
 /// Those of a binary without an admin page.
 impl From<ConfigArgs> for KitArgs {
     fn from(sources: ConfigArgs) -> Self {
-        let health_check = false;
         Self {
             sources,
-            health_check,
+            health_check: false,
+            admin_page: None,
         }
     }
 }

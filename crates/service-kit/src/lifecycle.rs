@@ -19,7 +19,7 @@ use tokio::{
     select,
     sync::watch,
     task::{JoinError, JoinHandle},
-    time::{Instant, error::Elapsed, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ const REQUIRED_WITHIN: Duration = Duration::from_secs(10);
 const DEREGISTER_WITHIN: Duration = Duration::from_secs(5);
 /// What telemetry may take after all else, with something to spare.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(5);
+/// What calls that were cut off may take to be told so, and their connections to end.
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(2);
 /// What the last answers may take to leave, and calls to come that were sent before GOAWAY was seen.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -67,7 +69,7 @@ impl Drop for Server {
 impl Lifecycle {
     /// How long an end in order may take, at most; what is left of it is for telemetry.
     pub(crate) fn ends_within(&self) -> Duration {
-        self.drain_notice + DEREGISTER_WITHIN + self.drain_limit + FLUSHED_WITHIN
+        self.drain_notice + DEREGISTER_WITHIN + self.drain_limit + CUT_OFF_WITHIN + FLUSHED_WITHIN
     }
 
     /// Lives until `asked` to end, and ends in order; asked again, at once and with an error.
@@ -136,8 +138,30 @@ impl Lifecycle {
         }
         server.stop.cancel();
         self.health.clone().end().await;
-        let ended = timeout(self.drain_limit, self.last_call(&mut server)).await;
-        log_end(ended, self.calls.in_flight(), self.drain_limit);
+        if let Ok(ended) = timeout(self.drain_limit, self.last_call(&mut server)).await {
+            log_end(ended);
+        } else {
+            self.cut_off(&mut server).await;
+        }
+    }
+
+    /// Ends what has not ended in time: each call is told so by its status.
+    async fn cut_off(&self, server: &mut Server) {
+        let (in_flight, limit) = (self.calls.in_flight(), self.drain_limit);
+        tracing::warn!(
+            in_flight,
+            ?limit,
+            "calls that have not ended in time are ended with UNAVAILABLE"
+        );
+        self.calls.cut_off(limit);
+        if let Ok(ended) = timeout(CUT_OFF_WITHIN, self.last_call(server)).await {
+            log_end(ended);
+        } else {
+            tracing::warn!(
+                in_flight = self.calls.in_flight(),
+                "callers that read nothing could not be told; their connections are closed"
+            );
+        }
     }
 
     /// Waits until the server has ended, or has had no call for a moment: a connection that never says a word would
@@ -200,17 +224,12 @@ fn flatten(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
     ended.context("the gRPC server has panicked")?
 }
 
-fn log_end(ended: Result<anyhow::Result<()>, Elapsed>, in_flight: u64, limit: Duration) {
+fn log_end(ended: anyhow::Result<()>) {
     match ended {
-        Ok(Ok(())) => tracing::info!("stopped; no call is left"),
-        Ok(Err(error)) => tracing::error!(
+        Ok(()) => tracing::info!("stopped; no call is left"),
+        Err(error) => tracing::error!(
             error = registry::one_line(error.as_ref()),
             "the server has failed"
-        ),
-        Err(_) => tracing::warn!(
-            in_flight,
-            ?limit,
-            "calls that have not ended in time are cut off"
         ),
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     terminal::print,
 };
 
-/// Runs a binary: reads its configuration, answers `--print-config` and `--health-check`, starts logs and metrics, and
+/// Runs a binary: reads its configuration, answers `--print-config`, `--health-check` and `--admin-page`, starts logs and metrics, and
 /// runs `program` on a runtime of its own. An error is one line on stderr and exit code 1.
 ///
 /// `defaults` is the lowest layer of the configuration, `flags` what the binary's own arguments set in it.
@@ -83,6 +83,9 @@ fn configured<C: Sections, T: Termination>(
     let outcome = runtime.block_on(async {
         if args.health_check {
             return printed(&admin::check(config.admin().listen).await?);
+        }
+        if let Some(path) = &args.admin_page {
+            return printed(&admin::page(config.admin().listen, path).await?);
         }
         let telemetry = Telemetry::start(&config)?;
         allow_open_files();

@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod calls;
 mod connection;
+mod cut_off;
 mod methods;
 mod observe;
 mod panic;
@@ -26,6 +27,7 @@ use crate::config::{LimitsConfig, ServerConfig, as_usize};
 pub(crate) use admission::Admission;
 pub(crate) use calls::Calls;
 use connection::Lifetime;
+use cut_off::CutOff;
 use observe::Observe;
 pub(crate) use traces::Traces;
 
@@ -49,8 +51,9 @@ pub(crate) async fn serve(
     let connections = accept::connections(listener, admission, lifetime(&config));
     settings(&config.limits)
         // The first is the outermost: what the others log belongs to the call's trace.
-        .layer(Observe::new(calls, traces))
+        .layer(Observe::new(calls.clone(), traces))
         .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
+        .layer(CutOff::new(calls))
         .layer(MapResponseLayer::new(status::settled))
         .layer(CatchPanicLayer::custom(panic::internal))
         .add_routes(routes)

@@ -1,5 +1,7 @@
 //! `discovery config`: the service config that a service's callers go by.
 
+mod canary;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,6 +20,10 @@ Examples:
   discovery config get greeter
   discovery config delete greeter
       Callers go by their own again.
+  discovery config canary greeter 5 --version v2
+      The instances of version v2 get 5 % of the calls, however many there are.
+  discovery config canary greeter off --version v2
+      They are like any other again.
 
 docs/service-config.md is the reference of what may be in it.";
 
@@ -41,6 +47,32 @@ enum Action {
     },
     /// Takes it away
     Delete(Whose),
+    /// Gives the instances of a version a share of the calls; all else that is in it stays
+    Canary {
+        #[command(flatten)]
+        whose: Whose,
+        /// Percent of the calls, 0 to 100; `off` takes the share back
+        #[arg(value_name = "PERCENT|off", value_parser = share)]
+        share: Share,
+        /// The version that those instances say they are
+        #[arg(long, default_value = "canary")]
+        version: String,
+        /// What the callers go by otherwise, where the registry has nothing for them: a file, or `-` for stdin. `off` leaves
+        /// the registry without, when that is all that is left
+        #[arg(long, value_name = "FILE")]
+        base: Option<PathBuf>,
+    },
+}
+
+/// A share of the calls; `None` takes it back.
+type Share = Option<u8>;
+
+fn share(text: &str) -> Result<Share, String> {
+    match text.parse() {
+        Ok(percent @ 0..=100) => Ok(Some(percent)),
+        _ if text == "off" => Ok(None),
+        _ => Err("0 to 100, or off, is expected".into()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -69,9 +101,25 @@ impl ServiceConfigArgs {
             Action::Get(whose) => get(session, &whose.service).await,
             Action::Set { whose, file } => set(session, &whose.service, file.clone()).await,
             Action::Delete(whose) => delete(session, &whose.service).await,
+            Action::Canary {
+                whose,
+                share,
+                version,
+                base,
+            } => {
+                let base = match base {
+                    Some(file) => Some(input::read(Some(file.clone()), LONGEST).await?),
+                    None => None,
+                };
+                let base = base.as_deref().unwrap_or("{}");
+                give_canary(session, &whose.service, *share, version, base).await
+            }
         }
     }
 }
+
+/// In bytes.
+const LONGEST: u64 = Document::MAX_BYTES as u64;
 
 async fn get(session: &Session, service: &ServiceName) -> Result<()> {
     let registry = &session.registry;
@@ -83,9 +131,15 @@ async fn get(session: &Session, service: &ServiceName) -> Result<()> {
 }
 
 async fn set(session: &Session, service: &ServiceName, file: Option<PathBuf>) -> Result<()> {
-    let text = input::read(file, Document::MAX_BYTES as u64).await?;
-    balance::check_service_config(&text).context("it is no service config, and was not written")?;
-    let document = Document::new(&text)?;
+    let text = input::read(file, LONGEST).await?;
+    let url = session.registry.url();
+    let done = format!("the callers of {service} in {url} go by it");
+    write(session, service, &text, &done).await
+}
+
+async fn write(session: &Session, service: &ServiceName, text: &str, done: &str) -> Result<()> {
+    balance::check_service_config(text).context("it is no service config, and was not written")?;
+    let document = Document::new(text)?;
     let registry = &session.registry;
     let written = registry.set_document(service, document.clone());
     session.answer(written).await?;
@@ -95,8 +149,34 @@ async fn set(session: &Session, service: &ServiceName, file: Option<PathBuf>) ->
         there.as_ref() == Some(&document),
         "somebody else has written the service config of {service} in {url} meanwhile; see `discovery config get {service}`"
     );
-    let done = format!("the callers of {service} in {url} go by it");
-    show(session, service, there.as_ref(), &done)
+    show(session, service, there.as_ref(), done)
+}
+
+async fn give_canary(
+    session: &Session,
+    service: &ServiceName,
+    share: Share,
+    version: &str,
+    base: &str,
+) -> Result<()> {
+    let document = session
+        .answer(session.registry.read_document(service))
+        .await?;
+    let text = document.as_ref().map_or(base, Document::as_str);
+    let config = serde_json::from_str(text).context("the service config is no JSON")?;
+    let url = session.registry.url();
+    let Some(percent) = share else {
+        let left = canary::without(config, version)?;
+        let base = serde_json::from_str(base).context("what callers go by otherwise is no JSON")?;
+        if left == canary::without(canary::with(base, version, 0)?, version)? {
+            return delete(session, service).await;
+        }
+        let done = format!("version {version} of {service} in {url} is called like any other");
+        return write(session, service, &left.to_string(), &done).await;
+    };
+    let given = canary::with(config, version, percent)?.to_string();
+    let done = format!("version {version} of {service} in {url} gets {percent} % of the calls");
+    write(session, service, &given, &done).await
 }
 
 async fn delete(session: &Session, service: &ServiceName) -> Result<()> {

@@ -149,3 +149,50 @@ async fn a_service_config_is_checked_written_read_and_deleted() {
         place.refusal(&["config", "get", "greeter"]).await;
     }
 }
+
+#[tokio::test]
+async fn a_version_gets_the_share_of_the_calls_that_it_is_given_until_that_is_taken_back() {
+    let place = Place::directory();
+    let mut fleet = Fleet::new(&place.url).expect("a fleet");
+    fleet.add().await.expect("a greeter");
+    fleet.set_env("DISCOVERY__SERVER__VERSION", "v2");
+    let canary = fleet.add().await.expect("another version");
+    registered(&place, 2).await;
+    let picks_of_canary = async || {
+        let shown = place.json(&["resolve", "greeter", "--picks", "100"]).await;
+        let mut instances = shown["instances"].as_array().expect("a list").iter();
+        let picks = instances.find(|one| one["id"] == canary.as_str());
+        picks.expect("the canary")["picks"].as_u64()
+    };
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let base = directory.path().join("base.json").display().to_string();
+    let text = r#"{"methodConfig": [{"name": [{}], "timeout": "1s"}]}"#;
+    fs::write(&base, text).expect("a file");
+    let share = async |share: &str| {
+        let base = ["--base", &base, "--version", "v2"];
+        let arguments = [&["config", "canary", "greeter", share][..], &base].concat();
+        place.text(&arguments).await
+    };
+    for (percent, picks) in [("0", 0), ("100", 100)] {
+        let told = share(percent).await;
+        assert!(told.contains(&format!("gets {percent} %")), "{told}");
+        assert_eq!(picks_of_canary().await, Some(picks));
+    }
+    let config = place.json(&["config", "get", "greeter"]).await;
+    assert_eq!(config["config"]["methodConfig"][0]["timeout"], "1s");
+
+    share("off").await;
+    assert_eq!(picks_of_canary().await, Some(50), "like any other");
+    let line = place.refusal(&["config", "get", "greeter"]).await;
+    assert!(line.contains("greeter has no service config"), "{line}");
+
+    // What was there before stays there.
+    place.text(&["config", "set", "greeter", &base]).await;
+    let canary = ["config", "canary", "greeter"];
+    place.text(&[&canary[..], &["7"]].concat()).await;
+    place.text(&[&canary[..], &["off"]].concat()).await;
+    let config = place.json(&["config", "get", "greeter"]).await;
+    let before: Value = serde_json::from_str(text).expect("JSON");
+    assert_eq!(config["config"]["methodConfig"], before["methodConfig"]);
+}

@@ -80,7 +80,7 @@ async fn a_server_is_ready_when_it_is_registered_and_says_how_it_stands_until_it
     server.process.signal(Signal::SIGTERM).expect("it runs");
     let end = systemd.until("STOPPING=1").await;
     let last = end.last().expect("one");
-    for line in ["EXTEND_TIMEOUT_USEC=31000000", "STATUS=draining"] {
+    for line in ["EXTEND_TIMEOUT_USEC=33000000", "STATUS=draining"] {
         assert!(last.contains(line), "{last}");
     }
     let status = server.process.wait(BOUND).await.expect("it ends");

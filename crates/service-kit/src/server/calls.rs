@@ -3,14 +3,15 @@
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use opentelemetry::metrics::{Histogram, Meter};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::OwnedNotified};
+use tonic::Status;
 
 use super::methods::Ended;
 
@@ -29,6 +30,9 @@ struct Counted {
     duration: Histogram<f64>,
     in_flight: Arc<AtomicU64>,
     idle: Notify,
+    /// Set once the time is over of those that there are: what they were given.
+    cut_off: OnceLock<Duration>,
+    told_of_cut_off: Arc<Notify>,
 }
 
 impl Calls {
@@ -51,6 +55,8 @@ impl Calls {
             duration,
             in_flight,
             idle: Notify::new(),
+            cut_off: OnceLock::new(),
+            told_of_cut_off: Arc::default(),
         }))
     }
 
@@ -67,6 +73,26 @@ impl Calls {
         if self.in_flight() > 0 {
             idle.await;
         }
+    }
+
+    /// Ends the calls that there are, and that come: `limit` was their time, and each is told so.
+    pub(crate) fn cut_off(&self, limit: Duration) {
+        let _ = self.0.cut_off.set(limit);
+        self.0.told_of_cut_off.notify_waiters();
+    }
+
+    /// What a call ends with whose time is over; `None` until then.
+    pub(super) fn status_of_cut_off(&self) -> Option<Status> {
+        let limit = self.0.cut_off.get()?;
+        let message = format!(
+            "the instance stops, and this call took longer than the {limit:?} that it gives calls to end"
+        );
+        Some(Status::unavailable(message))
+    }
+
+    /// Resolves when calls are [cut off](Self::cut_off) after this was made. Cancellation safe.
+    pub(super) fn told_of_cut_off(&self) -> OwnedNotified {
+        Arc::clone(&self.0.told_of_cut_off).notified_owned()
     }
 
     /// One more call is being served, until [`end`](Self::end).

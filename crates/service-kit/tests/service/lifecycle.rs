@@ -146,7 +146,7 @@ async fn a_superseded_instance_serves_on_says_so_and_leaves_the_later_ones_key_a
 }
 
 #[tokio::test]
-async fn a_call_in_flight_is_waited_for_and_cut_off_at_the_limit() {
+async fn a_call_in_flight_is_waited_for_and_is_told_when_its_time_is_over() {
     let mut config = config();
     config.server.drain_limit = Duration::from_millis(500);
     let mut running = start(config, |_| {}).await;
@@ -155,7 +155,17 @@ async fn a_call_in_flight_is_waited_for_and_cut_off_at_the_limit() {
     let stream = greeter
         .say_hello_stream_reply(HelloRequest::default())
         .await;
-    let _never_ends = stream.expect("a stream");
+    let mut never_ends = stream.expect("a stream").into_inner();
+    let mut greeter = running.greeter();
+    let never_answered = tokio::spawn(async move {
+        let name = "never".to_owned();
+        greeter.say_hello(HelloRequest { name }).await
+    });
+    eventually(BOUND, "both calls in flight", async || {
+        let metrics = running.telemetry.render().expect("metrics");
+        metrics.lines().any(is_two_active)
+    })
+    .await;
 
     let asked = Instant::now();
     running.ask_to_end();
@@ -165,6 +175,30 @@ async fn a_call_in_flight_is_waited_for_and_cut_off_at_the_limit() {
         "{:?}",
         asked.elapsed()
     );
+    let told = [
+        never_ends.message().await.expect_err("it was cut off"),
+        never_answered
+            .await
+            .expect("no panic")
+            .expect_err("it was cut off"),
+    ];
+    for status in told {
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(
+            status.message().contains("longer than the 500ms"),
+            "{status}"
+        );
+    }
+    let metrics = running.telemetry.render().expect("metrics");
+    let counted = metrics.lines().filter(|line| {
+        line.starts_with("rpc_server_call_duration_seconds_count")
+            && line.contains("error_type=\"UNAVAILABLE\"")
+    });
+    assert_eq!(counted.count(), 2, "{metrics}");
+}
+
+fn is_two_active(line: &str) -> bool {
+    line.starts_with("rpc_server_calls_active") && line.ends_with(" 2")
 }
 
 #[tokio::test]
