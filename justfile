@@ -118,9 +118,14 @@ fault-test:
 interop-test:
     deploy/interop-test
 
+# Rollouts under load: greeters are scaled, restarted and replaced by a second version; no call and no long stream fails
+[group('check it')]
+rollout-test:
+    deploy/rollout-test
+
 # What a change has to pass besides `test`: lint and the containers
 [group('check it')]
-ci: lint compose-test fault-test interop-test
+ci: lint compose-test fault-test interop-test rollout-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
@@ -133,6 +138,18 @@ up *args:
 [group('run it in containers')]
 scale +counts:
     {{ compose }} up --detach --no-recreate {{ prepend("--scale ", counts) }} {{ replace_regex(counts, "=\\S*", "") }}
+
+# Replace every instance of a service by one of the image and the configuration as they are now, one after another, without loss
+[group('run it in containers')]
+[no-exit-message]
+restart service:
+    deploy/restart {{ service }}
+
+# A second version at a share of the calls: `just canary greeter 10 IMAGE`, then `just canary greeter 50`, `… promote` or `… 0`
+[group('run it in containers')]
+[no-exit-message]
+canary service percent *image:
+    deploy/canary {{ service }} {{ percent }} {{ image }}
 
 # Follow the logs, of all services or of those named
 [group('run it in containers')]
@@ -148,7 +165,7 @@ ps:
 # Stop and remove the containers; `down --volumes` also removes the data of etcd and PostgreSQL
 [group('run it in containers')]
 down *args:
-    {{ compose }} down {{ args }}
+    {{ compose }} --profile '*' down {{ args }}
 
 # Build the base images from Debian packages, where no container registry can be reached
 [group('run it in containers')]
@@ -161,4 +178,4 @@ airgap *mirror:
 [group('tidy up')]
 clean:
     cargo clean
-    ! docker info >/dev/null 2>&1 || {{ compose }} down --rmi local
+    ! docker info >/dev/null 2>&1 || {{ compose }} --profile '*' down --rmi local

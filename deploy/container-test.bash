@@ -7,6 +7,7 @@ export ETCD_PORT=0 CLIENT_ADMIN_PORT=0 # any free one
 work=$(mktemp -d)
 passed=0
 detached=()
+images=() # those that a test has built itself
 trap finish EXIT
 trap 'exit 130' INT TERM
 
@@ -22,7 +23,8 @@ finish() {
   set +e
   [ "$code" -eq 0 ] || show_logs
   [ "${#detached[@]}" -eq 0 ] || quietly docker rm --force "${detached[@]}"
-  quietly docker compose down --volumes --remove-orphans --rmi local --timeout 5 || say "could not remove all of it"
+  quietly docker compose --profile '*' down --volumes --remove-orphans --rmi local --timeout 5 || say "could not remove all of it"
+  [ "${#images[@]}" -eq 0 ] || quietly docker image rm --force "${images[@]}"
   rm -rf "$work"
   echo "${test/-/ }: $passed passed, $((code == 0 ? 0 : 1)) failed, in $SECONDS s"
   exit "$code"
@@ -52,7 +54,7 @@ within() {
 
 build_images() {
   say "building the images (some minutes when nothing is cached)"
-  quietly timeout 2400 docker compose build || fail "the images are built"
+  quietly timeout 2400 docker compose --profile tools build || fail "the images are built"
   ok "the images are built"
 }
 
