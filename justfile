@@ -123,9 +123,14 @@ interop-test:
 rollout-test:
     deploy/rollout-test
 
+# The containers with TLS and etcd's own permissions: each service writes under its own name only, and nobody reads without credentials
+[group('check it')]
+secure-test:
+    deploy/secure-test
+
 # What a change has to pass besides `test`: lint and the containers
 [group('check it')]
-ci: lint compose-test fault-test interop-test rollout-test
+ci: lint compose-test fault-test interop-test rollout-test secure-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
