@@ -128,9 +128,15 @@ rollout-test:
 secure-test:
     deploy/secure-test
 
+# A minute of random faults on the containers, by the binary that `just chaos` runs
+[group('check it')]
+chaos-test:
+    cargo build --package faults --bin chaos
+    deploy/chaos-test {{ target }}/debug/chaos
+
 # What a change has to pass besides `test`: lint and the containers
 [group('check it')]
-ci: lint compose-test fault-test interop-test rollout-test secure-test
+ci: lint compose-test fault-test interop-test rollout-test secure-test chaos-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
@@ -155,6 +161,12 @@ restart service:
 [no-exit-message]
 canary service percent *image:
     deploy/canary {{ service }} {{ percent }} {{ image }}
+
+# Random faults on the running containers under 500 calls a second, for so many minutes, and what came of them; `--seed N` repeats them
+[group('run it in containers')]
+[no-exit-message]
+chaos *args:
+    cargo run --quiet --package faults --bin chaos -- {{ args }}
 
 # Follow the logs, of all services or of those named
 [group('run it in containers')]
