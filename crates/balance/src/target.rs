@@ -82,6 +82,15 @@ pub enum InvalidTarget {
 const REGISTRIES: [&str; 4] = ["etcd", "file", "fixed", "memory"];
 
 impl Target {
+    /// The service, where one is named.
+    #[cfg(feature = "tls")]
+    pub(crate) fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Service { service, .. } => Some(service),
+            Self::Static(_) => None,
+        }
+    }
+
     /// What the calls say in `:authority`: the service's name, or the first address; `localhost` for a Unix socket (gRPC's
     /// habit, as a path cannot be an authority).
     pub(crate) fn authority(&self) -> String {

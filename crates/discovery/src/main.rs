@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-use service_kit::{ClientConfig, KitArgs, Sections, Signals, config::Flags};
+use service_kit::{ClientConfig, KitArgs, Signals, config::Flags};
 
 use crate::{
     args::{Args, Command},
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 
 async fn operate(args: &Args, operation: &Operation, config: &ClientConfig) -> Result<ExitCode> {
     let signals = Signals::listen()?;
-    let session = Session::open(config.registry(), args.output, args.registry_timeout)?;
+    let session = Session::open(config, args.output, args.registry_timeout)?;
     operation.run(&session, signals).await
 }
 

@@ -3,11 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::{Result, bail, ensure};
+use balance::ClientTls;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use registry::{Registry, ServiceName, StoreError};
 use serde::Serialize;
 use service_kit::{
-    config::RegistryConfig,
+    ClientConfig, Sections as _,
     terminal::{Look, Output, Readers, print},
 };
 use tokio::time::timeout;
@@ -24,15 +25,15 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// How long the registry is to keep what is registered and not heard of any more.
     pub(crate) ttl: Duration,
+    /// How instances are connected that want to know who calls.
+    pub(crate) tls: Option<ClientTls>,
 }
 
 impl Session {
     /// Needs no registry that answers; what is asked of it does.
-    pub(crate) fn open(
-        config: &RegistryConfig,
-        output: Output,
-        patience: Duration,
-    ) -> Result<Self> {
+    pub(crate) fn open(config: &ClientConfig, output: Output, patience: Duration) -> Result<Self> {
+        let tls = config.tls().client()?;
+        let config = config.registry();
         ensure!(
             config.url != "memory:",
             "the registry memory: is within one process, and nobody else is in this one's; name another with --registry URL"
@@ -43,6 +44,7 @@ impl Session {
             patience,
             output,
             ttl: config.ttl,
+            tls,
         })
     }
 

@@ -82,6 +82,9 @@ fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<
     if args.needs_registry() {
         channel = channel.registry(&config.registry().connect()?);
     }
+    if let Some(tls) = config.tls().client()? {
+        channel = channel.tls(tls);
+    }
     if let Some(policy) = &args.policy {
         channel = channel.policy(policy);
     }

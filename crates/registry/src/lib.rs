@@ -48,6 +48,7 @@ mod registration;
 mod registry;
 mod snapshot;
 mod store;
+pub mod tls;
 mod undecodable;
 
 pub use backoff::{Backoff, BackoffPolicy};

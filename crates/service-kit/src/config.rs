@@ -9,6 +9,7 @@ mod registry_access;
 mod registry_url;
 mod sections;
 mod text;
+mod tls;
 mod values;
 
 pub use limits::LimitsConfig;
@@ -20,4 +21,6 @@ pub use sections::{
     AdminConfig, ClientConfig, LogConfig, RegistryConfig, Sections, ServerConfig, ServiceConfig,
     ServiceSections, TraceConfig,
 };
+pub(crate) use tls::Tls;
+pub use tls::{Allow, Pattern, TlsConfig};
 pub use values::{AdminListen, Advertise, Directory, ListenAddress, LogFormat};

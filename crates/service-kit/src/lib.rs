@@ -57,6 +57,7 @@ pub use args::{ConfigArgs, KitArgs, ServerArgs};
 pub use config::{ClientConfig, Sections, ServiceConfig, ServiceSections};
 pub use lifecycle::Readiness;
 pub use run::run;
+pub use server::Caller;
 pub use service::Service;
 pub use signals::Signals;
 pub use telemetry::Telemetry;

@@ -2,6 +2,7 @@
 
 mod accept;
 mod admission;
+mod authorize;
 mod calls;
 mod connection;
 mod cut_off;
@@ -9,11 +10,12 @@ mod methods;
 mod observe;
 mod panic;
 mod status;
+mod tls;
 mod traces;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{service::Routes, transport};
 use tower::util::MapResponseLayer;
 use tower_http::{
@@ -22,13 +24,16 @@ use tower_http::{
 };
 use tracing::Level;
 
-use crate::config::{LimitsConfig, ServerConfig, as_usize};
+use crate::config::{LimitsConfig, ServerConfig, Tls, as_usize};
 
 pub(crate) use admission::Admission;
+use authorize::Authorize;
+pub use authorize::Caller;
 pub(crate) use calls::Calls;
 use connection::Lifetime;
 use cut_off::CutOff;
 use observe::Observe;
+use tls::Acceptor;
 pub(crate) use traces::Traces;
 
 const MIB: u32 = 1024 * 1024;
@@ -38,28 +43,52 @@ const STREAM_WINDOW: u32 = MIB;
 /// also what h2 allows small DATA frames to cost, which long streams of short messages are made of.
 const CONNECTION_WINDOW: u32 = 16 * MIB;
 
-/// Serves `routes` until `stop`; then takes no new connection, sends GOAWAY on each, and ends when the last has closed.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    routes: Routes,
-    calls: Calls,
-    traces: Traces,
-    admission: Admission,
-    config: ServerConfig,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let connections = accept::connections(listener, admission, lifetime(&config));
-    settings(&config.limits)
-        // The first is the outermost: what the others log belongs to the call's trace.
-        .layer(Observe::new(calls.clone(), traces))
-        .layer(TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
-        .layer(CutOff::new(calls))
-        .layer(MapResponseLayer::new(status::settled))
-        .layer(CatchPanicLayer::custom(panic::internal))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-        .await
-        .context("the gRPC server has ended")
+/// What is served, to whom, and what is seen of it.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) listener: TcpListener,
+    pub(crate) routes: Routes,
+    pub(crate) calls: Calls,
+    pub(crate) traces: Traces,
+    pub(crate) admission: Admission,
+    pub(crate) config: ServerConfig,
+    /// Without it, whoever connects is served, and in clear.
+    pub(crate) tls: Option<Tls>,
+}
+
+impl Serving {
+    /// Serves until `stop`; then takes no new connection, sends GOAWAY on each, and ends when the last has closed.
+    pub(crate) async fn until(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (limits, lifetime) = (&self.config.limits, lifetime(&self.config));
+        let server = settings(limits)
+            // The first is the outermost: what the others log belongs to the call's trace.
+            .layer(Observe::new(self.calls.clone(), self.traces))
+            .layer(
+                TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)),
+            )
+            .layer(CutOff::new(self.calls))
+            .layer(MapResponseLayer::new(status::settled))
+            .layer(CatchPanicLayer::custom(panic::internal));
+        let sockets = accept::sockets(self.listener, self.admission);
+        let stopped = stop.cancelled_owned();
+        // Two servers, so that what is in clear pays nothing for what is not.
+        let outcome = if let Some(tls) = self.tls {
+            let _looking = AbortOnDropHandle::new(tokio::spawn(tls.files.clone().look_on()));
+            let most = as_usize(limits.connections);
+            let connections = accept::secured(sockets, lifetime, Acceptor::new(&tls), most);
+            let mut server = server.layer(Authorize::new(&tls));
+            let router = server.add_routes(self.routes);
+            let serving = router.serve_with_incoming_shutdown(connections, stopped);
+            serving.await
+        } else {
+            let connections = accept::connections(sockets, lifetime);
+            let mut server = server;
+            let router = server.add_routes(self.routes);
+            let serving = router.serve_with_incoming_shutdown(connections, stopped);
+            serving.await
+        };
+        outcome.context("the gRPC server has ended")
+    }
 }
 
 /// Adaptive windows stay off: they ping for each window, which peers count as abuse. tonic is not told of a grace for aged connections:

@@ -1,9 +1,10 @@
 //! A gRPC service from its configuration to its end.
 
-use std::{convert::Infallible, fmt, time::Duration};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::response::IntoResponse;
+use balance::ClientTls;
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -25,10 +26,10 @@ use tower::Service as TowerService;
 use crate::{
     admin::Admin,
     advertise,
-    config::{AdminConfig, ServerConfig, ServiceSections, as_usize},
+    config::{AdminConfig, ServerConfig, ServiceSections, Tls, as_usize},
     health::Health,
     lifecycle::{Lifecycle, Readiness, Server, Standing},
-    server::{self, Admission, Calls, Traces},
+    server::{Admission, Calls, Serving, Traces},
     signals::Signals,
     systemd::Manager,
     telemetry::Telemetry,
@@ -49,6 +50,7 @@ pub struct Service {
     address: Address,
     registry: Registry,
     telemetry: Telemetry,
+    tls: Option<Tls>,
     admin: Admin,
     routes: RoutesBuilder,
     names: Vec<&'static str>,
@@ -97,6 +99,7 @@ impl Service {
         asked: BoxStream<'static, &'static str>,
     ) -> anyhow::Result<Self> {
         let server = config.server().clone();
+        let tls = config.tls().of_service(&server.service).await?;
         let registry = config.registry().connect()?;
         let listener = TcpListener::bind(server.listen.0)
             .await
@@ -123,6 +126,7 @@ impl Service {
             registry,
             admin: Admin::new(telemetry.clone()),
             telemetry,
+            tls,
             routes: Routes::builder(),
             names: Vec::new(),
             descriptors: Vec::new(),
@@ -139,6 +143,12 @@ impl Service {
     /// The registry that it registers at: the one to call other services by.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// TLS for the channels by which the service calls others, where it is configured: with the certificate that its own callers
+    /// are shown.
+    pub fn client_tls(&self) -> Option<ClientTls> {
+        self.tls.as_ref().map(Tls::client)
     }
 
     /// By which the service reports whether it is ready.
@@ -210,17 +220,17 @@ impl Service {
         let traces = Traces::new(self.telemetry.tracing("service-kit"), &self.address);
         let stop = CancellationToken::new();
         let routes = routes.prepare();
-        let serving = server::serve(
-            self.listener,
+        let serving = Serving {
+            listener: self.listener,
             routes,
-            calls.clone(),
+            calls: calls.clone(),
             traces,
             admission,
-            self.server.clone(),
-            stop.clone(),
-        );
+            config: self.server.clone(),
+            tls: self.tls,
+        };
         let server = Server {
-            task: tokio::spawn(serving),
+            task: tokio::spawn(serving.until(stop.clone())),
             stop,
         };
         let lifecycle = Lifecycle {
@@ -272,11 +282,6 @@ impl Service {
             Registry::undecodable,
         );
         counter(
-            "discovery.refused_files",
-            "Certificates and keys for the registry that have changed and could not be used",
-            Registry::refused_files,
-        );
-        counter(
             "discovery.reconciled",
             "Comparisons of what running watches have told with what is there",
             |registry| registry.reconciled().lists,
@@ -286,6 +291,16 @@ impl Service {
             "Entries that were otherwise than a running watch had told; there should be none",
             |registry| registry.reconciled().differences,
         );
+        let registry = self.registry.clone();
+        let files = self.tls.as_ref().map(|tls| Arc::clone(&tls.files));
+        meter
+            .u64_observable_counter("discovery.refused_files")
+            .with_description("Certificates and keys that have changed and could not be used")
+            .with_callback(move |counter| {
+                let own = files.as_ref().map_or(0, |files| files.refused());
+                counter.observe(registry.refused_files() + own, &[]);
+            })
+            .build();
         meter
             .u64_observable_gauge("discovery.registered")
             .with_description("Whether the registry shows this instance as serving: 1 or 0")

@@ -98,8 +98,13 @@ impl Fleet {
 
     /// Gives what is started from now on one more variable of the environment, or another value for it.
     pub fn set_env(&mut self, name: &str, value: &str) {
-        self.environment.retain(|(other, _)| other != name);
+        self.remove_env(name);
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Gives what is started from now on that variable no more.
+    pub fn remove_env(&mut self, name: &str) {
+        self.environment.retain(|(other, _)| other != name);
     }
 
     /// Finds the registry there from now on: what was started before stays where it is.

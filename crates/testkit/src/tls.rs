@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    date_time_ymd,
+    SanType, date_time_ymd,
 };
 
 /// A certificate authority that nobody trusts unless told to.
@@ -62,10 +62,28 @@ impl Authority {
 
     /// The same, which has expired long ago.
     pub fn sign_expired(&self, name: &str) -> Result<Signed> {
-        self.sign_params(name, |params| {
-            params.not_before = date_time_ymd(2001, 1, 1);
-            params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign_params(name, expire)
+    }
+
+    /// One that says with a URI who its owner is, and is for the host `localhost` besides.
+    pub fn sign_spiffe(&self, id: &str) -> Result<Signed> {
+        self.sign_uris(&[id])
+    }
+
+    /// The same, which has expired long ago.
+    pub fn sign_spiffe_expired(&self, id: &str) -> Result<Signed> {
+        let uri = SanType::URI(id.try_into()?);
+        self.sign_params("localhost", |params| {
+            params.subject_alt_names.push(uri);
+            expire(params);
         })
+    }
+
+    /// One with these URIs, for the host `localhost` besides.
+    pub fn sign_uris(&self, uris: &[&str]) -> Result<Signed> {
+        let uris = uris.iter().map(|uri| Ok(SanType::URI((*uri).try_into()?)));
+        let uris: Vec<_> = uris.collect::<Result<_>>()?;
+        self.sign_params("localhost", |params| params.subject_alt_names.extend(uris))
     }
 
     fn sign_params(
@@ -87,6 +105,11 @@ impl Authority {
             key: pem("PRIVATE KEY", key.serialized_der()),
         })
     }
+}
+
+fn expire(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(2002, 1, 1);
 }
 
 impl Signed {

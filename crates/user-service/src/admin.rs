@@ -51,6 +51,9 @@ pub(crate) async fn run(
     if !args.target.starts_with("static:") {
         channel = channel.registry(&config.registry().connect()?);
     }
+    if let Some(tls) = config.tls().client()? {
+        channel = channel.tls(tls);
+    }
     let mut admin = Admin {
         users: UserServiceClient::new(channel.build()?),
         args,

@@ -6,7 +6,9 @@ use registry::InvalidInstance;
 use serde::{Deserialize, Serialize};
 use service_kit::{
     Sections, ServiceSections,
-    config::{AdminConfig, LogConfig, RegistryConfig, ServerConfig, TraceConfig, duration},
+    config::{
+        AdminConfig, LogConfig, RegistryConfig, ServerConfig, TlsConfig, TraceConfig, duration,
+    },
 };
 
 use crate::storage::StorageUrl;
@@ -19,6 +21,7 @@ pub(crate) struct UserConfig {
     admin: AdminConfig,
     log: LogConfig,
     trace: TraceConfig,
+    tls: TlsConfig,
     /// `[storage]`
     pub(crate) storage: StorageConfig,
     /// `[auth]`
@@ -71,6 +74,7 @@ impl UserConfig {
             admin: AdminConfig::default(),
             log: LogConfig::default(),
             trace: TraceConfig::default(),
+            tls: TlsConfig::default(),
             storage: StorageConfig {
                 url: StorageUrl::of_this_user(),
                 connections: NonZeroU32::MIN.saturating_add(7),
@@ -128,6 +132,10 @@ impl Sections for UserConfig {
 
     fn trace(&self) -> &TraceConfig {
         &self.trace
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 }
 

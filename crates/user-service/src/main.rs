@@ -15,7 +15,6 @@ use anyhow::Result;
 use balance::Channel;
 use clap::Parser;
 use proto::user::v1::user_service_server::UserServiceServer;
-use registry::Registry;
 use service_kit::{Service, Telemetry, config::Flags};
 use tokio::select;
 
@@ -69,7 +68,7 @@ async fn serve(config: UserConfig, telemetry: Telemetry) -> Result<()> {
     )?;
     let passwords = Passwords::new(config.auth.parallelism)?;
     let service = Service::bind(&config, telemetry.clone()).await?;
-    let greeter = greeter(&config, service.registry(), &telemetry)?;
+    let greeter = greeter(&config, &service, &telemetry)?;
     let readiness = service.readiness();
     readiness.not_ready("the storage has not been opened yet");
     let explained = greeter.clone();
@@ -90,11 +89,14 @@ async fn serve(config: UserConfig, telemetry: Telemetry) -> Result<()> {
     outcome
 }
 
-fn greeter(config: &UserConfig, registry: &Registry, telemetry: &Telemetry) -> Result<Channel> {
-    Ok(Channel::builder(&config.greeter.target)
-        .registry(registry)
+fn greeter(config: &UserConfig, service: &Service, telemetry: &Telemetry) -> Result<Channel> {
+    let mut channel = Channel::builder(&config.greeter.target)
+        .registry(service.registry())
         .service_config(GREETER_SERVICE_CONFIG)
         .meter(&telemetry.meter("balance"))
-        .tracing(&telemetry.tracing("balance"))
-        .build()?)
+        .tracing(&telemetry.tracing("balance"));
+    if let Some(tls) = service.client_tls() {
+        channel = channel.tls(tls);
+    }
+    Ok(channel.build()?)
 }

@@ -1,10 +1,15 @@
 //! TLS and mutual TLS towards the servers.
 
 mod failed;
+mod peer;
 mod session;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use registry::{
+    ServiceName,
+    tls::{Followed, Pem, TrustDomain},
+};
 use tokio_rustls::rustls;
 
 pub(super) use failed::TlsFailed;
@@ -16,6 +21,9 @@ pub(crate) use session::Tls;
 /// or the host of the first address that a `static:///` target lists. What a registry says never counts: who can write
 /// there could name itself. By default the system's certificate authorities are trusted.
 ///
+/// With a [trust domain](Self::with_trust_domain) it is verified for the service's identity instead, a URI
+/// (`spiffe://DOMAIN/SERVICE`), whatever host the server runs on.
+///
 /// ```
 /// use balance::ClientTls;
 /// let tls = ClientTls::new().with_server_name("greeter.internal");
@@ -23,15 +31,10 @@ pub(crate) use session::Tls;
 /// ```
 #[derive(Clone, Default)]
 pub struct ClientTls {
-    authorities: Option<Vec<u8>>,
-    identity: Option<Identity>,
+    pem: Pem,
+    files: Option<Arc<Followed>>,
     server_name: Option<String>,
-}
-
-#[derive(Clone)]
-struct Identity {
-    certificates: Vec<u8>,
-    key: Vec<u8>,
+    domain: Option<TrustDomain>,
 }
 
 /// Why TLS cannot be used as it is configured. No text of it holds any of the key.
@@ -50,6 +53,17 @@ pub enum InvalidTls {
     /// The name can be no server's.
     #[error("{0:?} is no name that a server's certificate could be verified for; set one")]
     ServerName(String),
+    /// The files cannot be used.
+    #[error("TLS cannot be used: {0}")]
+    Files(String),
+    /// The target names no service, and so nobody whose identity could be verified.
+    #[error(
+        "the target names no service whose identity in {domain} could be verified; set the server's name, which is its service's there"
+    )]
+    NoService {
+        /// The trust domain.
+        domain: TrustDomain,
+    },
     /// The library refuses.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
@@ -63,7 +77,7 @@ impl ClientTls {
 
     /// Trusts the certificate authorities in `pem`, and no others.
     pub fn with_authorities(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.authorities = Some(pem.into());
+        self.pem.authorities = Some(pem.into());
         self
     }
 
@@ -74,10 +88,23 @@ impl ClientTls {
         certificates: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.identity = Some(Identity {
-            certificates: certificates.into(),
-            key: key.into(),
-        });
+        self.pem.identity = Some((certificates.into(), key.into()));
+        self
+    }
+
+    /// Trusts and shows what these files hold, instead of what else was given. They are looked at for each connection and once
+    /// a minute: new ones are in force from the next connection on. What cannot be used leaves what was in force before; it is
+    /// logged once and counted, by `files`.
+    pub fn with_files(mut self, files: Arc<Followed>) -> Self {
+        self.files = Some(files);
+        self
+    }
+
+    /// Verifies that a server's certificate is for `spiffe://DOMAIN/SERVICE`, the service being the one that the target names
+    /// or else the [server's name](Self::with_server_name); what hosts it is for counts for nothing then. A connection to
+    /// another service fails with both identities in its text.
+    pub fn with_trust_domain(mut self, domain: TrustDomain) -> Self {
+        self.domain = Some(domain);
         self
     }
 
@@ -87,10 +114,14 @@ impl ClientTls {
         self
     }
 
-    /// Ready for use towards servers that are `default_name` unless another name is set.
-    pub(crate) fn towards(&self, default_name: &str) -> Result<Tls, InvalidTls> {
-        let name = self.server_name.as_deref().unwrap_or(default_name);
-        Tls::new(self, name)
+    /// Ready for use towards servers that are `service`, where the target names one, and are called `host` unless another
+    /// name is set.
+    pub(crate) fn towards(
+        &self,
+        service: Option<&ServiceName>,
+        host: &str,
+    ) -> Result<Tls, InvalidTls> {
+        Tls::new(self, service, self.server_name.as_deref().unwrap_or(host))
     }
 }
 
@@ -98,9 +129,10 @@ impl ClientTls {
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls")
-            .field("own_authorities", &self.authorities.is_some())
-            .field("identity", &self.identity.is_some())
+            .field("pem", &self.pem)
+            .field("files", &self.files)
             .field("server_name", &self.server_name)
+            .field("domain", &self.domain)
             .finish()
     }
 }

@@ -10,6 +10,8 @@ mod frames;
 mod hangs;
 mod health;
 mod hedging;
+#[cfg(feature = "tls")]
+mod identity;
 mod life;
 mod load_reports;
 mod mass_loss;

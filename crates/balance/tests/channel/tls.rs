@@ -22,19 +22,19 @@ use tonic::Status;
 use crate::{client, greeter, hello, register, registry, server::Server};
 
 /// A certificate authority.
-struct Authority {
+pub(crate) struct Authority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key.
-struct Identity {
-    certificate: CertificateDer<'static>,
+pub(crate) struct Identity {
+    pub(crate) certificate: CertificateDer<'static>,
     key: KeyPair,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -45,7 +45,7 @@ impl Authority {
         }
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)
     }
 
@@ -53,7 +53,11 @@ impl Authority {
         self.issue_with(name, |_| ())
     }
 
-    fn issue_with(&self, name: &str, change: impl Fn(&mut CertificateParams)) -> Identity {
+    pub(crate) fn issue_with(
+        &self,
+        name: &str,
+        change: impl Fn(&mut CertificateParams),
+    ) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         change(&mut params);
@@ -74,18 +78,18 @@ impl Authority {
     }
 
     /// A client that trusts it.
-    fn trusted(&self) -> ClientTls {
+    pub(crate) fn trusted(&self) -> ClientTls {
         ClientTls::new().with_authorities(self.pem())
     }
 }
 
 impl Identity {
-    fn key_pem(&self) -> String {
+    pub(crate) fn key_pem(&self) -> String {
         pem("PRIVATE KEY", self.key.serialized_der())
     }
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = BASE64_STANDARD.encode(der);
     let lines: Vec<_> = text
         .as_bytes()
@@ -99,19 +103,23 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 /// A greeter behind TLS.
-struct Secured {
-    address: Address,
-    server: Server,
+pub(crate) struct Secured {
+    pub(crate) address: Address,
+    pub(crate) server: Server,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Secured {
-    async fn start(identity: &Identity) -> Self {
+    pub(crate) async fn start(identity: &Identity) -> Self {
         Self::start_with(identity, None, &[b"h2"]).await
     }
 
     /// `clients` are those whose certificates are asked for.
-    async fn start_with(identity: &Identity, clients: Option<&Authority>, alpn: &[&[u8]]) -> Self {
+    pub(crate) async fn start_with(
+        identity: &Identity,
+        clients: Option<&Authority>,
+        alpn: &[&[u8]],
+    ) -> Self {
         let server = Server::start().await;
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -148,7 +156,7 @@ impl Secured {
 }
 
 /// Calls the greeter that is registered at `address`.
-async fn ask(address: &Address, tls: ClientTls) -> Result<String, Status> {
+pub(crate) async fn ask(address: &Address, tls: ClientTls) -> Result<String, Status> {
     let registry = registry();
     let _registration = register(&registry, address).await;
     let channel = Channel::builder(greeter().as_str())
@@ -161,7 +169,7 @@ async fn ask(address: &Address, tls: ClientTls) -> Result<String, Status> {
 }
 
 /// What a call fails with.
-async fn refusal(address: &Address, tls: ClientTls) -> String {
+pub(crate) async fn refusal(address: &Address, tls: ClientTls) -> String {
     let status = ask(address, tls).await.expect_err("no call is made");
     assert_eq!(status.code(), tonic::Code::Unavailable);
     let message = status.message().to_owned();

@@ -14,14 +14,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use humantime::format_rfc3339_seconds;
+use registry::tls::TrustDomain;
 use serde::Serialize;
 use service_kit::terminal::{Look, Output, print, printable};
 
-use self::{
-    authority::Authority,
-    files::Pair,
-    subject::{Subject, TrustDomain},
-};
+use self::{authority::Authority, files::Pair, subject::Subject};
 use crate::args::positive_time;
 
 const EXAMPLE: &str = "\
@@ -133,7 +130,7 @@ impl CertsArgs {
             pair.write(&signed.certificate, &signed.key)?;
             certificates.push(Written {
                 service: Some(subject.service.to_string()),
-                identity: authority.domain().identity(&subject.service),
+                identity: authority.domain().identity(&subject.service).to_string(),
                 names: subject.names(),
                 certificate: pair.certificate,
                 key: pair.key,
@@ -146,7 +143,7 @@ impl CertsArgs {
             domain: authority.domain().to_string(),
             authority: Written {
                 service: None,
-                identity: authority.domain().url(),
+                identity: authority.domain().id().to_string(),
                 names: Vec::new(),
                 certificate: of_authority.certificate,
                 key: of_authority.key,

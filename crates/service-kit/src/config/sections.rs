@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     AdminListen, Advertise, Directory, LimitsConfig, ListenAddress, LogFormat, RegistryTlsConfig,
-    registry_access::Access, registry_url, text,
+    TlsConfig, registry_access::Access, registry_url, text,
 };
 
 /// A binary's whole configuration: the sections that every binary has, and its own.
@@ -24,6 +24,8 @@ pub trait Sections: Serialize + DeserializeOwned {
     fn log(&self) -> &LogConfig;
     /// `[trace]`
     fn trace(&self) -> &TraceConfig;
+    /// `[tls]`
+    fn tls(&self) -> &TlsConfig;
 }
 
 /// The configuration of a binary that serves.
@@ -45,6 +47,8 @@ pub struct ServiceConfig {
     pub log: LogConfig,
     /// `[trace]`
     pub trace: TraceConfig,
+    /// `[tls]`
+    pub tls: TlsConfig,
 }
 
 impl ServiceConfig {
@@ -56,6 +60,7 @@ impl ServiceConfig {
             admin: AdminConfig::default(),
             log: LogConfig::default(),
             trace: TraceConfig::default(),
+            tls: TlsConfig::default(),
         })
     }
 }
@@ -76,6 +81,10 @@ impl Sections for ServiceConfig {
     fn trace(&self) -> &TraceConfig {
         &self.trace
     }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
+    }
 }
 
 impl ServiceSections for ServiceConfig {
@@ -95,6 +104,8 @@ pub struct ClientConfig {
     pub log: LogConfig,
     /// `[trace]`
     pub trace: TraceConfig,
+    /// `[tls]`
+    pub tls: TlsConfig,
 }
 
 impl Default for ClientConfig {
@@ -108,6 +119,7 @@ impl Default for ClientConfig {
                 ..LogConfig::default()
             },
             trace: TraceConfig::default(),
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -127,6 +139,10 @@ impl Sections for ClientConfig {
 
     fn trace(&self) -> &TraceConfig {
         &self.trace
+    }
+
+    fn tls(&self) -> &TlsConfig {
+        &self.tls
     }
 }
 

@@ -5,13 +5,15 @@ use std::{future::ready, io, time::Duration};
 use futures_util::{Stream, StreamExt};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{sleep, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::TcpIncoming;
 
 use super::{
     admission::{Admission, Admitted},
     connection::{Connection, Lifetime},
+    tls::{Acceptor, Secured},
 };
 
 /// After a failure such as "too many open files", which the next try would only repeat.
@@ -19,23 +21,60 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// HTTP/2 asks a silent peer whether it is there only once it has said a first word; before that, TCP does.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
-/// Every connection that comes and is let in, to end as `lifetime` says.
+/// A connection that is to be served, in the making.
+type Accepted<T> = io::Result<(T, Admitted)>;
+
+/// A connection on each socket, to end as `lifetime` says.
 pub(super) fn connections(
-    listener: TcpListener,
-    admission: Admission,
+    sockets: impl Stream<Item = Accepted<TcpStream>>,
     lifetime: Lifetime,
 ) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
-    sockets(listener, admission).map(move |accepted| {
+    sockets.map(move |accepted| {
         let (socket, place) = accepted?;
         Ok(Connection::new(socket, place, lifetime))
     })
 }
 
+/// The same behind TLS. Handshakes are made side by side, each in a task and in the time that `lifetime` has for one; there may
+/// be as many as there may be connections, so that those that hang hold up nobody. One that fails is logged, counted and ends
+/// nothing.
+pub(super) fn secured(
+    sockets: impl Stream<Item = Accepted<TcpStream>>,
+    lifetime: Lifetime,
+    acceptor: Acceptor,
+    most: usize,
+) -> impl Stream<Item = io::Result<Connection<Secured>>> {
+    let handshakes = sockets.map(move |accepted| {
+        let acceptor = acceptor.clone();
+        let handshake = async move {
+            let (socket, place) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => return Some(Err(error)),
+            };
+            match timeout(lifetime.handshake, acceptor.accept(socket)).await {
+                Ok(Ok(secured)) => Some(Ok(Connection::new(secured, place, lifetime))),
+                Ok(Err(why)) => {
+                    place.insecure(&why);
+                    None
+                }
+                Err(_) => {
+                    place.too_slow();
+                    None
+                }
+            }
+        };
+        AbortOnDropHandle::new(tokio::spawn(handshake))
+    });
+    // A task that panics has made no connection.
+    let made = handshakes.buffer_unordered(most);
+    made.filter_map(async |made| made.ok().flatten())
+}
+
 /// Each socket with its place among the connections; a failure to accept one is logged and waited out, and ends nothing.
-fn sockets(
+pub(super) fn sockets(
     listener: TcpListener,
     admission: Admission,
-) -> impl Stream<Item = io::Result<(TcpStream, Admitted)>> {
+) -> impl Stream<Item = Accepted<TcpStream>> {
     TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(KEEP_ALIVE))

@@ -4,6 +4,7 @@
 //! instance, where in the queue it would wait for its own timeout.
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -54,13 +55,16 @@ pub(crate) enum Refusal {
     ConnectionsPerAddress,
     /// It has not begun to speak HTTP/2 in time.
     Handshake,
+    /// Its TLS handshake has failed.
+    Tls,
 }
 
 impl Refusal {
-    const ALL: [Self; 3] = [
+    const ALL: [Self; 4] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Handshake,
+        Self::Tls,
     ];
 
     fn name(self) -> &'static str {
@@ -68,7 +72,13 @@ impl Refusal {
             Self::Connections => "connections",
             Self::ConnectionsPerAddress => "connections_per_address",
             Self::Handshake => "handshake_timeout",
+            Self::Tls => "tls",
         }
+    }
+
+    /// The limit's key.
+    fn limit(self) -> String {
+        format!("server.limits.{}", self.name())
     }
 }
 
@@ -111,7 +121,7 @@ impl Admission {
     pub(crate) fn admit(&self, peer: IpAddr) -> Option<Admitted> {
         let address = network(peer);
         if let Err(refusal) = self.enter(address) {
-            self.refuse(refusal, peer);
+            self.refuse(refusal, peer, refusal.limit());
             return None;
         }
         Some(Admitted {
@@ -156,7 +166,7 @@ impl Admission {
     }
 
     /// Counts what was refused, and logs it unless the like of it has been logged lately.
-    fn refuse(&self, refusal: Refusal, peer: IpAddr) {
+    fn refuse(&self, refusal: Refusal, peer: IpAddr, why: impl fmt::Display) {
         let refused = &self.0.refused[refusal as usize];
         let count = refused.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut logged = refused
@@ -166,11 +176,10 @@ impl Admission {
         if logged.is_none_or(|at| at.elapsed() >= QUIET) {
             *logged = Some(Instant::now());
             drop(logged);
-            let limit = refusal.name();
             tracing::warn!(
                 %peer,
                 count,
-                "a connection is closed: server.limits.{limit}; the next are counted and not logged for {QUIET:?}"
+                "a connection is closed: {why}; the next are counted and not logged for {QUIET:?}"
             );
         }
     }
@@ -187,7 +196,14 @@ pub(crate) struct Admitted {
 impl Admitted {
     /// It has not begun to speak in time.
     pub(super) fn too_slow(&self) {
-        self.admission.refuse(Refusal::Handshake, self.peer);
+        let refusal = Refusal::Handshake;
+        self.admission.refuse(refusal, self.peer, refusal.limit());
+    }
+
+    /// There is no TLS with it.
+    pub(super) fn insecure(&self, why: &str) {
+        let why = format_args!("no TLS with it: {why}");
+        self.admission.refuse(Refusal::Tls, self.peer, why);
     }
 }
 

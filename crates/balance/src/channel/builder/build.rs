@@ -54,7 +54,10 @@ impl Builder {
         let connect = self.connect;
         #[cfg(feature = "tls")]
         let connect = match &self.tls {
-            Some(tls) => connect.with_tls(tls.towards(authority.host().trim_matches(['[', ']']))?),
+            Some(tls) => {
+                let host = authority.host().trim_matches(['[', ']']);
+                connect.with_tls(tls.towards(target.service(), host)?)
+            }
             None => connect,
         };
         let options = Options {

@@ -2,7 +2,11 @@
 
 use std::io;
 
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, pki_types::ServerName};
+use tokio_rustls::rustls::{
+    AlertDescription, CertificateError, Error, OtherError, pki_types::ServerName,
+};
+
+use super::peer::WrongIdentity;
 
 /// What came of a handshake.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,8 @@ pub(in crate::transport) enum TlsFailed {
         "the server closed the connection in the handshake, as one does that does not speak TLS"
     )]
     Closed,
+    #[error("TLS cannot be used: {0}")]
+    Unusable(String),
     #[error("the handshake failed")]
     Other(#[source] io::Error),
 }
@@ -60,6 +66,13 @@ impl TlsFailed {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     Self::UnknownAuthority
                 }
+                CertificateError::Other(OtherError(other)) => match other.downcast_ref() {
+                    Some(WrongIdentity { wanted, presented }) => Self::WrongName {
+                        wanted: wanted.to_string(),
+                        presented: presented.clone(),
+                    },
+                    None => Self::Certificate(error),
+                },
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                     Self::Expired(error)
                 }

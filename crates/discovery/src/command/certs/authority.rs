@@ -8,13 +8,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData, SanType,
 };
-use registry::ServiceName;
+use registry::{ServiceName, tls::TrustDomain};
 use x509_parser::{extensions::GeneralName, parse_x509_certificate, prelude::X509Certificate};
 
 use super::{
     files::{Pair, Read},
     pem,
-    subject::{Subject, TrustDomain},
+    subject::Subject,
 };
 
 /// A certificate is valid from before it was made: clocks differ.
@@ -46,7 +46,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.subject_alt_names = vec![SanType::URI(domain.url().try_into()?)];
+        params.subject_alt_names = vec![SanType::URI(domain.id().as_str().try_into()?)];
         let until = within(&mut params, now, now + valid_for);
         let certificate = params.self_signed(&key)?;
         let certificate = pem::encoded(pem::CERTIFICATE, certificate.der());
@@ -124,7 +124,7 @@ impl Authority {
     pub(super) fn has_signed(&self, there: &Read, service: &ServiceName) -> bool {
         let identity = self.domain.identity(service);
         Facts::of(&there.certificate)
-            .is_ok_and(|facts| facts.issuer == self.name && facts.identities == [identity])
+            .is_ok_and(|facts| facts.issuer == self.name && facts.identities == [identity.as_str()])
     }
 
     /// A certificate for the service to show as a server and as a client (X.509-SVID: one URI, and no authority), which is
@@ -153,7 +153,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         let identity = self.domain.identity(service);
-        params.subject_alt_names = vec![SanType::URI(identity.try_into()?)];
+        params.subject_alt_names = vec![SanType::URI(identity.as_str().try_into()?)];
         for name in dns {
             let name = SanType::DnsName(name.as_str().try_into()?);
             params.subject_alt_names.push(name);

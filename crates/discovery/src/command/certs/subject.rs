@@ -1,11 +1,8 @@
 //! Whom a certificate is for.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr};
 
 use registry::ServiceName;
-
-/// The longest trust domain (SPIFFE-ID, section 2.1).
-const LONGEST_DOMAIN: usize = 255;
 
 /// A service, and the names and addresses that it is known by besides: `greeter=localhost,127.0.0.1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,46 +65,9 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 
-/// The trust domain of a SPIFFE ID: lower-case letters, digits, `.`, `-` and `_`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TrustDomain(String);
-
-impl TrustDomain {
-    /// The trust domain's own SPIFFE ID, which its authority has.
-    pub(super) fn url(&self) -> String {
-        format!("spiffe://{self}")
-    }
-
-    /// A service's SPIFFE ID. A service's name is a path that one may have (SPIFFE-ID, section 2.2).
-    pub(super) fn identity(&self, service: &ServiceName) -> String {
-        format!("spiffe://{self}/{service}")
-    }
-}
-
-impl fmt::Display for TrustDomain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for TrustDomain {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self, anyhow::Error> {
-        let allowed = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_')
-        };
-        anyhow::ensure!(
-            (1..=LONGEST_DOMAIN).contains(&text.len()) && text.bytes().all(allowed),
-            "{text:?} is no trust domain: lower-case letters, digits, '.', '-' and '_', as in example.org"
-        );
-        Ok(Self(text.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Subject, TrustDomain};
+    use super::Subject;
 
     #[test]
     fn a_service_is_known_by_its_own_name_and_by_those_given() {
@@ -138,9 +98,6 @@ mod tests {
             "=a",
         ] {
             text.parse::<Subject>().expect_err(text);
-        }
-        for text in ["", "Example.org", "a/b", "a:1", "a b"] {
-            text.parse::<TrustDomain>().expect_err(text);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::InvalidEtcdUrl;
-use crate::{Address, ServiceName, dialect::Dialects};
+use crate::{Address, ServiceName, dialect::Dialects, tls::CredentialFiles};
 
 /// Seldom enough that a thousand idle watchers cost etcd some thirty reads a second.
 const QUIET: Duration = Duration::from_secs(30);
@@ -215,9 +215,7 @@ impl fmt::Debug for Password {
 /// A member's certificate is verified for the host by which it is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EtcdTls {
-    pub(super) authorities: Option<PathBuf>,
-    /// The certificate's file, and its key's.
-    pub(super) identity: Option<(PathBuf, PathBuf)>,
+    pub(super) files: CredentialFiles,
     pub(super) server_name: Option<String>,
 }
 
@@ -229,7 +227,7 @@ impl EtcdTls {
 
     /// Trusts the certificate authorities in this file, in PEM, and no others.
     pub fn with_authorities(mut self, file: impl Into<PathBuf>) -> Self {
-        self.authorities = Some(file.into());
+        self.files = self.files.with_authorities(file);
         self
     }
 
@@ -240,7 +238,7 @@ impl EtcdTls {
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
     ) -> Self {
-        self.identity = Some((certificate.into(), key.into()));
+        self.files = self.files.with_identity(certificate, key);
         self
     }
 

@@ -1,0 +1,202 @@
+//! Servers that say who they are with a URI in their certificate.
+
+use std::{fs, path::Path, sync::Arc};
+
+use balance::{BuildError, Channel, ClientTls, ConnectivityState};
+use rcgen::{BasicConstraints, IsCa, SanType, date_time_ymd};
+use registry::tls::{CredentialFiles, Followed};
+
+use crate::{
+    client, greeter, hello, patient, register, registry,
+    tls::{Authority, Identity, Secured, ask, pem, refusal},
+    until,
+};
+
+const GREETER: &str = "spiffe://example.org/greeter";
+const BASKET: &str = "spiffe://example.org/basket";
+
+impl Authority {
+    /// A certificate with these URIs, for a host that is nobody's.
+    fn identify(&self, uris: &[&str]) -> Identity {
+        self.issue_with("nowhere", |params| {
+            let uris = uris.iter().map(|uri| (*uri).try_into().expect("ASCII"));
+            params.subject_alt_names.extend(uris.map(SanType::URI));
+        })
+    }
+
+    /// A client of the trust domain's.
+    fn domain(&self) -> ClientTls {
+        let domain = "example.org".parse().expect("a trust domain");
+        self.trusted().with_trust_domain(domain)
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_called_that_proves_to_be_the_service_whatever_its_host_is() {
+    let authority = Authority::new();
+    let secured = Secured::start(&authority.identify(&[GREETER])).await;
+    ask(&secured.address, authority.domain())
+        .await
+        .expect("an answer");
+    // Of those without a trust domain the host counts.
+    let message = refusal(&secured.address, authority.trusted()).await;
+    assert!(message.contains("is for nowhere"), "{message}");
+}
+
+#[tokio::test]
+async fn another_service_s_certificate_is_refused_with_both_identities_and_explained() {
+    let authority = Authority::new();
+    // Its host's name is the service's, and does not count.
+    let other = authority.issue_with("greeter", |params| {
+        let uri = BASKET.try_into().expect("ASCII");
+        params.subject_alt_names.push(SanType::URI(uri));
+    });
+    let secured = Secured::start(&other).await;
+    let told = format!("is for {BASKET} and not for {GREETER}");
+    let message = refusal(&secured.address, authority.domain()).await;
+    assert!(message.contains(&told), "{message}");
+
+    let registry = registry();
+    let _registration = register(&registry, &secured.address).await;
+    let channel = Channel::builder(greeter().as_str())
+        .registry(&registry)
+        .tls(authority.domain())
+        .build()
+        .expect("a channel");
+    client(&channel)
+        .say_hello(hello("world"))
+        .await
+        .expect_err("refused");
+    let explained = serde_json::to_string(&channel.explain()).expect("JSON");
+    assert!(explained.contains(&told), "{explained}");
+
+    // It is found by who asks for it.
+    let named = authority.domain().with_server_name("basket");
+    ask(&secured.address, named).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn what_does_not_say_who_it_is_or_is_vouched_for_by_nobody_is_refused() {
+    let authority = Authority::new();
+    let of_an_authority = authority.issue_with("nowhere", |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let uri = GREETER.try_into().expect("ASCII");
+        params.subject_alt_names.push(SanType::URI(uri));
+    });
+    let expired = authority.issue_with("nowhere", |params| {
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        let uri = GREETER.try_into().expect("ASCII");
+        params.subject_alt_names.push(SanType::URI(uri));
+    });
+    for (shown, told) in [
+        (
+            authority.identify(&[]),
+            "is for nobody (the certificate has 0",
+        ),
+        (
+            authority.identify(&[GREETER, BASKET]),
+            "is for nobody (the certificate has 2",
+        ),
+        (
+            authority.identify(&["spiffe://example.com/greeter"]),
+            "spiffe://example.com/greeter",
+        ),
+        (of_an_authority, "not usable"),
+        (expired, "has expired"),
+        (Authority::new().identify(&[GREETER]), "not vouched for"),
+    ] {
+        let secured = Secured::start(&shown).await;
+        let message = refusal(&secured.address, authority.domain()).await;
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_addresses_names_no_service_unless_it_is_said() {
+    let authority = Authority::new();
+    let secured = Secured::start(&authority.identify(&[GREETER])).await;
+    let target = format!("static:///{}", secured.address);
+    let build = |tls| Channel::builder(&target).tls(tls).build();
+    let refused = build(authority.domain()).expect_err("no service");
+    assert!(matches!(refused, BuildError::Tls(_)), "{refused}");
+    assert!(refused.to_string().contains("example.org"), "{refused}");
+    let channel = build(authority.domain().with_server_name("greeter")).expect("a channel");
+    client(&channel)
+        .say_hello(hello("world"))
+        .await
+        .expect("an answer");
+}
+
+/// Writes whom to trust and who we are.
+fn write(files: &Path, authority: &Authority, own: &Identity) {
+    let certificate = pem("CERTIFICATE", &own.certificate);
+    for (name, text) in [
+        ("ca.pem", authority.pem()),
+        ("own.pem", certificate),
+        ("own-key.pem", own.key_pem()),
+    ] {
+        fs::write(files.join(name), text).expect("it is written");
+    }
+}
+
+fn follow(files: &Path) -> Arc<Followed> {
+    CredentialFiles::new()
+        .with_authorities(files.join("ca.pem"))
+        .with_identity(files.join("own.pem"), files.join("own-key.pem"))
+        .follow()
+}
+
+#[tokio::test]
+async fn files_that_change_count_from_the_next_connection_on() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), &first, &first.identify(&[BASKET]));
+    let files = follow(directory.path());
+    let domain = "example.org".parse().expect("a trust domain");
+    let tls = ClientTls::new()
+        .with_files(Arc::clone(&files))
+        .with_trust_domain(domain);
+    let registry = registry();
+    let channel = Channel::builder(greeter().as_str())
+        .registry(&registry)
+        .tls(tls)
+        .build()
+        .expect("a channel");
+
+    for authority in [&first, &second] {
+        write(directory.path(), authority, &authority.identify(&[BASKET]));
+        let shown = authority.identify(&[GREETER]);
+        let secured = Secured::start_with(&shown, Some(authority), &[b"h2"]).await;
+        let registration = register(&registry, &secured.address).await;
+        let answer = client(&channel).say_hello(patient("world")).await;
+        let wanted = format!("Hello world from {}", secured.server.address);
+        assert_eq!(answer.expect("an answer").into_inner().message, wanted);
+        registration.deregister().await.expect("it is ours");
+        secured.server.shut_down();
+        // Whoever has left is nobody's last resort once the connection has broken.
+        let nobody = || channel.state() == ConnectivityState::TransientFailure;
+        until("nobody is left", nobody).await;
+    }
+    assert_eq!(files.refused(), 0);
+
+    // What cannot be used takes nothing away.
+    fs::write(directory.path().join("own.pem"), "no certificate").expect("it is written");
+    let shown = second.identify(&[GREETER]);
+    let secured = Secured::start_with(&shown, Some(&second), &[b"h2"]).await;
+    let _registration = register(&registry, &secured.address).await;
+    client(&channel)
+        .say_hello(patient("world"))
+        .await
+        .expect("an answer");
+    assert_eq!(files.refused(), 1);
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_at_the_start_are_told_of_then() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let tls = ClientTls::new().with_files(follow(directory.path()));
+    let built = Channel::builder("static:///127.0.0.1:1").tls(tls).build();
+    let refused = built.expect_err("no file").to_string();
+    assert!(refused.contains("ca.pem"), "{refused}");
+}

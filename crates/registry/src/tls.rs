@@ -1,0 +1,14 @@
+//! Certificates, keys and authorities: read from files that change, and who a certificate says its owner is.
+//!
+//! Whoever secures connections has these questions, whatever is spoken on them: the etcd backend here, channels and servers in
+//! the crates above.
+
+mod credentials;
+mod derived;
+mod files;
+mod spiffe;
+
+pub use credentials::{Credentials, InvalidCredentials, Pem};
+pub use derived::Derived;
+pub use files::{CredentialFiles, Followed};
+pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};

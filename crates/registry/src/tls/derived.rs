@@ -1,0 +1,93 @@
+//! What is made of credentials, made anew when they change.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{Credentials, Followed};
+
+/// How a `T` is made.
+type Make<T> = Box<dyn Fn(&Credentials) -> Result<T, String> + Send + Sync>;
+
+/// What is made of the credentials in force; made once for as long as these are the same.
+pub struct Derived<T> {
+    credentials: Source,
+    make: Make<T>,
+    made: Mutex<Option<(Arc<Credentials>, T)>>,
+}
+
+enum Source {
+    Given(Arc<Credentials>),
+    Followed(Arc<Followed>),
+}
+
+impl<T: Clone> Derived<T> {
+    /// Of credentials that never change.
+    pub fn of(
+        credentials: Credentials,
+        make: impl Fn(&Credentials) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(Source::Given(Arc::new(credentials)), Box::new(make))
+    }
+
+    /// Of what files hold.
+    pub fn following(
+        files: Arc<Followed>,
+        make: impl Fn(&Credentials) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(Source::Followed(files), Box::new(make))
+    }
+
+    fn new(credentials: Source, make: Make<T>) -> Self {
+        Self {
+            credentials,
+            make,
+            made: Mutex::default(),
+        }
+    }
+
+    /// What is in force; files are looked at, and may be waited for.
+    ///
+    /// # Errors
+    /// What is wrong with which file, when nothing has been in force before.
+    pub fn look(&self) -> Result<T, String> {
+        match &self.credentials {
+            Source::Given(credentials) => self.made_of(credentials),
+            Source::Followed(files) => self.made_of(&files.look()?),
+        }
+    }
+
+    /// The same, with files looked at on a thread that may wait for a disk.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub async fn in_force(&self) -> Result<T, String> {
+        match &self.credentials {
+            Source::Given(credentials) => self.made_of(credentials),
+            Source::Followed(files) => self.made_of(&files.in_force().await?),
+        }
+    }
+
+    fn made_of(&self, credentials: &Arc<Credentials>) -> Result<T, String> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, made)) = &*made
+            && Arc::ptr_eq(of, credentials)
+        {
+            return Ok(made.clone());
+        }
+        let new = (self.make)(credentials)?;
+        *made = Some((Arc::clone(credentials), new.clone()));
+        Ok(new)
+    }
+}
+
+/// Without what it is made of.
+impl<T> fmt::Debug for Derived<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.credentials {
+            Source::Given(_) => f.write_str("Derived"),
+            Source::Followed(files) => f.debug_tuple("Derived").field(files).finish(),
+        }
+    }
+}

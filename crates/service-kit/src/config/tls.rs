@@ -1,0 +1,142 @@
+//! Mutual TLS between services, as it is configured.
+
+mod allow;
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use balance::ClientTls;
+use registry::{
+    ServiceName,
+    tls::{CredentialFiles, Followed, TrustDomain},
+};
+use serde::{Deserialize, Serialize};
+
+pub use allow::{Allow, Pattern};
+
+use super::text;
+
+/// `[tls]`: mutual TLS between services. Nothing is encrypted when all is empty.
+///
+/// ```
+/// let tls: service_kit::config::TlsConfig = toml::from_str(r#"
+///     ca = "/etc/certs/ca.pem"
+///     certificate = "/etc/certs/greeter.pem"
+///     key = "/etc/certs/greeter-key.pem"
+///     domain = "example.org"
+///
+///     [[allow]]
+///     method = "helloworld.Greeter/*"
+///     callers = ["client", "spiffe://example.com/user"]
+/// "#)?;
+/// assert!(tls.is_set());
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsConfig {
+    /// The file of the certificate authorities that vouch for services, in PEM.
+    #[serde(with = "text::optional")]
+    pub ca: Option<String>,
+    /// The file of our own certificate, in PEM.
+    #[serde(with = "text::optional")]
+    pub certificate: Option<String>,
+    /// The file of its private key, in PEM.
+    #[serde(with = "text::optional")]
+    pub key: Option<String>,
+    /// The trust domain: a service is known by the URI `spiffe://DOMAIN/SERVICE` in its certificate. When it is empty callers
+    /// verify certificates for the service's name as a host's, and servers let in whoever an authority vouches for.
+    #[serde(with = "text::optional")]
+    pub domain: Option<TrustDomain>,
+    /// Who may call which methods; of a method that is not named, whoever is of the domain.
+    #[serde(with = "allow::list")]
+    pub allow: Vec<Allow>,
+}
+
+impl TlsConfig {
+    /// Whether there is to be TLS.
+    pub fn is_set(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// TLS for the channels of a binary that only calls others; `None` when it is not to be.
+    ///
+    /// # Errors
+    /// When one of `ca`, `certificate` and `key` is missing.
+    pub fn client(&self) -> anyhow::Result<Option<ClientTls>> {
+        if !self.is_set() {
+            return Ok(None);
+        }
+        let files = self.files()?.follow();
+        Ok(Some(towards_servers(files, self.domain.as_ref())))
+    }
+
+    /// TLS for the server of `service`, and for its channels.
+    ///
+    /// # Errors
+    /// When one of `ca`, `certificate` and `key` is missing or cannot be used, the certificate is another service's, or
+    /// `allow` names callers where there is no domain.
+    pub(crate) async fn of_service(&self, service: &ServiceName) -> anyhow::Result<Option<Tls>> {
+        if !self.is_set() {
+            return Ok(None);
+        }
+        ensure!(
+            self.domain.is_some() || self.allow.is_empty(),
+            "tls.allow is set without tls.domain, and nobody is known without one"
+        );
+        let mut files = self.files()?;
+        if let Some(domain) = &self.domain {
+            files = files.with_spiffe_id(domain.identity(service));
+        }
+        let files = files.follow();
+        let read = files.in_force().await.map_err(anyhow::Error::msg);
+        read.context("cannot use the files of [tls]")?;
+        Ok(Some(Tls {
+            files,
+            domain: self.domain.clone(),
+            service: service.clone(),
+            allow: self.allow.clone().into(),
+        }))
+    }
+
+    fn files(&self) -> anyhow::Result<CredentialFiles> {
+        match (&self.ca, &self.certificate, &self.key) {
+            (Some(ca), Some(certificate), Some(key)) => Ok(CredentialFiles::new()
+                .with_authorities(ca)
+                .with_identity(certificate, key)),
+            (ca, certificate, key) => {
+                let missing = [("ca", ca), ("certificate", certificate), ("key", key)];
+                let missing = missing.iter().filter(|(_, file)| file.is_none());
+                let missing: Vec<_> = missing.map(|(name, _)| format!("tls.{name}")).collect();
+                bail!(
+                    "[tls] is set without {}: mutual TLS needs tls.ca, tls.certificate and tls.key",
+                    missing.join(" and ")
+                )
+            }
+        }
+    }
+}
+
+fn towards_servers(files: Arc<Followed>, domain: Option<&TrustDomain>) -> ClientTls {
+    let tls = ClientTls::new().with_files(files);
+    match domain {
+        Some(domain) => tls.with_trust_domain(domain.clone()),
+        None => tls,
+    }
+}
+
+/// Mutual TLS of a service: its files, which server and channels share, and who may call it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    pub(crate) files: Arc<Followed>,
+    pub(crate) domain: Option<TrustDomain>,
+    pub(crate) service: ServiceName,
+    pub(crate) allow: Arc<[Allow]>,
+}
+
+impl Tls {
+    /// For the service's own calls.
+    pub(crate) fn client(&self) -> ClientTls {
+        towards_servers(Arc::clone(&self.files), self.domain.as_ref())
+    }
+}
