@@ -50,11 +50,11 @@ pub(crate) struct CertsArgs {
     domain: Option<TrustDomain>,
 
     /// How long the certificates are valid
-    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = positive_time)]
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = validity)]
     valid_for: Duration,
 
     /// How long an authority that is made is valid
-    #[arg(long, value_name = "TIME", default_value = "3650d", value_parser = positive_time)]
+    #[arg(long, value_name = "TIME", default_value = "3650d", value_parser = validity)]
     ca_valid_for: Duration,
 }
 
@@ -165,19 +165,26 @@ impl CertsArgs {
     /// Where each goes, and whether that renews one; an error when something else is there.
     fn pairs(&self, authority: &Authority) -> Result<Vec<(&Subject, Pair, Outcome)>> {
         let mut pairs: Vec<(&Subject, Pair, Outcome)> = Vec::new();
+        let mut taken = vec![(
+            "the authority".to_owned(),
+            Pair::of_authority(&self.directory),
+        )];
         for subject in &self.subjects {
             let pair = Pair::of(&self.directory, &subject.service);
-            if let Some((other, ..)) = pairs
+            if let Some((other, path)) = taken
                 .iter()
-                .find(|(_, taken, _)| taken.certificate == pair.certificate)
+                .find_map(|(other, taken)| Some((other, taken.shared_with(&pair)?)))
             {
                 bail!(
-                    "{} and {} are both for {}; name each service once",
-                    other.service,
+                    "{other} and {} are both for {}; name each service once, and by another name than that of a file here",
                     subject.service,
-                    pair.certificate.display()
+                    path.display()
                 );
             }
+            taken.push((
+                subject.service.to_string(),
+                Pair::of(&self.directory, &subject.service),
+            ));
             let outcome = match pair.read()? {
                 None => Outcome::Made,
                 Some(there) => {
@@ -193,6 +200,15 @@ impl CertsArgs {
             pairs.push((subject, pair, outcome));
         }
         Ok(pairs)
+    }
+}
+
+/// A certificate says until when it is valid in four digits of a year (RFC 5280, section 4.1.2.5).
+fn validity(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_hours(24 * 366 * 1000);
+    match positive_time(text)? {
+        time if time > LONGEST => Err("a certificate is valid for a thousand years at most".into()),
+        time => Ok(time),
     }
 }
 
@@ -222,4 +238,22 @@ fn draw(shape: &Shape, look: Look) -> String {
         ]);
     }
     format!("{table}\nEach key is beside its certificate (NAME-key.pem), for its owner alone.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::validity;
+
+    #[test]
+    fn what_a_certificate_cannot_say_is_refused() {
+        for (text, is_good) in [
+            ("1s", true),
+            ("90d", true),
+            ("900y", true),
+            ("9000y", false),
+            ("0s", false),
+        ] {
+            assert_eq!(validity(text).is_ok(), is_good, "{text}");
+        }
+    }
 }

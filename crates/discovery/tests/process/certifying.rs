@@ -213,6 +213,9 @@ async fn what_is_not_its_own_is_never_overwritten() {
             "authority of example.org",
         ),
         (&["a/b", "a.b"], "a.b.pem"),
+        (&["ca"], "ca.pem"),
+        (&["ca-key"], "ca-key.pem"),
+        (&["greeter", "greeter-key"], "greeter-key.pem"),
     ] {
         let line = desk.refusal(arguments).await;
         assert!(line.contains(named), "{line}");

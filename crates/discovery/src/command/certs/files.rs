@@ -38,6 +38,15 @@ impl Pair {
         }
     }
 
+    /// The file that both would write.
+    pub(super) fn shared_with(&self, other: &Self) -> Option<&Path> {
+        let others = [&other.certificate, &other.key];
+        let shared = [&self.certificate, &self.key]
+            .into_iter()
+            .find(|own| others.contains(own));
+        shared.map(PathBuf::as_path)
+    }
+
     /// The certificate that is there, with its key; nothing where there is neither.
     pub(super) fn read(&self) -> Result<Option<Read>> {
         let (certificate, key) = (read(&self.certificate)?, read(&self.key)?);
