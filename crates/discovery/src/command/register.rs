@@ -10,6 +10,7 @@ mod signals;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
@@ -18,7 +19,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
 use registry::{Address, Instance, InstanceId, ServiceName, Weight, Zone};
-use tokio::select;
+use tokio::{
+    select,
+    time::{Instant, timeout_at},
+};
 
 use self::{
     check::{Check, CheckKind},
@@ -169,8 +173,12 @@ impl RegisterArgs {
                 Ok(code)
             }
             Over::Asked(signal) => {
-                held.drain(self.drain_notice, &mut signals).await;
-                held.leave(signal.as_str()).await;
+                // However long the registry takes: the command is still to be told, and has a time of its own.
+                let by = Instant::now() + self.drain_notice + session.patience;
+                let drained = timeout_at(by, held.drain(self.drain_notice));
+                unless_asked_again(drained, &mut signals, &child).await;
+                let left = timeout_at(by, held.leave(signal.as_str()));
+                unless_asked_again(left, &mut signals, &child).await;
                 match child.stop(signal, self.stop_limit, &mut signals).await? {
                     Some(code) => Ok(code),
                     None => held.outcome(monitor.failure()).map(|()| ExitCode::SUCCESS),
@@ -217,6 +225,20 @@ impl RegisterArgs {
             self.healthy_after,
             self.unhealthy_after,
         )
+    }
+}
+
+/// Waits until that is done or somebody asks for the end once more, and passes on to the command what is its own.
+async fn unless_asked_again(done: impl Future, signals: &mut Signals, child: &Child) {
+    let mut done = pin!(done);
+    loop {
+        select! {
+            _ = &mut done => return,
+            heard = signals.next() => match heard {
+                Heard::End(_) => return,
+                Heard::PassOn(signal) => child.signal(signal),
+            },
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! `register`.
 
-use std::fs;
+use std::{fs, process::Command};
 
-use registry::SnapshotWatch;
+use registry::{SnapshotWatch, Status};
 use serde_json::json;
 use testkit::{Port, Signal, process::Process};
 use tokio::time::timeout;
@@ -150,6 +150,55 @@ async fn signals_are_passed_on_to_the_command() {
         .expect("it is told");
     process.signal(Signal::SIGTERM).expect("it runs");
     assert_eq!(end(&process).await.code, Some(5));
+}
+
+#[tokio::test]
+async fn while_callers_are_told_signals_are_passed_on_and_who_asks_again_does_not_wait() {
+    let place = Place::directory();
+    let mut watch = place.registry.watch(&service("web"));
+    let script = "trap 'echo noted' USR1; trap 'exit 5' TERM; while :; do sleep 0.05; done";
+    let checked = FAST.map(|argument| if argument == "0s" { "1h" } else { argument });
+    let command = ["--check", "exec=true", "--", "sh", "-c", script];
+    let process = place.start(&[&["register", "web", AT][..], &checked, &command].concat());
+    until_there_are(1, &mut watch).await;
+    process.signal(Signal::SIGTERM).expect("it runs");
+    let drains = |watch: &SnapshotWatch| {
+        let view = watch.view();
+        let mut instances = view.snapshot.iter().flat_map(registry::Snapshot::instances);
+        instances.any(|one| one.status == Status::Draining)
+    };
+    let drained = timeout(BOUND, async {
+        while !drains(&watch) {
+            watch.changed().await;
+        }
+    });
+    drained.await.expect("it drains");
+    process.signal(Signal::SIGUSR1).expect("it runs");
+    let noted = process.wait_for_line("noted", BOUND).await;
+    noted.expect("it is told");
+    process.signal(Signal::SIGTERM).expect("it runs");
+    assert_eq!(end(&process).await.code, Some(5));
+}
+
+#[tokio::test]
+async fn who_is_started_to_outlive_a_terminal_does() {
+    let place = Place::directory();
+    let mut watch = place.registry.watch(&service("web"));
+    let registering = register(&["--registry", &place.url]).join(" ");
+    let binary = env!("CARGO_BIN_EXE_discovery");
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("trap '' HUP; exec {binary} {registering}"));
+    let process = Process::spawn("discovery under nohup", shell).expect("it starts");
+    until_there_are(1, &mut watch).await;
+    process.signal(Signal::SIGHUP).expect("it runs");
+    process.signal(Signal::SIGINT).expect("it runs");
+    let ended = end(&process).await;
+    assert!(
+        ended.stderr.iter().any(|line| line.ends_with("SIGINT")),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]

@@ -5,12 +5,9 @@ use std::{future::pending, time::Duration};
 use anyhow::{Result, anyhow};
 use registry::{Instance, Registration, RegistrationState, one_line};
 use service_kit::terminal::printable;
-use tokio::{
-    select,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
-use super::{health::Turn, say, signals::Signals};
+use super::{health::Turn, say};
 use crate::session::Session;
 
 /// An instance that is in the registry while it is healthy.
@@ -53,7 +50,10 @@ impl<'a> Held<'a> {
                 let cause = printable(&cause);
                 say(&format!("{} is not registered yet: {cause}", self.name()));
             }
-            Turn::Unhealthy(cause) => self.leave(&cause).await,
+            Turn::Unhealthy(cause) => {
+                // Signals wait meanwhile, so not for longer than for any answer.
+                let _ = timeout(self.session.patience, self.leave(&cause)).await;
+            }
         }
     }
 
@@ -71,12 +71,13 @@ impl<'a> Held<'a> {
         self.is_told = false;
     }
 
-    /// Takes the instance out, if it is in; that this fails is told, since its lease ends anyway.
+    /// Takes the instance out, if it is in; that this fails is told, since its lease ends anyway. Where it is cut off it has failed.
     pub(super) async fn leave(&mut self, why: &str) {
         let is_ours = |one: &mut Registration| !is_superseded(&one.state());
         let Some(registration) = self.registration.take_if(is_ours) else {
             return;
         };
+        self.failure = Some("the registry has not answered in time".to_owned());
         let state = self.settled(&registration).await;
         self.was_in |= state.is_held();
         self.failure = match (registration.deregister().await, state) {
@@ -128,8 +129,8 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Tells callers to go elsewhere, and gives them the time; who asks for the end twice does not wait.
-    pub(super) async fn drain(&self, notice: Duration, signals: &mut Signals) {
+    /// Tells callers to go elsewhere, and gives them the time. Cancellation safe.
+    pub(super) async fn drain(&self, notice: Duration) {
         let Some(registration) = &self.registration else {
             return;
         };
@@ -138,10 +139,7 @@ impl<'a> Held<'a> {
         }
         // Whether or not the registry can be reached.
         let _ = timeout(self.session.patience, registration.drain()).await;
-        select! {
-            () = sleep(notice) => {}
-            _ = signals.next() => {}
-        }
+        sleep(notice).await;
     }
 
     /// Says when it is registered, and waits until a later process has registered the instance: which one. Cancellation safe.

@@ -1,6 +1,6 @@
 //! What signals say, beside a command and without one.
 
-use std::{future::poll_fn, str::FromStr, task::Poll};
+use std::{fs, future::poll_fn, str::FromStr, task::Poll};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -19,7 +19,7 @@ pub(super) enum Heard {
 }
 
 /// SIGQUIT asks for the end as SIGTERM and SIGINT do, and so does SIGHUP where there is no command; else that is passed on, as
-/// SIGUSR1 and SIGUSR2 are.
+/// SIGUSR1 and SIGUSR2 are. One that this process was started to ignore, as `nohup` has it, means nothing here and to the command.
 #[derive(Debug)]
 pub(super) struct Signals {
     end: service_kit::Signals,
@@ -41,11 +41,16 @@ impl Signals {
         } else {
             vec![quit, (SignalKind::hangup(), Heard::End(Signal::SIGHUP))]
         };
+        let ignored = ignored();
+        let meant = others.into_iter().filter(|(kind, _)| {
+            let bit = kind.as_raw_value() - 1;
+            ignored >> bit & 1 == 0
+        });
         let listen = |(kind, heard)| {
             let signal = unix::signal(kind).context("cannot listen for signals")?;
             Ok((signal, heard))
         };
-        let others: Result<_> = others.into_iter().map(listen).collect();
+        let others: Result<_> = meant.map(listen).collect();
         Ok(Self {
             end,
             others: others?,
@@ -67,4 +72,13 @@ impl Signals {
             heard = other => heard,
         }
     }
+}
+
+/// Which signals this process ignores, a bit for each from the lowest on (`SigIgn` in `/proc/self/status`); where the system does
+/// not tell, none.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
 }
