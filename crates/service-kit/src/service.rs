@@ -117,7 +117,7 @@ impl Service {
         let readiness = Readiness::new();
         Ok(Self {
             asked,
-            manager: Manager::of_process()?,
+            manager: Manager::of_process(),
             server,
             admin_config: config.admin().clone(),
             ttl: config.registry().ttl,

@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use registry::RegistrationState;
 use tokio::{
     net::UnixDatagram,
@@ -31,7 +30,10 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
-use crate::lifecycle::{Phase, Standing};
+use crate::{
+    lifecycle::{Phase, Standing},
+    terminal::printable,
+};
 
 /// A start that has not come to its end is said to need this much longer, three times in that time.
 const EXTENSION: Duration = Duration::from_secs(30);
@@ -46,20 +48,19 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// The one that this process's environment tells of; `None` where nobody wants to know.
-    ///
-    /// # Errors
-    /// When the socket cannot be used.
-    pub(crate) fn of_process() -> anyhow::Result<Option<Self>> {
-        let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
-            return Ok(None);
-        };
+    /// The one that this process's environment tells of; `None` where nobody wants to know, and where nobody can be told: the
+    /// variable may be left over from whoever started a shell.
+    pub(crate) fn of_process() -> Option<Self> {
+        let socket = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
         let is_meant = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|micros| is_meant && *micros > 0);
         Self::at(&socket, watchdog.map(Duration::from_micros))
-            .with_context(|| format!("cannot use NOTIFY_SOCKET={}", socket.display()))
-            .map(Some)
+            .inspect_err(|error| {
+                let socket = socket.display();
+                tracing::warn!(%error, "cannot use NOTIFY_SOCKET={socket}: no service manager is told how this stands");
+            })
+            .ok()
     }
 
     /// The one that listens there, a path or `@` and an abstract name, and wants to hear from us within `watchdog`.
@@ -87,11 +88,14 @@ impl Manager {
         let (mut told, mut is_ready, mut is_ending) = (String::new(), false, false);
         loop {
             let mut news = String::new();
-            let how = match standing.ready() {
+            let ready = standing.ready();
+            let becomes_ready = !is_ready && ready.is_ok();
+            let how = match ready {
                 Ok(()) => "registered and serving".to_owned(),
-                Err(why) => why,
+                // A registry may have said that in lines, of which each would be a message.
+                Err(why) => printable(&why),
             };
-            if !is_ready && standing.ready().is_ok() {
+            if becomes_ready {
                 is_ready = true;
                 news.push_str("READY=1\n");
             }
