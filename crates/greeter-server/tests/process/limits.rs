@@ -7,7 +7,12 @@ use testkit::{
     eventually,
     hostile::{Attack, Verdict},
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, select, time::interval};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    select,
+    time::{interval, timeout},
+};
 use tonic::{Code, transport::Channel};
 
 use crate::running::{BOUND, Running, command, hello, runtime, spawn};
@@ -43,7 +48,8 @@ impl Running {
             select! {
                 said = &mut attacking, if verdict.is_none() => verdict = Some(said.expect("a verdict")),
                 _ = pace.tick() => {
-                    self.greets("world").await;
+                    let greeted = timeout(BOUND, self.greets("world")).await;
+                    greeted.expect("a caller is served while somebody attacks");
                     calls += 1;
                 }
             }
@@ -64,8 +70,15 @@ impl Running {
         .await;
     }
 
-    /// How many lines of its log say so.
-    fn logged(&self, text: &str) -> usize {
+    /// How many lines of its log say so; there is one, or there will be.
+    async fn logged(&self, text: &str) -> usize {
+        let has_logged = || {
+            self.process
+                .output()
+                .iter()
+                .any(|line| line.text.contains(text))
+        };
+        eventually(BOUND, text, async || has_logged()).await;
         let output = self.process.output();
         output
             .iter()
@@ -80,12 +93,17 @@ async fn who_does_not_come_to_the_point_is_cut_off_and_counted() {
     let verdict = server.under(Attack::SlowHandshake).await;
     assert_eq!(verdict, Verdict::Ended { code: None });
     server.until_refused("handshake_timeout", 1).await;
-    assert_eq!(server.logged("server.limits.handshake_timeout"), 1);
+    assert_eq!(server.logged("server.limits.handshake_timeout").await, 1);
 }
 
 #[tokio::test]
 async fn who_takes_all_connections_of_an_address_leaves_them_to_other_addresses() {
-    let (_runtime, server) = start(&[("CONNECTIONS_PER_ADDRESS", "20")]).await;
+    let (_runtime, server) = start(&[
+        ("CONNECTIONS_PER_ADDRESS", "20"),
+        // None of them is ever cut off for its silence.
+        ("HANDSHAKE_TIMEOUT", "1h"),
+    ])
+    .await;
     let mut taken = Vec::new();
     loop {
         let mut socket = TcpStream::connect(server.socket())
@@ -114,7 +132,7 @@ async fn who_takes_all_connections_of_an_address_leaves_them_to_other_addresses(
         socket.read_u8().await.expect_err("it is full");
     }
     server.until_refused("connections_per_address", 21).await;
-    let lines = server.logged("server.limits.connections_per_address");
+    let lines = server.logged("server.limits.connections_per_address").await;
     assert!(
         (1..5).contains(&lines),
         "{lines} lines in less than a minute"
@@ -214,7 +232,7 @@ async fn a_peer_cannot_fill_the_log() {
     let (_runtime, server) = start(&[]).await;
     let verdict = server.under(Attack::PingAnswers).await;
     assert_eq!(verdict, Verdict::Endured);
-    let lines = server.logged("PING ack that we never sent");
+    let lines = server.logged("PING ack that we never sent").await;
     assert!(
         (1..5).contains(&lines),
         "{lines} lines in less than a minute"
