@@ -188,7 +188,8 @@ async fn a_call_that_its_caller_or_its_deadline_ends_says_which() {
     let target = format!("static:///{}", server.address);
     let channel = meters.channel(&target).build().expect("a channel");
     let mut late = hello("forever");
-    late.set_timeout(std::time::Duration::from_millis(50));
+    // Time enough to get to the server.
+    late.set_timeout(std::time::Duration::from_secs(2));
     let late = client(&channel).say_hello(late).await;
     assert_eq!(late.expect_err("too late").code(), Code::DeadlineExceeded);
     let mut client = client(&channel);
