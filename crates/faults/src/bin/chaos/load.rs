@@ -93,7 +93,9 @@ impl Load {
 
     /// How many calls have failed so far.
     pub(crate) async fn failed(&self) -> Result<u64> {
-        let metrics = http::text(self.port, "/metrics").await?;
+        // A machine that is busy may not answer at once.
+        let page = async || http::text(self.port, "/metrics").await;
+        let metrics = until(BOUND, "the caller's metrics", page).await?;
         let failed = metrics.lines().filter(|line| {
             line.starts_with("grpc_client_call_duration_seconds_count{")
                 && !line.contains("grpc_status=\"OK\"")

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
@@ -155,6 +156,7 @@ async fn run(args: &Args) -> Result<Report> {
         start: Instant::now(),
         incidents: Vec::new(),
         victims: Vec::new(),
+        doing: None,
     };
     let (ran, interrupted) = select! {
         ran = chaos.rage(Plan::of(seed), args.time()) => (ran, false),
@@ -206,6 +208,8 @@ struct Chaos {
     incidents: Vec<Incident>,
     /// Known before anything is done to them, so that all of it can be undone wherever this is broken off.
     victims: Vec<Victim>,
+    /// What is being done to them: Docker goes on with that whoever waits for it, so that it is mended only after.
+    doing: Option<JoinHandle<Result<()>>>,
 }
 
 impl Chaos {
@@ -240,8 +244,14 @@ impl Chaos {
             step.lasts.as_secs_f64()
         );
         let begun = Instant::now();
-        let done = containers.iter().map(|one| one.suffer(step.deed));
-        futures_util::future::try_join_all(done).await?;
+        let deed = step.deed;
+        let done = containers
+            .into_iter()
+            .map(move |one| async move { one.suffer(deed).await });
+        self.doing = Some(tokio::spawn(async {
+            futures_util::future::try_join_all(done).await.map(drop)
+        }));
+        self.done().await?;
         sleep(step.lasts).await;
         self.stack.mend(&self.victims).await?;
         self.victims.clear();
@@ -267,9 +277,21 @@ impl Chaos {
         Ok(())
     }
 
+    /// Waits until nothing is being done to anybody. Cancellation safe.
+    async fn done(&mut self) -> Result<()> {
+        let Some(doing) = &mut self.doing else {
+            return Ok(());
+        };
+        let done = doing.await;
+        self.doing = None;
+        done?
+    }
+
     /// Mends what is broken, and waits until all is right; unless somebody waits for the end, also until leases would have ended
     /// that nobody keeps.
     async fn settle(&mut self, in_haste: bool) -> Result<()> {
+        // What could not be done is no reason to leave the rest as it is.
+        let _ = self.done().await;
         self.stack.mend(&self.victims).await?;
         self.victims.clear();
         let bound = 2 * RIGHT_WITHIN;
