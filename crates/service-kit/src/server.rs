@@ -9,6 +9,7 @@ mod cut_off;
 mod methods;
 mod observe;
 mod panic;
+mod served;
 mod status;
 mod tls;
 mod traces;
@@ -33,6 +34,7 @@ pub(crate) use calls::Calls;
 use connection::Lifetime;
 use cut_off::CutOff;
 use observe::Observe;
+pub(crate) use served::check_rules;
 use tls::Acceptor;
 pub(crate) use traces::Traces;
 

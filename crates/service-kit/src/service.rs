@@ -29,7 +29,7 @@ use crate::{
     config::{AdminConfig, ServerConfig, ServiceSections, Tls, as_usize},
     health::Health,
     lifecycle::{Lifecycle, Readiness, Server, Standing},
-    server::{Admission, Calls, Serving, Traces},
+    server::{Admission, Calls, Serving, Traces, check_rules},
     signals::Signals,
     systemd::Manager,
     telemetry::Telemetry,
@@ -112,6 +112,7 @@ impl Service {
             registry = registry.url(),
             service = %server.service,
             address = %address,
+            tls = Tls::described(tls.as_ref()),
             "listening on {listening}",
         );
         let readiness = Readiness::new();
@@ -199,6 +200,9 @@ impl Service {
     /// # Errors
     /// When it cannot start, or cannot go on.
     pub async fn serve(self) -> anyhow::Result<()> {
+        if let Some(tls) = &self.tls {
+            check_rules(&tls.allow, &self.names, &self.descriptors)?;
+        }
         let instance = self.instance();
         let message_size = self.message_size();
         self.observe_registry();

@@ -106,10 +106,15 @@ impl SpiffeId {
         let certificate = EndEntityCert::try_from(certificate)
             .map_err(|error| InvalidSpiffeId::Certificate(error.to_string()))?;
         let uris: Vec<_> = certificate.valid_uri_names().collect();
-        match uris[..] {
-            [uri] => uri.parse(),
-            _ => Err(InvalidSpiffeId::Uris(uris.len())),
+        let [uri] = uris[..] else {
+            return Err(InvalidSpiffeId::Uris(uris.len()));
+        };
+        let id: Self = uri.parse()?;
+        if id.path().is_empty() {
+            // A trust domain's own name is its authority's (X509-SVID, section 2).
+            return Err(InvalidSpiffeId::Id(uri.into()));
         }
+        Ok(id)
     }
 
     /// All of it.
@@ -181,7 +186,8 @@ mod tests {
         assert_eq!(read(&[]), Err(InvalidSpiffeId::Uris(0)));
         let both = ["spiffe://example.org/a", "spiffe://example.org/b"];
         assert_eq!(read(&both), Err(InvalidSpiffeId::Uris(2)));
-        let page = "https://example.org/greeter";
-        assert_eq!(read(&[page]), Err(InvalidSpiffeId::Id(page.into())));
+        for nobody in ["https://example.org/greeter", "spiffe://example.org"] {
+            assert_eq!(read(&[nobody]), Err(InvalidSpiffeId::Id(nobody.into())));
+        }
     }
 }

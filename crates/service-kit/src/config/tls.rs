@@ -27,7 +27,7 @@ use super::text;
 ///
 ///     [[allow]]
 ///     method = "helloworld.Greeter/*"
-///     callers = ["client", "spiffe://example.com/user"]
+///     callers = ["client", "shop/*"]
 /// "#)?;
 /// assert!(tls.is_set());
 /// # Ok::<(), toml::de::Error>(())
@@ -35,7 +35,8 @@ use super::text;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TlsConfig {
-    /// The file of the certificate authorities that vouch for services, in PEM.
+    /// The file of the domain's certificate authorities, in PEM. Whatever one of them signs is believed: another domain's has no
+    /// place in it.
     #[serde(with = "text::optional")]
     pub ca: Option<String>,
     /// The file of our own certificate, in PEM.
@@ -135,6 +136,20 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
+    /// What is done, in words for a log: whoever has misconfigured it is to see that.
+    pub(crate) fn described(tls: Option<&Self>) -> String {
+        match tls {
+            None => "none".to_owned(),
+            Some(Self { domain: None, .. }) => {
+                "mutual, of whoever an authority vouches for".to_owned()
+            }
+            Some(Self {
+                domain: Some(domain),
+                ..
+            }) => format!("mutual, of {domain}"),
+        }
+    }
+
     /// For the service's own calls.
     pub(crate) fn client(&self) -> ClientTls {
         towards_servers(Arc::clone(&self.files), self.domain.as_ref())

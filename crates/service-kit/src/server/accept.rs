@@ -5,7 +5,7 @@ use std::{future::ready, io, time::Duration};
 use futures_util::{Stream, StreamExt};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::TcpIncoming;
@@ -51,8 +51,17 @@ pub(super) fn secured(
                 Ok(accepted) => accepted,
                 Err(error) => return Some(Err(error)),
             };
-            match timeout(lifetime.handshake, acceptor.accept(socket)).await {
-                Ok(Ok(secured)) => Some(Ok(Connection::new(secured, place, lifetime))),
+            let until = Instant::now() + lifetime.handshake;
+            match timeout_at(until, acceptor.accept(socket)).await {
+                Ok(Ok(secured)) => {
+                    // One time for both: TLS, and the first words of HTTP/2.
+                    let handshake = until.saturating_duration_since(Instant::now());
+                    let left = Lifetime {
+                        handshake,
+                        ..lifetime
+                    };
+                    Some(Ok(Connection::new(secured, place, left)))
+                }
                 Ok(Err(why)) => {
                     place.insecure(&why);
                     None

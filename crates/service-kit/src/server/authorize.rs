@@ -73,13 +73,12 @@ impl Rules {
             Ok(id) => id,
             Err(invalid) => return Err(Refused(format!("nobody knows who you are: {invalid}"))),
         };
-        let domain = domain.as_str();
         let mut about = self.allow.iter().filter(|rule| rule.is_about(method));
         let is_in = match about.next() {
-            None => id.trust_domain() == domain,
-            Some(first) => first.lets_in(id, domain) || about.any(|rule| rule.lets_in(id, domain)),
+            None => true,
+            Some(first) => first.lets_in(id) || about.any(|rule| rule.lets_in(id)),
         };
-        if is_in {
+        if is_in && id.trust_domain() == domain.as_str() {
             return Ok(());
         }
         let own = &self.own;

@@ -143,10 +143,8 @@ fn config(
         }
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
-    if peer.is_some() {
-        // A session that is resumed shows no certificate: one that has expired meanwhile would do.
-        config.resumption = Resumption::disabled();
-    }
+    // A session that is resumed shows no certificate: one that has expired meanwhile would do.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

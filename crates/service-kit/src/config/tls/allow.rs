@@ -15,8 +15,7 @@ pub struct Allow {
     /// meant by what begins so alone.
     #[serde(with = "text")]
     pub method: Pattern,
-    /// Who may call them: services of the domain (`client`, `shop/*`), or SPIFFE IDs of any domain that the authorities vouch
-    /// for. Nobody, when there is none.
+    /// Who may call them: services of the domain, as in `client` and `shop/*`. Nobody, when there is none.
     #[serde(with = "patterns")]
     pub callers: Vec<Pattern>,
 }
@@ -28,14 +27,10 @@ impl Allow {
         self.method.matches(method) && (!is_of_grpc(method) || is_of_grpc(&self.method.text))
     }
 
-    /// Whether it lets in that caller, in the trust domain of that name.
-    pub(crate) fn lets_in(&self, caller: &SpiffeId, domain: &str) -> bool {
-        let is_ours = caller.trust_domain() == domain;
-        self.callers.iter().any(|pattern| {
-            let is_whole = pattern.text.starts_with("spiffe://");
-            let by_id = is_whole && pattern.matches(caller.as_str());
-            by_id || (!is_whole && is_ours && pattern.matches(caller.path()))
-        })
+    /// Whether it lets in that caller, who is of the domain.
+    pub(crate) fn lets_in(&self, caller: &SpiffeId) -> bool {
+        let path = caller.path();
+        self.callers.iter().any(|pattern| pattern.matches(path))
     }
 }
 
@@ -98,7 +93,14 @@ mod patterns {
         from: D,
     ) -> Result<Vec<Pattern>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
-        let parsed = texts.iter().map(|text| text.parse());
+        let parsed = texts.iter().map(|text| {
+            if text.starts_with("spiffe://") {
+                return Err(format!(
+                    "{text:?}: callers are services of tls.domain, by their names alone"
+                ));
+            }
+            text.parse()
+        });
         parsed.collect::<Result<_, _>>().map_err(D::Error::custom)
     }
 }
@@ -173,34 +175,26 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_services_of_the_domain_unless_they_are_named_with_theirs() {
+    fn callers_are_services_by_their_names() {
         for (callers, caller, is_in) in [
             (&["client"][..], "spiffe://example.org/client", true),
-            (&["client"], "spiffe://example.com/client", false),
             (&["client"], "spiffe://example.org/client/2", false),
             (&["shop/*"], "spiffe://example.org/shop/basket", true),
             (&["*"], "spiffe://example.org/anybody", true),
-            (&["*"], "spiffe://example.com/anybody", false),
-            (
-                &["spiffe://example.com/*"],
-                "spiffe://example.com/anybody",
-                true,
-            ),
-            (
-                &["a", "spiffe://example.org/b"],
-                "spiffe://example.org/b",
-                true,
-            ),
+            (&["a", "b"], "spiffe://example.org/b", true),
             (&[], "spiffe://example.org/client", false),
         ] {
             let caller: SpiffeId = caller.parse().expect("an id");
             let rule = allow("*", callers);
-            assert_eq!(
-                rule.lets_in(&caller, "example.org"),
-                is_in,
-                "{rule:?} {caller}"
-            );
+            assert_eq!(rule.lets_in(&caller), is_in, "{rule:?} {caller}");
         }
+        let foreign = r#"method = "*"
+            callers = ["spiffe://example.com/client"]"#;
+        let refused = toml::from_str::<Allow>(foreign).expect_err("of another domain");
+        assert!(
+            refused.message().contains("services of tls.domain"),
+            "{refused}"
+        );
     }
 
     #[test]
