@@ -2,6 +2,7 @@
 
 mod answers;
 mod greeters_killed;
+mod identities;
 mod metrics;
 mod registered;
 mod running;
