@@ -35,7 +35,7 @@ certs *args:
 [group('see it work')]
 [no-exit-message]
 bench *args:
-    cargo build --release --package user-service
+    cargo build --release --package user-service --package greeter-server
     cargo run --release --package bench -- {{ args }}
 
 # Ten minutes of calls of all kinds while servers come and go each second; fails when anything stays behind

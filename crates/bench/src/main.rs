@@ -7,6 +7,7 @@ mod echo;
 mod fleet;
 mod get_user;
 mod latency;
+mod limits;
 mod memory;
 mod peers;
 mod pick;
@@ -34,7 +35,7 @@ use clap::{Parser, Subcommand};
     name = "bench",
     version,
     after_help = "Run it with --release and on a machine that does nothing else; docs/benchmarks.md says how to read the \
-                  tables. Without a question, all are asked; that takes about ten minutes."
+                  tables. Without a question, all are asked; that takes a quarter of an hour."
 )]
 struct Args {
     /// Without one, all are asked
@@ -63,6 +64,8 @@ enum Question {
     Registry(registry::Args),
     /// What does it cost user-service to look a user up, beside a handler that looks nothing up?
     GetUser(get_user::Args),
+    /// What do callers notice of a peer that tries what it can on their server?
+    Limits(limits::Args),
     /// Does anything stay behind, when a channel is used hard for ten minutes while servers come and go?
     Soak(soak::Args),
     /// Serves the greeter for the other questions until its standard input ends.
@@ -71,6 +74,9 @@ enum Question {
     /// Serves one user who is made up, until it is killed; what `get-user` compares with.
     #[command(hide = true)]
     ServeUser(user_servers::ConstantArgs),
+    /// Tries what a peer can on a server, until its standard input ends; what `limits` measures.
+    #[command(hide = true)]
+    Hostile(limits::HostileArgs),
     /// Makes calls over one of the peers; what most questions measure.
     #[command(hide = true)]
     Client(client::Job),
@@ -112,6 +118,10 @@ const ALL: &[(&str, &[&str])] = &[
         &["registry"],
     ),
     ("What does it cost to look a user up?", &["get-user"]),
+    (
+        "What do callers notice of a peer that tries what it can?",
+        &["limits"],
+    ),
 ];
 
 fn main() -> Result<()> {
@@ -147,9 +157,11 @@ fn ask(question: Question) -> Result<()> {
         Question::Pick(args) => pick::run(&args),
         Question::Registry(args) => registry::run(&args),
         Question::GetUser(args) => get_user::run(&args),
+        Question::Limits(args) => limits::run(&args),
         Question::Soak(args) => soak::run(&args),
         Question::Serve(args) => servers::serve(&args),
         Question::ServeUser(args) => user_servers::serve_constant(&args),
+        Question::Hostile(args) => limits::be_hostile(&args),
         Question::Client(job) => client::run(&job),
         Question::Hold(args) => memory::hold(&args),
         Question::Follow(args) => update::follow(&args),

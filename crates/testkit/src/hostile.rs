@@ -36,7 +36,7 @@ const CANCEL: [u8; 4] = [0, 0, 0, 8];
 const PROMISED: u32 = 4 * 1024 * 1024;
 
 /// What a peer does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Attack {
     /// Connects, and begins to speak without an end to it.
     SlowHandshake,
@@ -93,24 +93,6 @@ impl Verdict {
 }
 
 impl Attack {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
-        Self::SlowHandshake,
-        Self::Connections,
-        Self::Silence,
-        Self::RapidResets,
-        Self::MadeResets,
-        Self::Streams,
-        Self::LongHeaders,
-        Self::HeaderBomb,
-        Self::Continuations,
-        Self::EmptyData,
-        Self::UnfinishedMessages,
-        Self::Pings,
-        Self::PingAnswers,
-        Self::Settings,
-    ];
-
     /// What it is called in a table.
     pub fn name(self) -> &'static str {
         match self {
