@@ -103,6 +103,21 @@ lint:
 advisories:
     cargo deny check advisories
 
+# What each binary is made of (SBOM), as CycloneDX 1.5 in JSON, in target/sbom
+[group('check it')]
+sbom:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    rm -rf {{ target }}/sbom && mkdir -p {{ target }}/sbom
+    # It writes beside the manifest of each crate.
+    trap 'rm -f crates/*/*.cdx.json' EXIT
+    cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries
+    for binary in greeter-server greeter-client user-service discovery; do
+        found=(crates/*/"$binary"_bin.cdx.json)
+        mv "${found[0]}" {{ target }}/sbom/"$binary".cdx.json
+        echo "{{ target }}/sbom/$binary.cdx.json"
+    done
+
 # The containers, end to end: three greeters found, five, one killed, one left, and no failed call; users shared by three services
 [group('check it')]
 compose-test:
