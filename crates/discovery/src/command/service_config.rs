@@ -163,10 +163,15 @@ async fn give_canary(
         .answer(session.registry.read_document(service))
         .await?;
     let text = document.as_ref().map_or(base, Document::as_str);
-    let config = serde_json::from_str(text).context("the service config is no JSON")?;
+    let config: Value = serde_json::from_str(text).context("the service config is no JSON")?;
     let url = session.registry.url();
     let Some(percent) = share else {
-        let left = canary::without(config, version)?;
+        let left = canary::without(config.clone(), version)?;
+        if left == config {
+            // What is there, if anything is, is not ours to take away.
+            let done = format!("version {version} of {service} in {url} has no share of its own");
+            return show(session, service, document.as_ref(), &done);
+        }
         let base = serde_json::from_str(base).context("what callers go by otherwise is no JSON")?;
         if left == canary::without(canary::with(base, version, 0)?, version)? {
             return delete(session, service).await;

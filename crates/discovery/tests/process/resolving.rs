@@ -189,6 +189,8 @@ async fn a_version_gets_the_share_of_the_calls_that_it_is_given_until_that_is_ta
 
     // What was there before stays there.
     place.text(&["config", "set", "greeter", &base]).await;
+    let told = share("off").await;
+    assert!(told.contains("no share of its own"), "{told}");
     let canary = ["config", "canary", "greeter"];
     place.text(&[&canary[..], &["7"]].concat()).await;
     place.text(&[&canary[..], &["off"]].concat()).await;
