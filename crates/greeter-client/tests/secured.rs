@@ -108,12 +108,17 @@ impl Domain {
     }
 
     fn trusted(&self) -> ClientTls {
-        let domain = "example.org".parse().expect("a trust domain");
-        ClientTls::new()
-            .with_authorities(self.authority.certificate())
-            .with_trust_domain(domain)
-            .with_server_name("greeter")
+        trusting(&self.authority)
     }
+}
+
+/// Calls nobody but greeters, whom that authority vouches for.
+fn trusting(authority: &Authority) -> ClientTls {
+    let domain = "example.org".parse().expect("a trust domain");
+    ClientTls::new()
+        .with_authorities(authority.certificate())
+        .with_trust_domain(domain)
+        .with_server_name("greeter")
 }
 
 /// A call to the greeter at that address.
@@ -260,8 +265,11 @@ async fn all_certificates_and_their_authority_change_under_load_and_no_call_fail
     domain.certify(&next);
     domain.trust(&[&next]);
 
-    // Who starts now trusts nobody of before. To call that greeter, the caller that runs has to have taken up the files;
-    // to be called by a new caller, the greeter that runs.
+    // Who starts now trusts nobody of before: neither the greeter that runs, unless it shows its new certificate and takes the
+    // caller's, nor the caller that runs, unless it has taken up the files as well.
+    let own = next.sign_spiffe(CLIENT).expect("a certificate");
+    let renewed = trusting(&next).with_identity(own.certificate, own.key);
+    ask(&first, renewed).await.expect("an answer");
     let second = domain.greeter().await;
     called(&second).await;
     domain.calls("client", 200).await;
