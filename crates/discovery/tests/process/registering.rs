@@ -1,23 +1,28 @@
 //! `register`.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, sync::Arc};
 
-use registry::{SnapshotWatch, Status};
+use registry::{Instance, Snapshot, SnapshotWatch, Status};
 use serde_json::json;
 use testkit::{Port, Signal, process::Process};
 use tokio::time::timeout;
 
 use crate::place::{BOUND, Place, end, instance, service};
 
-/// Waits until so many instances are registered as `web`.
-async fn until_there_are(count: usize, watch: &mut SnapshotWatch) {
+/// Waits until that is so of the instances of `web`.
+async fn until(is_so: impl Fn(&Snapshot) -> bool, watch: &mut SnapshotWatch) {
     let reached = async {
-        while watch.view().snapshot.is_none_or(|list| list.len() != count) {
+        while !watch.view().snapshot.as_ref().is_some_and(&is_so) {
             watch.changed().await;
         }
     };
     let reached = timeout(BOUND, reached).await;
-    reached.unwrap_or_else(|_| panic!("there are {:?}, not {count}", watch.view().snapshot));
+    reached.unwrap_or_else(|_| panic!("it is not so of {:?}", watch.view().snapshot));
+}
+
+/// Waits until so many instances are registered as `web`.
+async fn until_there_are(count: usize, watch: &mut SnapshotWatch) {
+    until(|list| list.len() == count, watch).await;
 }
 
 const AT: &str = "10.0.0.7:8080";
@@ -162,17 +167,8 @@ async fn while_callers_are_told_signals_are_passed_on_and_who_asks_again_does_no
     let process = place.start(&[&["register", "web", AT][..], &checked, &command].concat());
     until_there_are(1, &mut watch).await;
     process.signal(Signal::SIGTERM).expect("it runs");
-    let drains = |watch: &SnapshotWatch| {
-        let view = watch.view();
-        let mut instances = view.snapshot.iter().flat_map(registry::Snapshot::instances);
-        instances.any(|one| one.status == Status::Draining)
-    };
-    let drained = timeout(BOUND, async {
-        while !drains(&watch) {
-            watch.changed().await;
-        }
-    });
-    drained.await.expect("it drains");
+    let drains = |one: &Arc<Instance>| one.status == Status::Draining;
+    until(|list| list.instances().any(drains), &mut watch).await;
     process.signal(Signal::SIGUSR1).expect("it runs");
     let noted = process.wait_for_line("noted", BOUND).await;
     noted.expect("it is told");
