@@ -143,6 +143,11 @@ rollout-test:
 secure-test:
     deploy/secure-test
 
+# The manifests of deploy/kubernetes rendered by Kustomize, and their etcd asked what a kubelet asks: with one member of three, and with all
+[group('check it')]
+kubernetes-test:
+    deploy/kubernetes-test
+
 # A minute of random faults on the containers, by the binary that `just chaos` runs
 [group('check it')]
 chaos-test:
@@ -151,7 +156,7 @@ chaos-test:
 
 # What a change has to pass besides `test`: lint and the containers
 [group('check it')]
-ci: lint compose-test fault-test interop-test rollout-test secure-test chaos-test
+ci: lint compose-test fault-test interop-test rollout-test secure-test kubernetes-test chaos-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
