@@ -154,9 +154,9 @@ chaos-test:
     cargo build --package faults --bin chaos
     deploy/chaos-test {{ target }}/debug/chaos
 
-# What a change has to pass besides `test`: lint and the containers
+# What a change has to pass besides `test`: lint and the containers; and what the binaries are made of
 [group('check it')]
-ci: lint compose-test fault-test interop-test rollout-test secure-test kubernetes-test chaos-test
+ci: lint sbom compose-test fault-test interop-test rollout-test secure-test kubernetes-test chaos-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
