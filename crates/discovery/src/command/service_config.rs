@@ -10,6 +10,7 @@ use registry::{Document, Origin, ServiceName};
 use serde::Serialize;
 use serde_json::Value;
 
+use self::canary::Left;
 use crate::{input, session::Session};
 
 const EXAMPLE: &str = "\
@@ -51,14 +52,13 @@ enum Action {
     Canary {
         #[command(flatten)]
         whose: Whose,
-        /// Percent of the calls, 0 to 100; `off` takes the share back
+        /// Percent of the calls, 0 to 100; `off` takes the share back: what was there before is there again
         #[arg(value_name = "PERCENT|off", value_parser = share)]
         share: Share,
         /// The version that those instances say they are
         #[arg(long, default_value = "canary")]
         version: String,
-        /// What the callers go by otherwise, where the registry has nothing for them: a file, or `-` for stdin. `off` leaves
-        /// the registry without, when that is all that is left
+        /// What the callers go by otherwise, where the registry has nothing for them: a file, or `-` for stdin
         #[arg(long, value_name = "FILE")]
         base: Option<PathBuf>,
     },
@@ -107,12 +107,14 @@ impl ServiceConfigArgs {
                 version,
                 base,
             } => {
-                let base = match base {
-                    Some(file) => Some(input::read(Some(file.clone()), LONGEST).await?),
-                    None => None,
+                let Some(percent) = *share else {
+                    return take_share(session, &whose.service, version).await;
                 };
-                let base = base.as_deref().unwrap_or("{}");
-                give_canary(session, &whose.service, *share, version, base).await
+                let otherwise = match base {
+                    Some(file) => input::read(Some(file.clone()), LONGEST).await?,
+                    None => "{}".to_owned(),
+                };
+                give_share(session, &whose.service, version, percent, &otherwise).await
             }
         }
     }
@@ -152,36 +154,45 @@ async fn write(session: &Session, service: &ServiceName, text: &str, done: &str)
     show(session, service, there.as_ref(), done)
 }
 
-async fn give_canary(
+/// Gives the version its share, around what is there or what callers go by `otherwise`.
+async fn give_share(
     session: &Session,
     service: &ServiceName,
-    share: Share,
     version: &str,
-    base: &str,
+    percent: u8,
+    otherwise: &str,
 ) -> Result<()> {
     let document = session
         .answer(session.registry.read_document(service))
         .await?;
-    let text = document.as_ref().map_or(base, Document::as_str);
-    let config: Value = serde_json::from_str(text).context("the service config is no JSON")?;
+    let there = document.as_ref().map(Document::as_str);
+    let given = canary::give(there, otherwise, version, percent)?.to_string();
     let url = session.registry.url();
-    let Some(percent) = share else {
-        let left = canary::without(config.clone(), version)?;
-        if left == config {
-            // What is there, if anything is, is not ours to take away.
-            let done = format!("version {version} of {service} in {url} has no share of its own");
-            return show(session, service, document.as_ref(), &done);
-        }
-        let base = serde_json::from_str(base).context("what callers go by otherwise is no JSON")?;
-        if left == canary::without(canary::with(base, version, 0)?, version)? {
-            return delete(session, service).await;
-        }
-        let done = format!("version {version} of {service} in {url} is called like any other");
-        return write(session, service, &left.to_string(), &done).await;
-    };
-    let given = canary::with(config, version, percent)?.to_string();
     let done = format!("version {version} of {service} in {url} gets {percent} % of the calls");
     write(session, service, &given, &done).await
+}
+
+async fn take_share(session: &Session, service: &ServiceName, version: &str) -> Result<()> {
+    let document = session
+        .answer(session.registry.read_document(service))
+        .await?;
+    let left = match &document {
+        Some(document) => canary::take(document.as_str(), version)?,
+        None => Left::Same,
+    };
+    let url = session.registry.url();
+    match left {
+        Left::Same => {
+            // What is there, if anything is, is not ours to take away.
+            let done = format!("version {version} of {service} in {url} has no share of its own");
+            show(session, service, document.as_ref(), &done)
+        }
+        Left::Nothing => delete(session, service).await,
+        Left::Text(text) => {
+            let done = format!("version {version} of {service} in {url} is called like any other");
+            write(session, service, &text, &done).await
+        }
+    }
 }
 
 async fn delete(session: &Session, service: &ServiceName) -> Result<()> {
