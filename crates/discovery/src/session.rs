@@ -9,6 +9,7 @@ use registry::{Registry, ServiceName, StoreError};
 use serde::Serialize;
 use service_kit::{
     ClientConfig, Sections as _,
+    config::TlsConfig,
     terminal::{Look, Output, Readers, print},
 };
 use tokio::time::timeout;
@@ -25,14 +26,13 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// How long the registry is to keep what is registered and not heard of any more.
     pub(crate) ttl: Duration,
-    /// How instances are connected that want to know who calls.
-    pub(crate) tls: Option<ClientTls>,
+    tls: TlsConfig,
 }
 
 impl Session {
     /// Needs no registry that answers; what is asked of it does.
     pub(crate) fn open(config: &ClientConfig, output: Output, patience: Duration) -> Result<Self> {
-        let tls = config.tls().client()?;
+        let tls = config.tls().clone();
         let config = config.registry();
         ensure!(
             config.url != "memory:",
@@ -46,6 +46,11 @@ impl Session {
             ttl: config.ttl,
             tls,
         })
+    }
+
+    /// How instances are connected that want to know who calls.
+    pub(crate) async fn tls(&self) -> Result<Option<ClientTls>> {
+        self.tls.client().await
     }
 
     /// What the registry answers, for as long as it may take.

@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Result<ExitCode> {
     let signals = Signals::listen()?;
-    let channel = connect(args, config, &telemetry)?;
+    let channel = connect(args, config, &telemetry).await?;
     let _admin = admin(args, &channel, telemetry)
         .serve(config.admin())
         .await?;
@@ -72,7 +72,7 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
     })
 }
 
-fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<Channel> {
+async fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<Channel> {
     let mut channel = Channel::builder(&args.target)
         .service_config(args.service_config()?)
         .meter(&telemetry.meter("balance"))
@@ -82,7 +82,7 @@ fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<
     if args.needs_registry() {
         channel = channel.registry(&config.registry().connect()?);
     }
-    if let Some(tls) = config.tls().client()? {
+    if let Some(tls) = config.tls().client().await? {
         channel = channel.tls(tls);
     }
     if let Some(policy) = &args.policy {

@@ -3,12 +3,15 @@
 //! Whoever secures connections has these questions, whatever is spoken on them: the etcd backend here, channels and servers in
 //! the crates above.
 
+mod bounded;
 mod credentials;
 mod derived;
 mod files;
+mod followed;
 mod spiffe;
 
 pub use credentials::{Credentials, InvalidCredentials, Pem};
 pub use derived::Derived;
-pub use files::{CredentialFiles, Followed};
+pub use files::CredentialFiles;
+pub use followed::Followed;
 pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};

@@ -51,7 +51,7 @@ pub(crate) async fn run(
     if !args.target.starts_with("static:") {
         channel = channel.registry(&config.registry().connect()?);
     }
-    if let Some(tls) = config.tls().client()? {
+    if let Some(tls) = config.tls().client().await? {
         channel = channel.tls(tls);
     }
     let mut admin = Admin {

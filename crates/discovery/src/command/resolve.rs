@@ -100,8 +100,8 @@ struct LeftOut {
 impl ResolveArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
         let mut channel = Channel::builder(&self.target).registry(&session.registry);
-        if let Some(tls) = &session.tls {
-            channel = channel.tls(tls.clone());
+        if let Some(tls) = session.tls().await? {
+            channel = channel.tls(tls);
         }
         if let Some(policy) = &self.policy {
             channel = channel.policy(policy);

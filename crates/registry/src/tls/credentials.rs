@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use tokio_rustls::rustls::{
-    RootCertStore,
+    Error, RootCertStore,
     crypto::ring::default_provider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
@@ -47,9 +47,12 @@ pub enum InvalidCredentials {
     /// The system has no certificate authorities.
     #[error("the system has no certificate authorities{0}; name a file that has some")]
     NoSystemAuthorities(String),
-    /// Our certificate is none, or the key is not its key.
+    /// Our certificate is none.
     #[error("{0}")]
     Certificate(String),
+    /// The key is not our certificate's.
+    #[error("the key is not the certificate's")]
+    AnothersKey,
     /// Our key is none.
     #[error("there is no private key")]
     Key,
@@ -80,8 +83,10 @@ fn identified(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, InvalidCre
     let chain = certificates(certificate).map_err(InvalidCredentials::Certificate)?;
     // What the parser says of a key is not repeated: it might quote it.
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| InvalidCredentials::Key)?;
-    CertifiedKey::from_der(chain, key, &default_provider())
-        .map_err(|error| InvalidCredentials::Certificate(error.to_string()))
+    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
+        Error::InconsistentKeys(_) => InvalidCredentials::AnothersKey,
+        other => InvalidCredentials::Certificate(other.to_string()),
+    })
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

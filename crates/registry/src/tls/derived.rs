@@ -47,21 +47,21 @@ impl<T: Clone> Derived<T> {
         }
     }
 
-    /// What is in force; files are looked at, and may be waited for.
+    /// What is in force, without looking at files; as [`Followed::at_once`].
     ///
     /// # Errors
     /// What is wrong with which file, when nothing has been in force before.
-    pub fn look(&self) -> Result<T, String> {
+    pub fn at_once(&self) -> Result<T, String> {
         match &self.credentials {
             Source::Given(credentials) => self.made_of(credentials),
-            Source::Followed(files) => self.made_of(&files.look()?),
+            Source::Followed(files) => self.made_of(&files.at_once()?),
         }
     }
 
-    /// The same, with files looked at on a thread that may wait for a disk.
+    /// What is in force once files have been looked at; as [`Followed::in_force`].
     ///
     /// # Errors
-    /// As [`look`](Self::look).
+    /// As [`at_once`](Self::at_once).
     pub async fn in_force(&self) -> Result<T, String> {
         match &self.credentials {
             Source::Given(credentials) => self.made_of(credentials),

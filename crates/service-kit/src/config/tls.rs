@@ -60,15 +60,16 @@ impl TlsConfig {
         *self != Self::default()
     }
 
-    /// TLS for the channels of a binary that only calls others; `None` when it is not to be.
+    /// TLS for the channels of a binary that only calls others; `None` when it is not to be. Files that are being changed are waited
+    /// for, for a second.
     ///
     /// # Errors
-    /// When one of `ca`, `certificate` and `key` is missing.
-    pub fn client(&self) -> anyhow::Result<Option<ClientTls>> {
+    /// When one of `ca`, `certificate` and `key` is missing or cannot be used.
+    pub async fn client(&self) -> anyhow::Result<Option<ClientTls>> {
         if !self.is_set() {
             return Ok(None);
         }
-        let files = self.files()?.follow();
+        let files = followed(self.files()?).await?;
         Ok(Some(towards_servers(files, self.domain.as_ref())))
     }
 
@@ -89,11 +90,8 @@ impl TlsConfig {
         if let Some(domain) = &self.domain {
             files = files.with_spiffe_id(domain.identity(service));
         }
-        let files = files.follow();
-        let read = files.in_force().await.map_err(anyhow::Error::msg);
-        read.context("cannot use the files of [tls]")?;
         Ok(Some(Tls {
-            files,
+            files: followed(files).await?,
             domain: self.domain.clone(),
             service: service.clone(),
             allow: self.allow.clone().into(),
@@ -116,6 +114,14 @@ impl TlsConfig {
             }
         }
     }
+}
+
+/// Files that could be used when they were read first.
+async fn followed(files: CredentialFiles) -> anyhow::Result<Arc<Followed>> {
+    let files = files.follow();
+    let read = files.in_force().await.map_err(anyhow::Error::msg);
+    read.context("cannot use the files of [tls]")?;
+    Ok(files)
 }
 
 fn towards_servers(files: Arc<Followed>, domain: Option<&TrustDomain>) -> ClientTls {

@@ -58,7 +58,7 @@ impl Tls {
         };
         let (config, looking) = if let Some(files) = &tls.files {
             let config = Derived::following(Arc::clone(files), make);
-            config.look().map_err(InvalidTls::Files)?;
+            config.at_once().map_err(InvalidTls::Files)?;
             let looking = tokio::spawn(Arc::clone(files).look_on());
             (config, Some(Arc::new(AbortOnDropHandle::new(looking))))
         } else {

@@ -1,0 +1,191 @@
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+use testkit::tls::{Authority, Signed};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Arc, CredentialFiles, Credentials, Followed, LOOK_EVERY, MOMENT, PATIENCE,
+    PATIENCE_AT_THE_START,
+};
+
+const GREETER: &str = "spiffe://example.org/greeter";
+
+/// An authority, and a directory with what it has signed.
+struct Scene {
+    directory: TempDir,
+    authority: Authority,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self {
+            directory: tempfile::tempdir().expect("a directory"),
+            authority: Authority::new().expect("an authority"),
+        };
+        scene.write("ca.pem", scene.authority.certificate());
+        scene.show(GREETER);
+        scene
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).expect("it is written");
+    }
+
+    fn sign(&self, id: &str) -> Signed {
+        self.authority.sign_spiffe(id).expect("a certificate")
+    }
+
+    fn show(&self, id: &str) {
+        let written = self.sign(id).write(self.path(), "own");
+        written.expect("it is written");
+    }
+
+    fn follow(&self) -> Arc<Followed> {
+        CredentialFiles::new()
+            .with_authorities(self.path().join("ca.pem"))
+            .with_identity(self.path().join("own.pem"), self.path().join("own-key.pem"))
+            .with_spiffe_id(GREETER.parse().expect("an id"))
+            .follow()
+    }
+}
+
+async fn in_force(files: &Arc<Followed>) -> Arc<Credentials> {
+    files.in_force().await.expect("something is in force")
+}
+
+async fn refusal(files: &Arc<Followed>) -> String {
+    files.in_force().await.expect_err("nothing can be used")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_becomes_unusable_is_noticed_within_a_minute_and_counted_once() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let first = in_force(&files).await;
+    let looking = tokio::spawn(Arc::clone(&files).look_on());
+    let minutes = async |count| sleep(LOOK_EVERY * count).await;
+    minutes(2).await;
+    assert_eq!(files.refused(), 0);
+    scene.write("ca.pem", "no certificate");
+    minutes(5).await;
+    assert_eq!(files.refused(), 1);
+    fs::remove_file(scene.path().join("ca.pem")).expect("it is removed");
+    minutes(5).await;
+    assert_eq!(files.refused(), 2);
+    assert!(Arc::ptr_eq(&first, &in_force(&files).await));
+    looking.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_for_somebody_else_cannot_be_used_and_takes_nothing_away() {
+    let scene = Scene::new();
+    scene.show("spiffe://example.org/basket");
+    let files = scene.follow();
+    let refusal = refusal(&files).await;
+    let told = format!("own.pem is for spiffe://example.org/basket and not for {GREETER}");
+    assert!(refusal.ends_with(&told), "{refusal}");
+
+    scene.show(GREETER);
+    let ours = in_force(&files).await;
+    scene.show("spiffe://example.org/basket");
+    assert!(Arc::ptr_eq(&ours, &in_force(&files).await));
+    assert_eq!(files.refused(), 1);
+    scene.show(GREETER);
+    assert!(!Arc::ptr_eq(&ours, &in_force(&files).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_in_the_middle_of_a_renewal_waits_for_the_rest_of_it() {
+    let scene = Scene::new();
+    let next = scene.sign(GREETER);
+    // The certificate is the new one already, and its key is yet to come.
+    scene.write("own.pem", &next.certificate);
+    let files = scene.follow();
+    let start = files.in_force();
+    let rest = async {
+        sleep(MOMENT * 3).await;
+        scene.write("own-key.pem", &next.key);
+    };
+    let (started, ()) = tokio::join!(start, rest);
+    started.expect("the renewal is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_nobody_finishes_fails_the_start_with_both_files() {
+    let scene = Scene::new();
+    let next = scene.sign(GREETER);
+    scene.write("own.pem", &next.certificate);
+    let began = Instant::now();
+    let refused = refusal(&scene.follow()).await;
+    assert!(began.elapsed() <= PATIENCE_AT_THE_START, "it is bounded");
+    assert!(began.elapsed() > MOMENT, "it is looked at again");
+    for file in ["own.pem", "own-key.pem"] {
+        assert!(refused.contains(file), "{refused}");
+    }
+    fs::remove_file(scene.path().join("own-key.pem")).expect("it is removed");
+    let refused = refusal(&scene.follow()).await;
+    for file in ["own.pem", "own-key.pem"] {
+        assert!(refused.contains(file), "{refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_keeps_nobody_from_what_is_in_force() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let first = in_force(&files).await;
+    // A look that has begun and does not end.
+    let turn = Arc::clone(&files.turn).acquire_owned().await;
+    assert!(!files.known().has_begun_after(1));
+
+    let began = Instant::now();
+    assert!(Arc::ptr_eq(&first, &in_force(&files).await));
+    assert_eq!(began.elapsed(), PATIENCE);
+    for _ in 0..100 {
+        assert!(Arc::ptr_eq(&first, &in_force(&files).await));
+    }
+    assert_eq!(began.elapsed(), PATIENCE, "nobody waits again");
+    assert_eq!(files.refused(), 1, "it is counted, and logged, once");
+
+    drop(turn);
+    files.known().looking = None;
+    scene.show(GREETER);
+    assert!(!Arc::ptr_eq(&first, &in_force(&files).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_at_the_start_is_waited_for_no_longer_than_that() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let _turn = Arc::clone(&files.turn).acquire_owned().await;
+    let began = Instant::now();
+    let refused = refusal(&files).await;
+    assert_eq!(began.elapsed(), PATIENCE_AT_THE_START);
+    for file in ["ca.pem", "own.pem", "own-key.pem"] {
+        assert!(refused.contains(file), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn however_many_ask_at_a_time_the_files_are_looked_at_once() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    in_force(&files).await;
+    let turn = Arc::clone(&files.turn).acquire_owned().await;
+    let asking: Vec<_> = (0..1000)
+        .map(|_| {
+            let files = Arc::clone(&files);
+            tokio::spawn(async move { files.looked_after(1).await })
+        })
+        .collect();
+    drop(turn);
+    for asked in asking {
+        asked.await.expect("it is answered");
+    }
+    assert_eq!(files.known().looks, 2);
+}
