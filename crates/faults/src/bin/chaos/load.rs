@@ -11,8 +11,6 @@ use testkit::{fleet::Figures, http, until};
 
 use crate::docker::docker;
 
-/// Calls a second.
-const RATE: &str = "500";
 const CALLERS: &str = "16";
 /// A greeting may be asked for twice, so that a call that waits for one greeter is sent to another as well: a greeter that hangs or
 /// is cut off fails no call. Who waits has calls in flight, and `least_request` prefers others.
@@ -35,12 +33,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts to call, in a container of that name beside those of the Compose project.
-    pub(crate) async fn start(project: &str, name: &str) -> Result<Self> {
+    /// Starts to make that many calls a second, in a container of that name beside those of the Compose project.
+    pub(crate) async fn start(project: &str, name: &str, rate: u32) -> Result<Self> {
         let admin = "127.0.0.1:0:9090";
         let run = ["compose", "--project-name", project, "run", "--detach"];
         let container = ["--no-deps", "--publish", admin, "--name", name, "client"];
-        let calls = ["--rate", RATE, "--concurrency", CALLERS, "--forever"];
+        let rate = rate.to_string();
+        let calls = ["--rate", &rate, "--concurrency", CALLERS, "--forever"];
         let how = [
             "--timeout",
             "5s",

@@ -9,6 +9,9 @@ use testkit::fleet::Figures;
 /// How long it may take until all is right again: what a lease of ten seconds and an election may take, and then some.
 pub(crate) const RIGHT_WITHIN: Duration = Duration::from_secs(30);
 
+/// What part of the calls a second that are asked for has to be made: fewer calls notice less.
+const REACHED: f64 = 0.9;
+
 /// One fault, over.
 #[derive(Debug, Clone)]
 pub(crate) struct Incident {
@@ -27,6 +30,8 @@ pub(crate) struct Incident {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) seed: u64,
+    /// Calls a second that were asked for.
+    pub(crate) rate: u32,
     pub(crate) took: Duration,
     pub(crate) incidents: Vec<Incident>,
     pub(crate) figures: Option<Figures>,
@@ -45,17 +50,36 @@ impl Report {
         self.figures.as_ref().map(|figures| figures.failures)
     }
 
-    /// Whether no call failed, and all was right again each time, in time, and at the end.
+    /// Whether nearly as many calls were made as were asked for, none failed, and all was right again each time, in time, and at the
+    /// end.
     pub(crate) fn held(&self) -> bool {
-        let in_time = |one: &Incident| {
-            one.right_again
-                .as_ref()
-                .is_ok_and(|took| *took <= RIGHT_WITHIN)
+        self.not_held().is_none()
+    }
+
+    /// Why it has not held; `None` when it has.
+    fn not_held(&self) -> Option<String> {
+        if let Some(problem) = &self.problem {
+            return Some(problem.clone());
+        }
+        let Some(figures) = &self.figures else {
+            return Some("nobody knows what came of the calls".into());
         };
-        let called = |figures: &Figures| figures.calls > 0 && figures.failures == 0;
-        self.problem.is_none()
-            && self.figures.as_ref().is_some_and(called)
-            && self.incidents.iter().all(in_time)
+        if figures.failures > 0 {
+            return Some("calls have failed".into());
+        }
+        let (rate, reached) = (self.rate, figures.rps);
+        if reached < f64::from(rate) * REACHED {
+            return Some(format!(
+                "only {reached:.0} calls a second were made of the {rate} that were asked for; --rate asks for fewer"
+            ));
+        }
+        let is_late = |one: &&Incident| {
+            let right_again = one.right_again.as_ref();
+            !right_again.is_ok_and(|took| *took <= RIGHT_WITHIN)
+        };
+        let late = self.incidents.iter().find(is_late)?;
+        let what = &late.what;
+        Some(format!("{what}: not right again within {RIGHT_WITHIN:?}"))
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -80,9 +104,10 @@ impl Report {
             "failed": self.failed(),
             "statuses": figures.map(|figures| &figures.statuses),
             "calls_per_second": figures.map(|figures| figures.rps),
+            "calls_per_second_asked": self.rate,
             "latency_us": figures.map(|figures| &figures.latency_us),
             "worst_recovery_s": tenths(self.worst_recovery()),
-            "problem": self.problem,
+            "problem": self.not_held(),
         })
     }
 
@@ -114,7 +139,8 @@ impl Report {
                 rps,
                 ..
             } = figures;
-            format!("{failures} of {calls} calls failed{said}, at {rps:.0} calls a second. ")
+            let rate = self.rate;
+            format!("{failures} of {calls} calls failed{said}, at {rps:.0} calls a second of {rate} that were asked for. ")
         });
         let faults = format!(
             "{} faults in {}, seed {}; the worst recovery took {}.",
@@ -123,7 +149,7 @@ impl Report {
             self.seed,
             seconds(self.worst_recovery())
         );
-        let problem = self.problem.as_ref();
+        let problem = self.not_held();
         let problem = problem.map(|problem| format!("NOT HELD: {problem}\n"));
         let (calls, problem) = (calls.unwrap_or_default(), problem.unwrap_or_default());
         format!("{table}\n\n{calls}{faults}\n{problem}")
@@ -148,6 +174,7 @@ mod tests {
         );
         Report {
             seed: 4,
+            rate: 500,
             took: Duration::from_mins(1),
             incidents: vec![Incident {
                 at: Duration::from_secs(2),
@@ -171,6 +198,18 @@ mod tests {
         let never = report(0, Err("nobody answers".into()));
         assert!(!never.held() && never.drawn().contains("nobody answers"));
         assert_eq!(never.to_json()["faults"][0]["problem"], "nobody answers");
+        let few = Report {
+            rate: 600,
+            ..report(0, Ok(second))
+        };
+        let told = "NOT HELD: only 500 calls a second were made of the 600 that were asked for";
+        assert!(!few.held() && few.drawn().contains(told), "{}", few.drawn());
+        assert_eq!(few.to_json()["calls_per_second_asked"], 600);
+        let nearly = Report {
+            rate: 550,
+            ..report(0, Ok(second))
+        };
+        assert!(nearly.held(), "{}", nearly.drawn());
         let problem = Some("a member is down".to_owned());
         assert!(
             !Report {
