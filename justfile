@@ -148,6 +148,12 @@ secure-test:
 kubernetes-test:
     deploy/kubernetes-test
 
+# The units of deploy/systemd run by a systemd in a container: started without a registry, hung, killed, and stopped under long streams
+[group('check it')]
+systemd-test:
+    cargo build --package greeter-server --package greeter-client --package user-service
+    deploy/systemd-test {{ target }}/debug
+
 # A minute of random faults on the containers, by the binary that `just chaos` runs
 [group('check it')]
 chaos-test:
@@ -156,7 +162,7 @@ chaos-test:
 
 # What a change has to pass besides `test`: lint and the containers; and what the binaries are made of
 [group('check it')]
-ci: lint sbom compose-test fault-test interop-test rollout-test secure-test kubernetes-test chaos-test
+ci: lint sbom compose-test fault-test interop-test rollout-test secure-test kubernetes-test systemd-test chaos-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
