@@ -41,6 +41,23 @@ show_logs() {
   done
 }
 
+# prints COUNT COMMAND…: it succeeds, and prints so many lines, empty ones not counted. A question that could not be asked is not
+# answered by that: `[ "$(COMMAND | wc -l)" -eq 0 ]` would take it for none.
+prints() {
+  local said
+  said=$("${@:2}" 2>>"$work/log") && [ "$(grep -c . <<<"$said")" -eq "$1" ]
+}
+
+# refused WHAT TEXT COMMAND…: it fails, and says so with that text
+refused() {
+  local what=$1 text=$2 code=0
+  shift 2
+  "$@" >"$work/said" 2>&1 || code=$?
+  cat "$work/said" >>"$work/log"
+  [ "$code" -eq 1 ] && grep -qF -- "$text" "$work/said" || fail "$what: exit code $code, $(cat "$work/said")"
+  ok "$what"
+}
+
 # within SECONDS WHAT COMMAND…: waits until the command succeeds
 within() {
   local end=$((SECONDS + $1)) what=$2
@@ -73,13 +90,27 @@ run_detached() {
 scale() { quietly just scale "greeter=$1" || fail "just scale greeter=$1"; }
 greeters() { docker compose ps --quiet greeter; }
 etcdctl() { docker compose exec -T etcd-0 etcdctl "$@"; }
-registered() { etcdctl get --prefix --keys-only "${1:-greeter}/" | grep -c . || true; }
-registers() { [ "$(registered "${2:-greeter}")" -eq "$1" ]; }
+keys() { etcdctl get --prefix --keys-only "$1/"; }
+# registers COUNT [SERVICE]: so many instances are registered
+registers() { prints "$1" keys "${2:-greeter}"; }
 now() { date --utc +%FT%T.%NZ; }
 exit_code() { timeout 60 docker wait "$1"; }
 client() { docker compose ps --quiet client; }
 
+# figure KEY CONTAINER: a whole figure of the JSON that a load has ended with
+figure() { docker logs "$2" 2>>"$work/log" | sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p"; }
+# unload CONTAINER LEAST WHAT: ends a load that has made so many calls at least; none may have failed
+unload() {
+  local code
+  quietly docker kill --signal INT "$1"
+  code=$(exit_code "$1") || fail "$3 end when they are interrupted"
+  [ "$code-$(figure failures "$1")" = 0-0 ] || fail "none of the $3 fails: exit code $code, $(docker logs "$1" 2>/dev/null)"
+  [ "$(figure calls "$1")" -ge "$2" ] || fail "there were $2 $3 at least, and not $(figure calls "$1")"
+  ok "none of $(figure calls "$1") $3 failed"
+}
+
 # answers CONTAINER SINCE: the addresses in a caller's log, one for each call: those of the instances that answered it
 answers() { docker logs --since "$2" "$1" 2>/dev/null | sed -n 's/^[0-9]*: Hello .* from //p'; }
 answered() { [ "$(answers "$1" "$2" | wc -l)" -ge "$3" ]; }
-answered_by() { [ "$(answers "$1" "$2" | sort -u | wc -l)" -eq "$3" ]; }
+who_answered() { answers "$@" | sort -u; }
+answered_by() { prints "$3" who_answered "$1" "$2"; }
