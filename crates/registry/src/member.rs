@@ -12,6 +12,8 @@ pub struct Member {
     pub address: Address,
     /// How it is, or why it cannot be told.
     pub status: Result<MemberStatus, String>,
+    /// How far its clock is from ours, at least, as it tells whole seconds; or why that cannot be told.
+    pub clock: Result<Duration, String>,
 }
 
 /// How a member is.
@@ -33,7 +35,15 @@ pub struct MemberStatus {
 }
 
 impl Member {
-    pub(crate) fn new(address: Address, status: Result<MemberStatus, String>) -> Self {
-        Self { address, status }
+    pub(crate) fn new(
+        address: Address,
+        status: Result<MemberStatus, String>,
+        clock: Result<Duration, String>,
+    ) -> Self {
+        Self {
+            address,
+            status,
+            clock,
+        }
     }
 }

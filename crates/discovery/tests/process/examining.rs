@@ -1,18 +1,31 @@
 //! `doctor`.
 
-use std::{fs, net::TcpListener};
+use std::{fs, net::TcpListener, path::Path};
 
 use serde_json::Value;
-use testkit::{Port, etcd::Cluster};
+use testkit::{
+    Port,
+    etcd::{Cluster, ClusterOptions, ClusterTls},
+    process::Process,
+    tls::Authority,
+};
 
-use crate::place::{Ended, Place, instance};
+use crate::place::{Ended, Place, end, instance};
 
 /// What a doctor has found, with its exit code.
 async fn examined(place: &Place) -> (Option<i32>, Vec<Value>) {
+    examined_with(place, &[]).await
+}
+
+/// The same for one with these variables.
+async fn examined_with(place: &Place, variables: &[(&str, &Path)]) -> (Option<i32>, Vec<Value>) {
     // A machine that is busy is no finding.
     let patient = ["doctor", "--connect-timeout", "30s", "--slow", "1m"];
     let arguments = [&patient[..], &["--output", "json"]].concat();
-    let Ended { code, stdout, .. } = place.run(&arguments).await;
+    let mut command = place.command(&arguments);
+    command.envs(variables.iter().copied());
+    let doctor = Process::spawn("discovery doctor", command).expect("it starts");
+    let Ended { code, stdout, .. } = end(&doctor).await;
     let shown: Value = serde_json::from_str(&stdout[0]).expect("an object");
     (code, shown["findings"].as_array().expect("a list").clone())
 }
@@ -77,6 +90,49 @@ async fn a_member_that_is_down_is_a_problem_and_the_others_are_told_of() {
     );
     let clocks = findings.iter().filter(|one| one["check"] == "clock");
     assert_eq!(clocks.count(), 2, "of those that answer");
+}
+
+#[tokio::test]
+async fn a_member_behind_tls_tells_the_time_to_whom_it_lets_in() {
+    let files = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new().expect("an authority");
+    let ca = files.path().join("ca.pem");
+    fs::write(&ca, authority.certificate()).expect("it is written");
+    let sign = |name, host| {
+        let signed = authority.sign(host).expect("a certificate");
+        signed.write(files.path(), name).expect("it is written")
+    };
+    let operator = sign("operator", "operator");
+    let tls = ClusterTls {
+        identity: sign("etcd", "127.0.0.1"),
+        client_authority: Some(ca.clone()),
+    };
+    let options = ClusterOptions {
+        tls: Some(tls),
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start_like(1, options).await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let variables = [
+        ("DISCOVERY__REGISTRY__TLS__CA", &*ca),
+        (
+            "DISCOVERY__REGISTRY__TLS__CERTIFICATE",
+            &operator.certificate,
+        ),
+        ("DISCOVERY__REGISTRY__TLS__KEY", &operator.key),
+    ];
+    let (code, findings) = examined_with(&place, &variables).await;
+    assert_eq!(code, Some(0), "{findings:?}");
+    let clocks: Vec<_> = findings
+        .iter()
+        .filter(|one| one["check"] == "clock")
+        .map(|one| (&one["subject"], &one["found"]))
+        .collect();
+    let [(subject, found)] = clocks[..] else {
+        panic!("{findings:?}")
+    };
+    assert_eq!(subject, &cluster.endpoints()[0]);
+    assert_eq!(found, "agrees with ours within 3 s");
 }
 
 #[tokio::test]

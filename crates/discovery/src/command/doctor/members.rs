@@ -1,20 +1,13 @@
 //! The servers that keep the registry, and their clocks.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Context, Result};
-use futures_util::future::join_all;
-use http::header::DATE;
 use registry::{Member, MemberStatus};
-use tokio::time::timeout;
 
 use super::Finding;
-use crate::{page, session::Session};
+use crate::session::Session;
 
-/// A server tells its time in whole seconds.
+/// What a machine whose clock is synchronised never comes to.
 const SKEWED: Duration = Duration::from_secs(3);
 
 /// Each member by itself, how they agree, and their clocks; an answer is `slow` from that time on.
@@ -36,14 +29,8 @@ pub(super) async fn examine(session: &Session, slow: Duration) -> Vec<Finding> {
         findings
             .push(finding.warning("finish the upgrade: a cluster does what its oldest member can"));
     }
-    // What is secured by TLS tells its time to whom it trusts.
-    if session.registry.url().starts_with("etcds:") {
-        let found = "were not compared: members behind TLS are not asked for the time";
-        findings.push(Finding::fine("clock", session.registry.url(), found));
-    } else {
-        let answering = members.iter().filter(|member| member.status.is_ok());
-        findings.extend(join_all(answering.map(|member| clock(session, member))).await);
-    }
+    let answering = members.iter().filter(|member| member.status.is_ok());
+    findings.extend(answering.map(clock));
     findings
 }
 
@@ -84,36 +71,17 @@ fn answering(address: &str, status: &MemberStatus, slow: Duration) -> Finding {
     finding
 }
 
-/// How far a member's clock is from ours, by what it says at its page.
-async fn clock(session: &Session, member: &Member) -> Finding {
+/// How far a member's clock is from ours.
+fn clock(member: &Member) -> Finding {
     let address = member.address.as_str();
-    match timeout(session.patience, apart(address)).await {
-        Ok(Ok(apart)) if apart > SKEWED => {
+    match &member.clock {
+        Ok(apart) if *apart > SKEWED => {
             let found = format!("its clock and ours are {} s apart", apart.as_secs());
             Finding::fine("clock", address, found).warning(
                 "nothing here goes by clocks, but certificates and logs do: see that both are synchronised",
             )
         }
-        Ok(Ok(_)) => Finding::fine("clock", address, "agrees with ours within 3 s"),
-        Ok(Err(error)) => Finding::fine(
-            "clock",
-            address,
-            format!("does not tell the time: {error:#}"),
-        ),
-        Err(_) => Finding::fine("clock", address, "has not told the time"),
+        Ok(_) => Finding::fine("clock", address, "agrees with ours within 3 s"),
+        Err(cause) => Finding::fine("clock", address, format!("does not tell the time: {cause}")),
     }
-}
-
-/// By how much a clock is before or after ours, which goes on while it is asked.
-async fn apart(address: &str) -> Result<Duration> {
-    let uri = format!("http://{address}/version").parse()?;
-    let before = SystemTime::now();
-    let answer = page::get(&uri).await?;
-    let after = SystemTime::now();
-    let date = answer.headers.get(DATE).context("its answer has no date")?;
-    let theirs = httpdate::parse_http_date(date.to_str()?)?;
-    let behind = before.duration_since(theirs);
-    Ok(behind
-        .or_else(|_| theirs.duration_since(after))
-        .unwrap_or_default())
 }

@@ -1,8 +1,10 @@
 //! One connection to one member at a time, the next member on any failure.
 
 mod asking;
+mod clock;
 mod connection;
 mod credentials;
+mod dial;
 mod error;
 mod failure;
 mod learning;

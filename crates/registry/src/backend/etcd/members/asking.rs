@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 
-use super::{Members, connection::Connection, failure::Failure, ring::Ring};
+use super::{Members, clock, connection::Connection, failure::Failure, ring::Ring};
 use crate::{Address, Member, MemberStatus};
 
 impl Members {
@@ -28,11 +28,13 @@ async fn ask(ring: &Ring, member: Address) -> Member {
         status(&connection).await?;
         status(&connection).await
     };
-    let status = answered.await.map_err(|failure: Failure| {
+    let clock = clock::apart(&member, ring.tls.as_ref());
+    let (status, clock) = join(answered, clock).await;
+    let status = status.map_err(|failure: Failure| {
         let failure = crate::Cause::from(failure);
         crate::one_line(failure.as_ref())
     });
-    Member::new(member, status)
+    Member::new(member, status, clock)
 }
 
 async fn status(connection: &Connection) -> Result<MemberStatus, Failure> {

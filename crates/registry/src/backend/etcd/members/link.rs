@@ -11,22 +11,17 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::{ServiceExt as _, service_fn};
+use http::{Uri, Version};
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
 use super::{
+    dial::Dial,
     error::EtcdError,
     tls::{Tls, TlsFailure},
 };
-use crate::{Address, one_line};
+use crate::Address;
 
-/// The longest that connecting takes, TLS included.
-const CONNECT: Duration = Duration::from_secs(2);
 /// etcd closes connections that ping more often than every 5 s, or with no stream open.
 const PING_EVERY: Duration = Duration::from_secs(6);
 const PING_ANSWERED: Duration = Duration::from_secs(3);
@@ -44,18 +39,10 @@ pub(super) struct Link {
     answered: Arc<AtomicBool>,
 }
 
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
-
 impl Link {
     pub(super) fn new(member: &Address, tls: Option<&Arc<Tls>>) -> Self {
-        let ended = Arc::default();
-        let dial = Dial {
-            tcp: tcp(),
-            member: member.clone(),
-            tls: tls.cloned(),
-            ended: Arc::clone(&ended),
-        };
+        let dial = Dial::new(member, tls, Version::HTTP_2);
+        let ended = Arc::clone(&dial.ended);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let origin = Uri::try_from(format!("{scheme}://{member}"));
         // The connector secures what it makes: the URI that it is given is that of a host and a port.
@@ -67,7 +54,7 @@ impl Link {
             .keep_alive_while_idle(false)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
-            .connect_with_connector_lazy(service_fn(move |uri| dial.clone().connect(uri)));
+            .connect_with_connector_lazy(service_fn(move |_: Uri| dial.clone().connect()));
         Self {
             channel,
             ended,
@@ -93,39 +80,5 @@ impl Link {
     /// Whether the member has ever answered.
     pub(super) fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
-    }
-}
-
-fn tcp() -> HttpConnector {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    tcp
-}
-
-/// How a member is connected.
-#[derive(Clone)]
-struct Dial {
-    tcp: HttpConnector,
-    member: Address,
-    tls: Option<Arc<Tls>>,
-    ended: Arc<OnceLock<TlsFailure>>,
-}
-
-impl Dial {
-    async fn connect(self, uri: Uri) -> Result<TokioIo<Box<dyn Socket>>, EtcdError> {
-        let connected = timeout(CONNECT, self.connect_at_last(uri)).await;
-        let late = || EtcdError::Unreachable(format!("it took longer than {CONNECT:?}"));
-        connected.unwrap_or_else(|_| Err(late())).map(TokioIo::new)
-    }
-
-    async fn connect_at_last(self, uri: Uri) -> Result<Box<dyn Socket>, EtcdError> {
-        let socket = self.tcp.oneshot(uri).await;
-        let socket = socket
-            .map_err(|error| EtcdError::Unreachable(one_line(&error)))?
-            .into_inner();
-        Ok(match &self.tls {
-            None => Box::new(socket),
-            Some(tls) => Box::new(tls.handshake(socket, &self.member, self.ended).await?),
-        })
     }
 }

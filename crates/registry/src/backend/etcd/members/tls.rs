@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
@@ -39,7 +40,10 @@ pub(in super::super) struct Tls {
 
 #[derive(Clone)]
 struct InForce {
+    /// For requests, which are HTTP/2.
     config: Arc<ClientConfig>,
+    /// For pages: HTTP/1.1, which is what is spoken where no protocol is asked for.
+    of_pages: Arc<ClientConfig>,
     /// The certificate that we show.
     ours: Option<CertificateDer<'static>>,
 }
@@ -64,31 +68,37 @@ impl Tls {
         Arc::clone(&self.files).look_on().await;
     }
 
-    /// Secures a connection to `member`. Why the member ends it later, if that is for TLS, is noted in `ended`: with TLS
+    /// Secures a connection to `member`, to speak that version of HTTP. Why the member ends it later, if that is for TLS, is noted in `ended`: with TLS
     /// 1.3 our certificate is looked at when the handshake is over for us.
     pub(super) async fn handshake<T>(
         self: &Arc<Self>,
         socket: T,
         member: &Address,
+        version: Version,
         ended: Arc<OnceLock<TlsFailure>>,
     ) -> Result<Noting<T>, TlsFailure>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let InForce { config, ours } = self
-            .in_force
-            .in_force()
-            .await
-            .map_err(TlsFailure::Unusable)?;
+        let in_force = self.in_force.in_force().await;
+        let InForce {
+            config,
+            of_pages,
+            ours,
+        } = in_force.map_err(TlsFailure::Unusable)?;
+        let (config, protocol) = match version {
+            Version::HTTP_2 => (config, Some(ALPN)),
+            _ => (of_pages, None),
+        };
         let name = server_name(self.server_name.as_deref(), member)?;
         let connected = TlsConnector::from(config).connect(name.clone(), socket);
         let stream = connected
             .await
             .map_err(|error| TlsFailure::of(&error, &name, ours.as_ref()))?;
-        match stream.get_ref().1.alpn_protocol() {
-            Some(ALPN) => Ok(Noting::new(stream, name, ours, ended)),
-            _ => Err(TlsFailure::NoHttp2),
+        if stream.get_ref().1.alpn_protocol() != protocol {
+            return Err(TlsFailure::NoHttp2);
         }
+        Ok(Noting::new(stream, name, ours, ended))
     }
 }
 
@@ -109,9 +119,11 @@ impl InForce {
                 .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity)))),
             None => builder.with_no_client_auth(),
         };
+        let of_pages = Arc::new(config.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self {
             config: Arc::new(config),
+            of_pages,
             ours: credentials.certificate().cloned(),
         })
     }
