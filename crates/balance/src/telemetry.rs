@@ -37,7 +37,7 @@ pub(crate) struct Telemetry(Option<Arc<Recorder>>);
 
 #[derive(Debug)]
 struct Recorder {
-    instruments: Instruments,
+    instruments: Arc<Instruments>,
     endpoints: EndpointInstruments,
     methods: Methods,
     target: KeyValue,
@@ -47,10 +47,11 @@ struct Recorder {
 impl Telemetry {
     /// Measures what goes to `target`, with those labels beside the ones that it always has.
     pub(crate) fn new(meter: &Meter, target: &Arc<str>, named: Named, labels: Labels) -> Self {
+        let instruments = Arc::new(Instruments::new(meter));
         Self(Some(Arc::new(Recorder {
-            instruments: Instruments::new(meter),
             endpoints: EndpointInstruments::new(meter),
-            methods: Methods::new(target, named),
+            methods: Methods::new(&instruments, target, named),
+            instruments,
             target: KeyValue::new(TARGET, Arc::clone(target)),
             labels,
         })))
@@ -58,7 +59,7 @@ impl Telemetry {
 
     /// A call to `path` has begun, which is traced like that.
     pub(crate) fn call(&self, path: &str, traced: TracedCall, began: Instant) -> MeasuredCall {
-        MeasuredCall::begin(self.0.as_ref(), path, traced, began)
+        MeasuredCall::begin(self.0.as_deref(), path, traced, began)
     }
 
     /// The outlier detection has found an outlier, and has ejected it or not.

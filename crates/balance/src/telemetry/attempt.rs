@@ -12,7 +12,7 @@ use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
 use super::{
-    Recorder,
+    Labels,
     call::MeasuredCall,
     ending::Ending,
     messages::MessageBytes,
@@ -23,7 +23,7 @@ use crate::{endpoint::Endpoint, status::Code, trace::TracedAttempt};
 /// An attempt under way, as it is measured and traced; it is told of when this is dropped. Of one that is neither nothing is
 /// kept.
 #[derive(Debug, Default)]
-pub(crate) struct MeasuredAttempt(Option<Box<Watched>>);
+pub(crate) struct MeasuredAttempt(Option<Watched>);
 
 #[derive(Debug)]
 struct Watched {
@@ -37,11 +37,10 @@ struct Watched {
 /// An attempt as it is measured.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    recorder: Arc<Recorder>,
     method: Arc<Method>,
     started: Instant,
     /// Where it is, if that is to be told.
-    locality: Option<KeyValue>,
+    locality: Option<Box<KeyValue>>,
     /// What was sent at once.
     sent: MessageBytes,
     /// What was sent by and by, where it is.
@@ -60,12 +59,12 @@ impl MeasuredAttempt {
         if measured.is_none() && !traced.is_traced() {
             return Self(None);
         }
-        Self(Some(Box::new(Watched {
+        Self(Some(Watched {
             ending: Ending::new(until),
             measured,
             traced,
             call: MeasuredCall::default(),
-        })))
+        }))
     }
 
     #[cfg(test)]
@@ -133,17 +132,17 @@ impl Drop for Watched {
 impl Attempt {
     /// An attempt begins at `endpoint`.
     pub(super) fn begin(
-        recorder: &Arc<Recorder>,
         method: &Arc<Method>,
+        labels: Labels,
         endpoint: &Endpoint,
         since: Instant,
     ) -> Self {
-        method.attempt_started(&recorder.instruments);
+        let locality = labels.locality(|| endpoint.zone());
+        method.attempt_started();
         Self {
-            recorder: Arc::clone(recorder),
             method: Arc::clone(method),
             started: since,
-            locality: recorder.labels.locality(|| endpoint.zone()),
+            locality: locality.map(Box::new),
             sent: MessageBytes::default(),
             streamed: None,
             received: MessageBytes::default(),
@@ -158,9 +157,8 @@ impl Attempt {
             sent: self.sent.total() + streamed,
             received: self.received.total(),
         };
-        let instruments = &self.recorder.instruments;
-        self.method
-            .attempt_ended(instruments, code, self.locality.take(), &measured);
+        let locality = self.locality.take().map(|locality| *locality);
+        self.method.attempt_ended(code, locality, &measured);
     }
 }
 

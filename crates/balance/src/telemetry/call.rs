@@ -12,7 +12,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
-    Recorder,
+    Labels, Recorder,
     attempt::{Attempt, MeasuredAttempt},
     ending::Ending,
     methods::Method,
@@ -38,8 +38,8 @@ struct Watched {
 
 #[derive(Debug)]
 struct Call {
-    recorder: Arc<Recorder>,
     method: Arc<Method>,
+    labels: Labels,
     started: Instant,
     retries: AtomicU32,
     transparent_retries: AtomicU32,
@@ -52,7 +52,7 @@ impl MeasuredCall {
     /// A call to `path` has begun, which is traced like that.
     #[inline]
     pub(super) fn begin(
-        recorder: Option<&Arc<Recorder>>,
+        recorder: Option<&Recorder>,
         path: &str,
         traced: TracedCall,
         began: Instant,
@@ -101,7 +101,7 @@ impl MeasuredCall {
         };
         let measured = watched.measured.as_ref();
         let measured =
-            measured.map(|call| Attempt::begin(&call.recorder, &call.method, endpoint, since));
+            measured.map(|call| Attempt::begin(&call.method, call.labels, endpoint, since));
         MeasuredAttempt::begin(watched.ending.until, measured, traced)
     }
 
@@ -179,10 +179,10 @@ impl Drop for Watched {
 }
 
 impl Call {
-    fn begin(recorder: &Arc<Recorder>, path: &str, began: Instant) -> Self {
+    fn begin(recorder: &Recorder, path: &str, began: Instant) -> Self {
         Self {
             method: recorder.methods.of(path),
-            recorder: Arc::clone(recorder),
+            labels: recorder.labels,
             started: began,
             retries: AtomicU32::new(0),
             transparent_retries: AtomicU32::new(0),
@@ -192,9 +192,9 @@ impl Call {
     }
 
     fn ended(&mut self, code: Code, now: Instant) {
-        let instruments = &self.recorder.instruments;
         let took = now.duration_since(self.started).as_secs_f64();
-        self.method.call_ended(instruments, code, took);
+        self.method.call_ended(code, took);
+        let instruments = self.method.instruments();
         for (histogram, count) in [
             (&instruments.retries, &mut self.retries),
             (

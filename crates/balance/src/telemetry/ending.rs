@@ -24,12 +24,10 @@ impl Ending {
     }
 
     pub(super) fn tell(&self, code: Code) {
-        let untold = Self::UNTOLD;
-        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
-        // The first is what happened; what comes after follows from it.
-        let _ = self
-            .code
-            .compare_exchange(untold, code.number(), success, failure);
+        // The first is what happened; what comes after follows from it. Of two at the same moment either is the first.
+        if self.told().is_none() {
+            self.code.store(code.number(), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn told(&self) -> Option<Code> {

@@ -35,6 +35,7 @@ pub(crate) enum Named {
 /// What one method's measurements go to. What is bound is bound at its first use: what was never measured is not told of.
 #[derive(Debug)]
 pub(super) struct Method {
+    instruments: Arc<Instruments>,
     named: [KeyValue; 2],
     started: OnceLock<BoundCounter<u64>>,
     calls: [OnceLock<BoundHistogram<f64>>; CODES],
@@ -59,8 +60,9 @@ pub(super) struct Measured {
 }
 
 impl Method {
-    fn new(name: &str, target: &Arc<str>) -> Self {
+    fn new(instruments: &Arc<Instruments>, name: &str, target: &Arc<str>) -> Self {
         Self {
+            instruments: Arc::clone(instruments),
             named: [
                 KeyValue::new(METHOD, Arc::<str>::from(name)),
                 KeyValue::new(TARGET, Arc::clone(target)),
@@ -69,6 +71,11 @@ impl Method {
             calls: [const { OnceLock::new() }; CODES],
             attempts: [const { OnceLock::new() }; CODES],
         }
+    }
+
+    /// What is measured of the channel's calls at all.
+    pub(super) fn instruments(&self) -> &Instruments {
+        &self.instruments
     }
 
     /// The method and the target.
@@ -83,15 +90,14 @@ impl Method {
     }
 
     /// An attempt has begun.
-    pub(super) fn attempt_started(&self, instruments: &Instruments) {
-        let bound = || instruments.started.bind(&self.named);
+    pub(super) fn attempt_started(&self) {
+        let bound = || self.instruments.started.bind(&self.named);
         self.started.get_or_init(bound).add(1);
     }
 
     /// An attempt has ended with that status, at an endpoint whose `locality` is to be told, or is not.
     pub(super) fn attempt_ended(
         &self,
-        instruments: &Instruments,
         code: Code,
         locality: Option<KeyValue>,
         measured: &Measured,
@@ -101,6 +107,7 @@ impl Method {
             sent,
             received,
         } = measured;
+        let instruments = &self.instruments;
         if let Some(locality) = locality {
             // There are as many as an operator has zones: nothing of ours is kept for each.
             let [method, target, status] = self.ended(code);
@@ -125,8 +132,8 @@ impl Method {
     }
 
     /// A call has ended with that status, after so many seconds.
-    pub(super) fn call_ended(&self, instruments: &Instruments, code: Code, took: f64) {
-        let bound = || instruments.call.bind(&self.ended(code));
+    pub(super) fn call_ended(&self, code: Code, took: f64) {
+        let bound = || self.instruments.call.bind(&self.ended(code));
         self.calls[usize::from(code.number())]
             .get_or_init(bound)
             .record(took);
@@ -139,6 +146,7 @@ impl Method {
 /// bounds the names here is their number.
 #[derive(Debug)]
 pub(super) struct Methods {
+    instruments: Arc<Instruments>,
     target: Arc<str>,
     /// By path less its first slash.
     known: ArcSwap<FxHashMap<Box<str>, Arc<Method>>>,
@@ -148,8 +156,8 @@ pub(super) struct Methods {
 }
 
 impl Methods {
-    pub(super) fn new(target: &Arc<str>, named: Named) -> Self {
-        let method = |name: &str| Arc::new(Method::new(name, target));
+    pub(super) fn new(instruments: &Arc<Instruments>, target: &Arc<str>, named: Named) -> Self {
+        let method = |name: &str| Arc::new(Method::new(instruments, name, target));
         let (these, most) = match named {
             Named::FirstCalled => (Vec::new(), MOST),
             Named::Only(just) => (just, 0),
@@ -161,6 +169,7 @@ impl Methods {
         Self {
             known: ArcSwap::from_pointee(known.collect()),
             other: method(OTHER),
+            instruments: Arc::clone(instruments),
             target: Arc::clone(target),
             most,
         }
@@ -176,7 +185,7 @@ impl Methods {
         if known.len() >= self.most || name.len() > LONGEST {
             return Arc::clone(&self.other);
         }
-        let method = Arc::new(Method::new(name, &self.target));
+        let method = Arc::new(Method::new(&self.instruments, name, &self.target));
         self.known.rcu(|known| {
             let mut known = FxHashMap::clone(known);
             if known.len() < self.most {
@@ -194,7 +203,19 @@ impl Methods {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Code, MOST, Methods, Named, OTHER};
+    use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+    use super::{Arc, Code, Instruments, MOST, Methods, Named, OTHER};
+
+    fn methods(named: Named) -> Methods {
+        let meter = SdkMeterProvider::default().meter("balance");
+        Methods::new(
+            &Arc::new(Instruments::new(&meter)),
+            &"greeter".into(),
+            named,
+        )
+    }
 
     fn name(methods: &Methods, path: &str) -> String {
         methods.of(path).named()[0].value.to_string()
@@ -202,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_method_is_resolved_once() {
-        let methods = Methods::new(&"greeter".into(), Named::FirstCalled);
+        let methods = methods(Named::FirstCalled);
         let first = methods.of("/helloworld.Greeter/SayHello");
         let again = methods.of("/helloworld.Greeter/SayHello");
         assert!(Arc::ptr_eq(&first, &again));
@@ -216,7 +237,7 @@ mod tests {
 
     #[test]
     fn methods_beyond_what_is_bounded_share_one_name() {
-        let methods = Methods::new(&"greeter".into(), Named::FirstCalled);
+        let methods = methods(Named::FirstCalled);
         assert_eq!(name(&methods, &format!("/{}", "x".repeat(1_000))), OTHER);
         for number in 0..MOST {
             let path = format!("a/{number}");
@@ -229,7 +250,7 @@ mod tests {
     #[test]
     fn where_methods_were_named_no_other_has_a_name() {
         let named = Named::Only(vec!["a/A".into(), "/b/B".into()]);
-        let methods = Methods::new(&"greeter".into(), named);
+        let methods = methods(named);
         for (path, expected) in [("/a/A", "a/A"), ("/b/B", "b/B"), ("/c/C", OTHER)] {
             assert_eq!(name(&methods, path), expected);
         }
