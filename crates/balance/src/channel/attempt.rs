@@ -23,6 +23,10 @@ use crate::{
 
 /// How an attempt begins.
 #[derive(Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it stays where it is made; a box would be an allocation for each call"
+)]
 pub(super) enum First {
     /// With a request that is put together for it.
     #[default]
