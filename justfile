@@ -174,7 +174,7 @@ up *args:
 # Run that many copies of a service: `just scale greeter=3`; those that are not named stay as they are
 [group('run it in containers')]
 scale +counts:
-    {{ compose }} up --detach --no-recreate {{ prepend("--scale ", counts) }} {{ replace_regex(counts, "=\\S*", "") }}
+    {{ compose }} up --detach --no-recreate --no-deps {{ prepend("--scale ", counts) }} {{ replace_regex(counts, "=\\S*", "") }}
 
 # Replace every instance of a service by one of the image and the configuration as they are now, one after another, without loss
 [group('run it in containers')]

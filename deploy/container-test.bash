@@ -4,6 +4,7 @@
 test=$(basename "$0")
 export COMPOSE_PROJECT_NAME=discovery-$test-$$ COMPOSE_ANSI=never
 export ETCD_PORT=0 CLIENT_ADMIN_PORT=0 # any free one
+export CLIENT_TIMEOUT=30s # a machine that is busy fails no call
 work=$(mktemp -d)
 passed=0
 detached=()
@@ -42,10 +43,14 @@ show_logs() {
 }
 
 # prints COUNT COMMAND…: it succeeds, and prints so many lines, empty ones not counted. A question that could not be asked is not
-# answered by that: `[ "$(COMMAND | wc -l)" -eq 0 ]` would take it for none.
+# answered by that: `[ "$(COMMAND | wc -l)" -eq 0 ]` would take it for none. It is asked again, as a machine that is busy may be late.
 prints() {
-  local said
-  said=$("${@:2}" 2>>"$work/log") && [ "$(grep -c . <<<"$said")" -eq "$1" ]
+  local said end=$((SECONDS + 20))
+  until said=$("${@:2}" 2>>"$work/log"); do
+    [ "$SECONDS" -lt "$end" ] || return
+    sleep 0.3
+  done
+  [ "$(grep -c . <<<"$said")" -eq "$1" ]
 }
 
 # refused WHAT TEXT COMMAND…: it fails, and says so with that text
