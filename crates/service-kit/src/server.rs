@@ -6,13 +6,18 @@ mod authorize;
 mod calls;
 mod connection;
 mod cut_off;
+mod frames;
+mod messages;
 mod methods;
 mod observe;
 mod panic;
+mod refused;
 mod served;
 mod status;
 mod tls;
 mod traces;
+
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -33,6 +38,8 @@ pub use authorize::Caller;
 pub(crate) use calls::Calls;
 use connection::Lifetime;
 use cut_off::CutOff;
+pub(crate) use messages::MessageMemory;
+use messages::Messages;
 use observe::Observe;
 pub(crate) use served::check_rules;
 use tls::Acceptor;
@@ -53,6 +60,7 @@ pub(crate) struct Serving {
     pub(crate) calls: Calls,
     pub(crate) traces: Traces,
     pub(crate) admission: Admission,
+    pub(crate) memory: MessageMemory,
     pub(crate) config: ServerConfig,
     /// Without it, whoever connects is served, and in clear.
     pub(crate) tls: Option<Tls>,
@@ -61,8 +69,10 @@ pub(crate) struct Serving {
 impl Serving {
     /// Serves until `stop`; then takes no new connection, sends GOAWAY on each, and ends when the last has closed.
     pub(crate) async fn until(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let (limits, lifetime) = (&self.config.limits, lifetime(&self.config));
-        let server = settings(limits)
+        let limits = &self.config.limits;
+        let age = limits.connection_age.map(|age| about(age, fastrand::f64()));
+        let lifetime = lifetime(&self.config, age);
+        let server = settings(limits, age)
             // The first is the outermost: what the others log belongs to the call's trace.
             .layer(Observe::new(self.calls.clone(), self.traces))
             .layer(
@@ -70,7 +80,8 @@ impl Serving {
             )
             .layer(CutOff::new(self.calls))
             .layer(MapResponseLayer::new(status::settled))
-            .layer(CatchPanicLayer::custom(panic::internal));
+            .layer(CatchPanicLayer::custom(panic::internal))
+            .layer(Messages::new(self.memory));
         let sockets = accept::sockets(self.listener, self.admission);
         let stopped = stop.cancelled_owned();
         // Two servers, so that what is in clear pays nothing for what is not.
@@ -95,7 +106,7 @@ impl Serving {
 
 /// Adaptive windows stay off: they ping for each window, which peers count as abuse. tonic is not told of a grace for aged connections:
 /// with one it sends them no GOAWAY.
-fn settings(limits: &LimitsConfig) -> transport::Server {
+fn settings(limits: &LimitsConfig, age: Option<Duration>) -> transport::Server {
     let server = transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -106,17 +117,33 @@ fn settings(limits: &LimitsConfig) -> transport::Server {
         .http2_max_local_error_reset_streams(Some(as_usize(limits.error_resets)))
         .http2_keepalive_interval(Some(limits.keep_alive_interval))
         .http2_keepalive_timeout(Some(limits.keep_alive_timeout));
-    match limits.connection_age {
+    match age {
         Some(age) => server.max_connection_age(age),
         None => server,
     }
 }
 
 /// A connection that is told to end for its age has as long for its calls as all have when the server ends.
-fn lifetime(config: &ServerConfig) -> Lifetime {
-    let limits = &config.limits;
+fn lifetime(config: &ServerConfig, age: Option<Duration>) -> Lifetime {
     Lifetime {
-        handshake: limits.handshake_timeout,
-        whole: limits.connection_age.map(|age| age + config.drain_limit),
+        handshake: config.limits.handshake_timeout,
+        whole: age.map(|age| age + config.drain_limit),
+    }
+}
+
+/// A tenth more or less, by `chance` from 0 to 1: servers that have started together do not send their callers away together.
+fn about(age: Duration, chance: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, about};
+
+    #[test]
+    fn an_age_is_drawn_from_a_tenth_less_to_a_tenth_more() {
+        let age = Duration::from_secs(100);
+        let drawn = [0.0, 0.5, 1.0].map(|chance| about(age, chance).as_secs());
+        assert_eq!(drawn, [90, 100, 110]);
     }
 }

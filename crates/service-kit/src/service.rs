@@ -29,7 +29,7 @@ use crate::{
     config::{AdminConfig, ServerConfig, ServiceSections, Tls, as_usize},
     health::Health,
     lifecycle::{Lifecycle, Readiness, Server, Standing},
-    server::{Admission, Calls, Serving, Traces, check_rules},
+    server::{Admission, Calls, MessageMemory, Serving, Traces, check_rules},
     signals::Signals,
     systemd::Manager,
     telemetry::Telemetry,
@@ -230,6 +230,7 @@ impl Service {
             calls: calls.clone(),
             traces,
             admission,
+        let memory = MessageMemory::new(&self.server.limits, &meter);
             config: self.server.clone(),
             tls: self.tls,
         };
@@ -239,6 +240,7 @@ impl Service {
         };
         let lifecycle = Lifecycle {
             registry: self.registry,
+            memory,
             instance,
             ttl: self.ttl,
             require_registry: self.server.require_registry,

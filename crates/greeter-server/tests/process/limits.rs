@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use proto::helloworld::greeter_client::GreeterClient;
 use testkit::{
     eventually,
-    hostile::{Attack, Verdict},
+    hostile::{AlmostWhole, Attack, Verdict},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -58,16 +58,28 @@ impl Running {
     }
 
     async fn until_refused(&self, reason: &str, count: usize) {
-        let (reason, count) = (format!("reason=\"{reason}\""), format!(" {count}"));
-        eventually(BOUND, &reason, async || {
+        let metric = "discovery_server_connections_refused_total";
+        self.until(metric, &format!("reason=\"{reason}\""), |now| now == count)
+            .await;
+    }
+
+    /// Waits until the metric that is described so is as it should be.
+    async fn until(&self, metric: &str, attribute: &str, is_so: impl Fn(usize) -> bool) {
+        eventually(BOUND, &format!("{metric} {attribute}"), async || {
             let page = self.admin_page("/metrics").await;
-            page.lines().any(|line| {
-                line.starts_with("discovery_server_connections_refused_total")
-                    && line.contains(&reason)
-                    && line.ends_with(&count)
-            })
+            let described = |line: &&str| line.starts_with(metric) && line.contains(attribute);
+            let line = page.lines().find(described);
+            let value = line.and_then(|line| line.split(' ').next_back()?.parse().ok());
+            value.is_some_and(&is_so)
         })
         .await;
+    }
+
+    /// A caller that comes from another address of this host.
+    async fn greeter_elsewhere(&self) -> GreeterClient<Channel> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("a URI");
+        let elsewhere = endpoint.local_address(Some([127, 0, 0, 2].into()));
+        GreeterClient::new(elsewhere.connect().await.expect("a place"))
     }
 
     /// How many lines of its log say so; there is one, or there will be.
@@ -117,10 +129,7 @@ async fn who_takes_all_connections_of_an_address_leaves_them_to_other_addresses(
     }
     // One is the caller's that was there before.
     assert_eq!(taken.len(), 19);
-    let endpoint = Channel::from_shared(format!("http://{}", server.address)).expect("a URI");
-    let elsewhere = endpoint.local_address(Some([127, 0, 0, 2].into()));
-    let channel = elsewhere.connect().await.expect("a place");
-    let mut greeter = GreeterClient::new(channel);
+    let mut greeter = server.greeter_elsewhere().await;
     greeter.say_hello(hello("world")).await.expect("a greeting");
     server.greets("world").await;
     server.until_refused("connections_per_address", 1).await;
@@ -220,16 +229,75 @@ async fn messages_that_are_promised_take_no_memory_before_they_come() {
 }
 
 #[tokio::test]
-async fn frames_that_only_ask_for_an_answer_are_answered_and_nobody_else_waits() {
+async fn messages_that_never_become_whole_take_no_more_memory_than_they_may() {
+    const MIB: usize = 1024 * 1024;
+    const MOST: usize = 32;
+    let most = (MOST * MIB).to_string();
+    let (_runtime, server) = start(&[("MESSAGE_MEMORY_PER_ADDRESS", &most)]).await;
+    let sent = timeout(BOUND * 4, AlmostWhole::send(server.socket())).await;
+    let attack = sent.expect("it is read").expect("calls end as they should");
+
+    let kept = MOST * MIB / AlmostWhole::MESSAGE;
+    let reason = "reason=\"message_memory_per_address\"";
+    let refused = "discovery_server_calls_refused_total";
+    server
+        .until(refused, reason, |now| now >= AlmostWhole::CALLS - kept)
+        .await;
+    server
+        .until("discovery_server_message_memory_bytes", "", |now| {
+            now <= MOST * MIB
+        })
+        .await;
+    // Of 512 MiB that were sent; each of four connections has a window of 16 MiB beside.
+    let peak = server.peak_resident();
+    eprintln!("PEAK {peak}");
+    assert!(peak < 256, "{peak} MiB");
+
+    // Who comes from there is still served, and who comes from elsewhere has memory of its own.
+    server.greets("world").await;
+    let mut elsewhere = server.greeter_elsewhere().await;
+    let long = "x".repeat(MIB);
+    elsewhere.say_hello(hello(&long)).await.expect("a greeting");
+    let lines = server.logged("server.limits.message_memory_per_address");
+    assert!((1..5).contains(&lines.await), "in less than a minute");
+
+    drop(attack);
+    server.until_no_call_is_in_flight().await;
+    server
+        .until("discovery_server_message_memory_bytes", "", |now| now == 0)
+        .await;
+    server.greets(&long).await;
+}
+
+#[tokio::test]
+async fn messages_that_never_become_whole_fail_no_other_call() {
     let (_runtime, server) = start(&[]).await;
-    for attack in [Attack::Pings, Attack::Settings] {
-        assert_eq!(server.under(attack).await, Verdict::Endured, "{attack:?}");
+    let verdict = server.under(Attack::AlmostWholeMessages).await;
+    assert!(matches!(verdict, Verdict::Exhausted { .. }), "{verdict:?}");
+    server.until_no_call_is_in_flight().await;
+}
+
+#[tokio::test]
+async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
+    let (_runtime, server) = start(&[]).await;
+    let floods = [
+        Attack::Pings,
+        Attack::PingAnswers,
+        Attack::Settings,
+        Attack::WindowUpdates,
+        Attack::Priorities,
+    ];
+    for attack in floods {
+        let verdict = server.under(attack).await;
+        assert_eq!(verdict, Verdict::Ended { code: None }, "{attack:?}");
     }
+    server.until_refused("control_frames", floods.len()).await;
+    assert_eq!(server.logged("server.limits.control_frames").await, 1);
 }
 
 #[tokio::test]
 async fn a_peer_cannot_fill_the_log() {
-    let (_runtime, server) = start(&[]).await;
+    let (_runtime, server) = start(&[("CONTROL_FRAMES", "1000000")]).await;
     let verdict = server.under(Attack::PingAnswers).await;
     assert_eq!(verdict, Verdict::Endured);
     let lines = server.logged("PING ack that we never sent").await;

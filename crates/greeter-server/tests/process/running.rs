@@ -103,11 +103,20 @@ impl Running {
 
     /// What the process holds in memory, in MiB.
     pub(crate) fn resident(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it has held at a time.
+    pub(crate) fn peak_resident(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()));
         let status = status.expect("it runs");
         let line = status
             .lines()
-            .find(|line| line.starts_with("VmRSS:"))
+            .find(|line| line.starts_with(name))
             .expect("a size");
         let kib: usize = line
             .split_whitespace()

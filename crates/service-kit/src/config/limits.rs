@@ -13,6 +13,10 @@ const KIB: u32 = 1024;
 pub struct LimitsConfig {
     /// The longest message that is taken, decompressed, in bytes.
     pub message_size: NonZeroU32,
+    /// What the messages of all calls under way may take, in bytes; those of up to 16 KiB are not counted.
+    pub message_memory: NonZeroU32,
+    /// What those from one IPv4 address may take, or from one IPv6 network of 64 bits, in bytes.
+    pub message_memory_per_address: NonZeroU32,
     /// The longest header list that is taken, as HTTP/2 counts it, in bytes.
     pub header_list_size: NonZeroU32,
     /// Calls under way on one connection; a caller with more waits, or opens another.
@@ -21,6 +25,8 @@ pub struct LimitsConfig {
     pub pending_resets: NonZeroU32,
     /// Calls on one connection that may end by a mistake of the caller's against HTTP/2.
     pub error_resets: NonZeroU32,
+    /// Frames on one connection, in ten seconds, that ask for nothing and are no answer to ours.
+    pub control_frames: NonZeroU32,
     /// Connections in all.
     pub connections: NonZeroU32,
     /// Connections from one IPv4 address, or from one IPv6 network of 64 bits.
@@ -44,10 +50,13 @@ impl Default for LimitsConfig {
         let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         Self {
             message_size: number(4 * KIB * KIB),
+            message_memory: number(256 * KIB * KIB),
+            message_memory_per_address: number(64 * KIB * KIB),
             header_list_size: number(16 * KIB),
             concurrent_streams: number(1024),
             pending_resets: number(256),
             error_resets: number(1024),
+            control_frames: number(1_000),
             connections: number(10_000),
             connections_per_address: number(1_000),
             handshake_timeout: Duration::from_secs(10),

@@ -6,21 +6,14 @@
 use std::{
     fmt,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use opentelemetry::{KeyValue, metrics::Meter};
 use rustc_hash::FxHashMap;
-use tokio::time::Instant;
 
+use super::refused::Refused;
 use crate::config::{LimitsConfig, as_usize};
-
-/// What is refused again and again is logged this often.
-const QUIET: Duration = Duration::from_mins(1);
 
 /// Counts connections, and refuses those beyond the limits. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,6 +23,7 @@ pub(crate) struct Admission(Arc<Inner>);
 struct Inner {
     most: usize,
     most_of_an_address: usize,
+    control_frames: u32,
     connected: Mutex<Connected>,
     refused: [Refused; Refusal::ALL.len()],
 }
@@ -38,12 +32,6 @@ struct Inner {
 struct Connected {
     all: usize,
     by_address: FxHashMap<IpAddr, usize>,
-}
-
-#[derive(Debug, Default)]
-struct Refused {
-    count: AtomicU64,
-    logged: Mutex<Option<Instant>>,
 }
 
 /// Why a connection is not served.
@@ -55,15 +43,18 @@ pub(crate) enum Refusal {
     ConnectionsPerAddress,
     /// It has not begun to speak HTTP/2 in time.
     Handshake,
+    /// It has sent more frames that ask for nothing than it may.
+    ControlFrames,
     /// Its TLS handshake has failed.
     Tls,
 }
 
 impl Refusal {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Handshake,
+        Self::ControlFrames,
         Self::Tls,
     ];
 
@@ -72,6 +63,7 @@ impl Refusal {
             Self::Connections => "connections",
             Self::ConnectionsPerAddress => "connections_per_address",
             Self::Handshake => "handshake_timeout",
+            Self::ControlFrames => "control_frames",
             Self::Tls => "tls",
         }
     }
@@ -88,6 +80,7 @@ impl Admission {
         let admission = Self(Arc::new(Inner {
             most: as_usize(limits.connections),
             most_of_an_address: as_usize(limits.connections_per_address),
+            control_frames: limits.control_frames.get(),
             connected: Mutex::default(),
             refused: Default::default(),
         }));
@@ -110,8 +103,7 @@ impl Admission {
             .with_callback(move |counter| {
                 for refusal in Refusal::ALL {
                     let reason = KeyValue::new("reason", refusal.name());
-                    let count = &observed.0.refused[refusal as usize].count;
-                    counter.observe(count.load(Ordering::Relaxed), &[reason]);
+                    counter.observe(observed.0.refused[refusal as usize].count(), &[reason]);
                 }
             })
             .build();
@@ -165,23 +157,8 @@ impl Admission {
         connected.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts what was refused, and logs it unless the like of it has been logged lately.
     fn refuse(&self, refusal: Refusal, peer: IpAddr, why: impl fmt::Display) {
-        let refused = &self.0.refused[refusal as usize];
-        let count = refused.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut logged = refused
-            .logged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|at| at.elapsed() >= QUIET) {
-            *logged = Some(Instant::now());
-            drop(logged);
-            tracing::warn!(
-                %peer,
-                count,
-                "a connection is closed: {why}; the next are counted and not logged for {QUIET:?}"
-            );
-        }
+        self.0.refused[refusal as usize].another(peer, "a connection is closed", why);
     }
 }
 
@@ -196,7 +173,20 @@ pub(crate) struct Admitted {
 impl Admitted {
     /// It has not begun to speak in time.
     pub(super) fn too_slow(&self) {
-        let refusal = Refusal::Handshake;
+        self.beyond(Refusal::Handshake);
+    }
+
+    /// How many frames may come on it that ask for nothing.
+    pub(super) fn control_frames(&self) -> u32 {
+        self.admission.0.control_frames
+    }
+
+    /// More of them have come.
+    pub(super) fn too_much(&self) {
+        self.beyond(Refusal::ControlFrames);
+    }
+
+    fn beyond(&self, refusal: Refusal) {
         self.admission.refuse(refusal, self.peer, refusal.limit());
     }
 
@@ -214,7 +204,7 @@ impl Drop for Admitted {
 }
 
 /// What counts as one address: a host has all of an IPv6 network of 64 bits to choose from.
-fn network(peer: IpAddr) -> IpAddr {
+pub(super) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & (u128::MAX << 64)).into()),
         v4 @ IpAddr::V4(_) => v4,

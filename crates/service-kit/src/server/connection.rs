@@ -1,4 +1,5 @@
-//! One connection, with the limits that neither hyper nor tonic knows: when its peer has to have said something, and when it ends.
+//! One connection, with the limits that neither hyper nor tonic knows: when its peer has to have said something, how much it may say
+//! that asks for nothing, and when it ends.
 
 use std::{
     io,
@@ -13,7 +14,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::admission::Admitted;
+use super::{admission::Admitted, frames::Frames};
 
 /// What a client of HTTP/2 begins with (RFC 9113, section 3.4): a fixed text, and the head of a SETTINGS frame.
 const BEGINNING: usize = 24 + 9;
@@ -28,12 +29,13 @@ pub(super) struct Lifetime {
 }
 
 /// A connection that keeps its place among the others until it is dropped. What is read from it fails when its peer has said
-/// nothing of HTTP/2 in time, and at the end of its life.
+/// nothing of HTTP/2 in time, when it floods us, and at the end of its life.
 #[derive(Debug)]
 pub(super) struct Connection<IO> {
     io: IO,
     place: Admitted,
     beginning: Option<Beginning>,
+    frames: Frames,
     end: Option<Pin<Box<Sleep>>>,
 }
 
@@ -48,6 +50,7 @@ impl<IO> Connection<IO> {
     pub(super) fn new(io: IO, place: Admitted, lifetime: Lifetime) -> Self {
         Self {
             io,
+            frames: Frames::new(place.control_frames()),
             place,
             beginning: Some(Beginning {
                 missing: BEGINNING,
@@ -75,13 +78,20 @@ impl<IO> Connection<IO> {
         Ok(())
     }
 
-    fn has_read(&mut self, bytes: usize) {
+    fn has_read(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(beginning) = &mut self.beginning {
-            beginning.missing = beginning.missing.saturating_sub(bytes);
+            beginning.missing = beginning.missing.saturating_sub(bytes.len());
             if beginning.missing == 0 {
                 self.beginning = None;
             }
         }
+        if self.frames.read(bytes) {
+            return Ok(());
+        }
+        self.place.too_much();
+        Err(io::Error::other(
+            "the peer floods the connection with frames that ask for nothing",
+        ))
     }
 }
 
@@ -98,8 +108,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
         self.check(context)?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
-        self.has_read(buffer.filled().len() - before);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.has_read(&buffer.filled()[before..]))
     }
 }
 
@@ -111,7 +120,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check(context)?;
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = ready!(Pin::new(&mut self.io).poll_write(context, bytes))?;
+        self.frames.written(&bytes[..written]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -120,7 +131,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check(context)?;
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(context, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let part = left.min(slice.len());
+            self.frames.written(&slice[..part]);
+            left -= part;
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,7 +172,11 @@ mod tests {
     };
 
     use super::{BEGINNING, Connection, Lifetime};
-    use crate::{Telemetry, config::LimitsConfig, server::admission::Admission};
+    use crate::{
+        Telemetry,
+        config::{LimitsConfig, as_usize},
+        server::admission::Admission,
+    };
 
     const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -208,6 +230,33 @@ mod tests {
         advance(Duration::from_hours(1)).await;
         peer.write_all(b"x").await.expect("room");
         assert_eq!(connection.read_u8().await.expect("said"), b'x');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_only_asks_whether_we_are_there_is_cut_off() {
+        let (mut peer, mut connection) = connected(None);
+        peer.write_all(&[b'P'; 24]).await.expect("room");
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let flood = async { while peer.write_all(&ping).await.is_ok() {} };
+        let taken = async {
+            let mut taken = 0;
+            loop {
+                match connection.read(&mut [0; 64]).await {
+                    Ok(0) | Err(_) => break taken,
+                    Ok(bytes) => taken += bytes,
+                }
+            }
+        };
+        let taken = tokio::select! {
+            taken = taken => taken,
+            () = flood => unreachable!("it is read"),
+        };
+        let most = as_usize(LimitsConfig::default().control_frames);
+        // All but the last read, of up to 64 bytes, and the preface.
+        assert!(
+            ((most - 4) * 17..(most + 4) * 17).contains(&taken),
+            "{taken}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
