@@ -48,7 +48,7 @@ soak *args:
 [group('see it work')]
 [no-exit-message]
 faults *args:
-    cargo build --package greeter-server --package greeter-client
+    cargo build --package greeter-server --package greeter-client --package discovery
     cargo run --quiet --package faults -- {{ args }}
 
 # --- check it ---------------------------------------------------------------------------------------------------------
@@ -148,6 +148,12 @@ secure-test:
 kubernetes-test:
     deploy/kubernetes-test
 
+# etcd upgraded member by member under load: from this machine's version to that of the image
+[group('check it')]
+upgrade-test:
+    cargo build --package greeter-server --package greeter-client --package discovery --package faults --bins
+    deploy/upgrade-test {{ target }}/debug/faults
+
 # The units of deploy/systemd run by a systemd in a container: started without a registry, hung, killed, and stopped under long streams
 [group('check it')]
 systemd-test:
@@ -162,7 +168,7 @@ chaos-test:
 
 # What a change has to pass besides `test`: lint and the containers; and what the binaries are made of
 [group('check it')]
-ci: lint sbom compose-test fault-test interop-test rollout-test secure-test kubernetes-test systemd-test chaos-test
+ci: lint sbom compose-test fault-test interop-test rollout-test secure-test kubernetes-test systemd-test upgrade-test chaos-test
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 

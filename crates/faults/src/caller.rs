@@ -13,6 +13,8 @@ use testkit::{
 /// How many calls are made at once. When a server hangs, each of them may wait for it once.
 pub(crate) const CALLERS: u64 = 8;
 const RATE: &str = "1000";
+/// How long a call may take.
+pub(crate) const DEADLINE: &str = "1s";
 /// gRPC's retry policy on UNAVAILABLE: three attempts.
 const CONFIG: &str = r#"{
   "loadBalancingConfig": [{"round_robin": {}}],
@@ -36,8 +38,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Starts to call.
-    pub(crate) fn start(fleet: &mut Fleet) -> Result<Self> {
+    /// Starts to call, each within that time.
+    pub(crate) fn start(fleet: &mut Fleet, deadline: &str) -> Result<Self> {
         let admin = Port::free()?;
         fleet.set_env("DISCOVERY__ADMIN__LISTEN", &admin.address());
         let callers = CALLERS.to_string();
@@ -47,7 +49,7 @@ impl Caller {
             "--concurrency",
             &callers,
             "--timeout",
-            "1s",
+            deadline,
             "--forever",
             "--service-config",
             CONFIG,

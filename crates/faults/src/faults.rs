@@ -10,6 +10,7 @@ mod operators;
 mod outages;
 mod secrets;
 mod superseded;
+mod upgrade;
 
 use anyhow::Result;
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
@@ -84,6 +85,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a member hangs for ten seconds",
         "no call fails; no registration is lost",
         members::paused
+    ),
+    fault!(
+        "members-upgraded",
+        "each member is stopped and started by the etcd in $ETCD_NEXT_BIN_DIR, or by the same",
+        "no call fails; no registration is lost; doctor tells of versions that differ",
+        upgrade::each_upgraded
     ),
     fault!(
         "quorum-lost",

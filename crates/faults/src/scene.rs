@@ -10,7 +10,10 @@ use testkit::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{caller::Caller, outcome::Seen};
+use crate::{
+    caller::{Caller, DEADLINE},
+    outcome::Seen,
+};
 
 /// How long the registry keeps a greeter that is not heard of any more.
 pub(crate) const TTL: Duration = Duration::from_secs(5);
@@ -55,11 +58,20 @@ impl Scene {
 
     /// The same, with whatever is to be said to the fleet before anybody is started.
     pub(crate) async fn open_with(pace: Pace, prepare: impl FnOnce(&mut Fleet)) -> Result<Self> {
+        Self::open_like(pace, DEADLINE, prepare).await
+    }
+
+    /// The same for calls that may take so long.
+    pub(crate) async fn open_like(
+        pace: Pace,
+        deadline: &str,
+        prepare: impl FnOnce(&mut Fleet),
+    ) -> Result<Self> {
         let cluster = Cluster::start(3).await?;
         let mut fleet = fleet(&cluster)?;
         prepare(&mut fleet);
         fleet.add_many(3).await?;
-        let caller = Caller::start(&mut fleet)?;
+        let caller = Caller::start(&mut fleet, deadline)?;
         let scene = Self {
             caller,
             fleet,

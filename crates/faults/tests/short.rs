@@ -47,6 +47,7 @@ each_holds! {
     the_leader_is_killed: "leader-killed",
     each_member_is_killed: "members-killed",
     a_member_hangs: "member-paused",
+    each_member_is_upgraded: "members-upgraded",
     quorum_is_lost: "quorum-lost",
     all_members_are_down: "all-down",
     all_members_are_wiped: "wiped",

@@ -187,6 +187,26 @@ impl Cluster {
         self.members[member].healthy(HEALTHY).await
     }
 
+    /// Stops a member (SIGTERM) and starts it with the data it had by the `etcd` in that directory, which is used for it from then
+    /// on: an upgrade, where that is a later version. Waits until it is healthy.
+    pub async fn upgrade(&mut self, member: usize, programs: &Path) -> Result<()> {
+        self.stop(member).await?;
+        self.members[member].use_programs(programs);
+        self.restart(member).await
+    }
+
+    /// The version of each member, all of which run, and that of the cluster, which is as far as the oldest of them and is
+    /// looked at by its leader every few seconds.
+    pub async fn versions(&self) -> Result<(Vec<String>, String)> {
+        let (mut versions, mut together) = (Vec::new(), String::new());
+        for member in &self.members {
+            let (own, of_cluster) = member.versions().await?;
+            versions.push(own);
+            together = of_cluster;
+        }
+        Ok((versions, together))
+    }
+
     /// Makes a member hang (SIGSTOP): its sockets stay open and nothing answers.
     pub fn pause(&self, member: usize) -> Result<()> {
         self.members[member].signal(Signal::SIGSTOP)
@@ -271,16 +291,19 @@ impl Cluster {
     }
 }
 
+/// The directory of the etcd that members are upgraded to: `$ETCD_NEXT_BIN_DIR`, and without it that of the one they run already.
+pub fn next_programs() -> Result<PathBuf> {
+    let next = match env::var_os("ETCD_NEXT_BIN_DIR") {
+        Some(directory) => program_in(Path::new(&directory), "etcd", "ETCD_NEXT_BIN_DIR")?,
+        None => program("etcd", "etcd-server")?,
+    };
+    Ok(next.with_file_name(""))
+}
+
 /// A program of etcd's: in `$ETCD_BIN_DIR` when that is set, else on the PATH.
 fn program(name: &str, package: &str) -> Result<PathBuf> {
     if let Some(directory) = env::var_os("ETCD_BIN_DIR") {
-        let path = Path::new(&directory).join(name);
-        ensure!(
-            path.is_file(),
-            "there is no {} (ETCD_BIN_DIR says so)",
-            path.display()
-        );
-        return Ok(path);
+        return program_in(Path::new(&directory), name, "ETCD_BIN_DIR");
     }
     on_path(name).with_context(|| {
         format!(
@@ -288,4 +311,15 @@ fn program(name: &str, package: &str) -> Result<PathBuf> {
              ETCD_BIN_DIR to the directory that has it"
         )
     })
+}
+
+/// A program in the directory that a variable names.
+fn program_in(directory: &Path, name: &str, variable: &str) -> Result<PathBuf> {
+    let path = directory.join(name);
+    ensure!(
+        path.is_file(),
+        "there is no {} ({variable} says so)",
+        path.display()
+    );
+    Ok(path)
 }

@@ -1,6 +1,6 @@
 //! What is refused, and how.
 
-use std::net::TcpListener;
+use std::{collections::BTreeSet, net::TcpListener};
 
 use crate::place::Place;
 
@@ -70,4 +70,31 @@ async fn a_registry_that_does_not_answer_is_named_with_the_way_out() {
         line.contains("memory:") && line.contains("--registry URL"),
         "{line}"
     );
+}
+
+/// What a text names in backticks that begins with `discovery `, without that.
+fn commands(text: &str) -> impl Iterator<Item = &str> {
+    let spans = text.split('`').skip(1).step_by(2);
+    spans.filter_map(|span| span.strip_prefix("discovery "))
+}
+
+#[tokio::test]
+async fn what_to_do_about_an_alert_is_said_in_commands_that_there_are() {
+    let place = Place::directory();
+    let guide = include_str!("../../../../docs/operations.md");
+    let rows = guide.lines().filter(|line| line.starts_with("| `"));
+    let rows: String = rows.collect();
+    let all: BTreeSet<_> = commands(&rows).collect();
+    assert!(all.len() > 10, "{all:?}");
+    for command in all {
+        let words: Vec<_> = command.split(' ').collect();
+        // `config` alone has commands of its own.
+        let command = &words[..if words[0] == "config" { 2 } else { 1 }];
+        let help = place.text(&[command, &["--help"]].concat()).await;
+        let usage = format!("Usage: discovery {}", command.join(" "));
+        assert!(help.contains(&usage), "{words:?}: {help}");
+        for option in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(option), "{words:?}: {help}");
+        }
+    }
 }

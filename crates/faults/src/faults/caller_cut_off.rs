@@ -7,7 +7,7 @@ use testkit::{Port, etcd::Cluster, fleet::Fleet, link::Link, until};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, DEADLINE},
     outcome::{MayFail, Seen},
     scene::{NAMESPACE, PATIENCE, Pace, Scene, fleet},
 };
@@ -36,7 +36,7 @@ async fn behind_links(pace: Pace) -> Result<(Scene, Vec<Link>)> {
 fn caller_of(fleet: &mut Fleet, links: &[Link], cluster: &Cluster) -> Result<Caller> {
     let members: Vec<_> = links.iter().map(Link::address).collect();
     fleet.set_registry(&format!("etcd://{}/{NAMESPACE}", members.join(",")));
-    let caller = Caller::start(fleet);
+    let caller = Caller::start(fleet, DEADLINE);
     fleet.set_registry(&cluster.url(NAMESPACE));
     caller
 }
@@ -104,7 +104,7 @@ pub(super) async fn from_servers(pace: Pace) -> Result<Seen> {
         fleet.add_behind(port, link.address()).await?;
         links.push(link);
     }
-    let caller = Caller::start(&mut fleet)?;
+    let caller = Caller::start(&mut fleet, DEADLINE)?;
     caller.until_it_calls(&fleet.addresses(), PATIENCE).await?;
     let scene = Scene {
         caller,

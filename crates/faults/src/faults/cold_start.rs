@@ -7,7 +7,7 @@ use testkit::until;
 use tokio::time::Instant;
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, DEADLINE},
     outcome::Seen,
     scene::{PATIENCE, Pace, Scene},
 };
@@ -30,7 +30,7 @@ pub(super) async fn cold_start(pace: Pace) -> Result<Seen> {
     cluster.stop_all().await?;
 
     let began = Instant::now();
-    let caller = Caller::start(&mut fleet)?;
+    let caller = Caller::start(&mut fleet, DEADLINE)?;
     until(PATIENCE, "a call to succeed", async || {
         ensure!(caller.succeeded().await? > 0, "none has");
         Ok(())

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::members::{created, none_was_lost};
 use crate::{
-    caller::Caller,
+    caller::{Caller, DEADLINE},
     outcome::Seen,
     scene::{NAMESPACE, PATIENCE, Pace, Scene, fleet},
 };
@@ -33,7 +33,7 @@ pub(super) async fn change(pace: Pace) -> Result<Seen> {
     let mut fleet = fleet(&cluster)?;
     secrets.tell(&mut fleet);
     fleet.add_many(3).await?;
-    let caller = Caller::start(&mut fleet)?;
+    let caller = Caller::start(&mut fleet, DEADLINE)?;
     caller.until_it_calls(&fleet.addresses(), PATIENCE).await?;
     let mut scene = Scene {
         caller,

@@ -23,6 +23,8 @@ pub(super) struct Member {
     cluster: String,
     tls: Option<ClusterTls>,
     arguments: Vec<String>,
+    /// Where its `etcd` is, when that is not the one of all.
+    programs: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -51,6 +53,7 @@ impl Member {
                 cluster: cluster.join(","),
                 tls: options.tls.clone(),
                 arguments: options.arguments.clone(),
+                programs: None,
                 process: None,
             })
             .collect()
@@ -80,6 +83,21 @@ impl Member {
         (format!("{secured},{own}"), secured)
     }
 
+    /// Is started by the `etcd` in that directory from now on.
+    pub(super) fn use_programs(&mut self, directory: &Path) {
+        self.programs = Some(directory.to_owned());
+    }
+
+    /// Its own version, and that of the cluster.
+    pub(super) async fn versions(&self) -> Result<(String, String)> {
+        let said = http::get(self.own_port(), "/version").await?;
+        let version = |of: &str| {
+            let text = said[of].as_str().map(str::to_owned);
+            text.with_context(|| format!("{} says {said}", self.name))
+        };
+        Ok((version("etcdserver")?, version("etcdcluster")?))
+    }
+
     /// Starts it unless it is running.
     pub(super) fn start(&mut self) -> Result<()> {
         if self
@@ -91,7 +109,10 @@ impl Member {
         }
         let (listen, advertise) = self.client_urls();
         let peer = peer_url(self.client_port);
-        let mut command = Command::new(program("etcd", "etcd-server")?);
+        let mut command = Command::new(match &self.programs {
+            Some(directory) => directory.join("etcd"),
+            None => program("etcd", "etcd-server")?,
+        });
         command
             .args(["--name", &self.name, "--data-dir"])
             .arg(&self.data)
