@@ -221,6 +221,7 @@ impl Service {
         let meter = self.telemetry.meter("service-kit");
         let calls = Calls::new(&meter);
         let admission = Admission::new(&self.server.limits, &meter);
+        let memory = MessageMemory::new(&self.server.limits, &meter);
         let traces = Traces::new(self.telemetry.tracing("service-kit"), &self.address);
         let stop = CancellationToken::new();
         let routes = routes.prepare();
@@ -230,7 +231,7 @@ impl Service {
             calls: calls.clone(),
             traces,
             admission,
-        let memory = MessageMemory::new(&self.server.limits, &meter);
+            memory,
             config: self.server.clone(),
             tls: self.tls,
         };
@@ -240,7 +241,6 @@ impl Service {
         };
         let lifecycle = Lifecycle {
             registry: self.registry,
-            memory,
             instance,
             ttl: self.ttl,
             require_registry: self.server.require_registry,
