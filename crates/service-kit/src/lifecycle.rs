@@ -48,6 +48,8 @@ pub(crate) struct Lifecycle {
     pub(crate) require_registry: bool,
     pub(crate) drain_notice: Duration,
     pub(crate) drain_limit: Duration,
+    /// What the process takes after that.
+    pub(crate) closes_within: Duration,
     pub(crate) health: Health,
     pub(crate) standing: Standing,
     pub(crate) calls: Calls,
@@ -67,9 +69,10 @@ impl Drop for Server {
 }
 
 impl Lifecycle {
-    /// How long an end in order may take, at most; what is left of it is for telemetry.
+    /// How long an end in order may take, at most, to the end of the process.
     pub(crate) fn ends_within(&self) -> Duration {
-        self.drain_notice + DEREGISTER_WITHIN + self.drain_limit + CUT_OFF_WITHIN + FLUSHED_WITHIN
+        let calls = self.drain_notice + DEREGISTER_WITHIN + self.drain_limit + CUT_OFF_WITHIN;
+        calls + self.closes_within + FLUSHED_WITHIN
     }
 
     /// Lives until `asked` to end, and ends in order; asked again, at once and with an error.

@@ -57,6 +57,7 @@ pub struct Service {
     descriptors: Vec<&'static [u8]>,
     readiness: Readiness,
     standing: Standing,
+    closes_within: Duration,
 }
 
 impl fmt::Debug for Service {
@@ -133,6 +134,7 @@ impl Service {
             descriptors: Vec::new(),
             standing: Standing::new(readiness.clone()),
             readiness,
+            closes_within: Duration::ZERO,
         })
     }
 
@@ -195,6 +197,13 @@ impl Service {
         self
     }
 
+    /// How long the process still takes when [`serve`](Self::serve) has come back, to close a storage for instance. A service manager
+    /// that waits for the end is told of it; nothing is bounded by it here.
+    pub fn closes_within(mut self, limit: Duration) -> Self {
+        self.closes_within = limit;
+        self
+    }
+
     /// Serves until it is asked to end, and then ends in order; asked a second time it ends at once, with an error.
     ///
     /// # Errors
@@ -246,6 +255,7 @@ impl Service {
             require_registry: self.server.require_registry,
             drain_notice: self.server.drain_notice,
             drain_limit: self.server.drain_limit,
+            closes_within: self.closes_within,
             health,
             standing: self.standing,
             calls,

@@ -80,7 +80,8 @@ async fn serve(config: UserConfig, telemetry: Telemetry) -> Result<()> {
         .channel(config.greeter.target.clone(), move || {
             serde_json::to_value(explained.explain())
                 .unwrap_or_else(|error| error.to_string().into())
-        });
+        })
+        .closes_within(config.storage.timeout);
     let outcome = select! {
         outcome = service.serve() => outcome,
         never = upkeep::keep(&storage, &readiness) => match never {},

@@ -44,9 +44,13 @@ impl Configured {
         humantime::parse_duration(self.text(section, key)).expect("a duration")
     }
 
-    /// How long a server may take to end: to give notice, delete its keys, finish its calls, and say a last word to a collector.
+    /// How long a server may take to end: to give notice, delete its keys, finish its calls, close its storage when it has one,
+    /// and say a last word to a collector.
     pub(crate) fn ends_within(&self) -> Duration {
         let server = |key| self.duration("server", key);
-        server("drain_notice") + server("drain_limit") + Duration::from_secs(8)
+        let storage = self.0.get("storage");
+        let storage = storage.map(|_| self.duration("storage", "timeout"));
+        let calls = server("drain_notice") + server("drain_limit");
+        calls + storage.unwrap_or_default() + Duration::from_secs(8)
     }
 }
