@@ -61,7 +61,7 @@ impl Resolution {
     /// Starts to follow `target`, a service by the first of `registries` that has its scheme.
     pub(crate) fn start(target: &Target, registries: &[Registry]) -> Result<Self, Unresolvable> {
         match target {
-            Target::Static(addresses) => Ok(Self::fixed(addresses)),
+            Target::Static { addresses, .. } => Ok(Self::fixed(addresses)),
             Target::Service {
                 scheme, service, ..
             } => {

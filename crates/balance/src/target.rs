@@ -30,7 +30,13 @@ pub enum Target {
         selector: Selector,
     },
     /// `static:///10.0.0.1:1,10.0.0.2:1`: these addresses and no others. `unix:///run/greeter.sock` is one on this machine.
-    Static(Vec<Address>),
+    #[non_exhaustive]
+    Static {
+        /// The addresses; at least one.
+        addresses: Vec<Address>,
+        /// Which service answers there, as in `static:///10.0.0.1:1?service=greeter`, for who verifies that it does.
+        service: Option<ServiceName>,
+    },
 }
 
 /// Why a text names nothing that can be called. The message names the text and says what would do.
@@ -79,6 +85,7 @@ pub enum InvalidTarget {
     },
 }
 
+const NOT_OF_ADDRESSES: &str = "addresses that are listed have neither a version nor labels; write service=NAME to say who answers there";
 const REGISTRIES: [&str; 4] = ["etcd", "file", "fixed", "memory"];
 
 impl Target {
@@ -87,7 +94,7 @@ impl Target {
     pub(crate) fn service(&self) -> Option<&ServiceName> {
         match self {
             Self::Service { service, .. } => Some(service),
-            Self::Static(_) => None,
+            Self::Static { service, .. } => service.as_ref(),
         }
     }
 
@@ -96,12 +103,15 @@ impl Target {
     pub(crate) fn authority(&self) -> String {
         match self {
             // The one character of a name that an authority cannot have is '/'.
-            Self::Service { service, .. } if service.as_str().contains('/') => {
-                service.as_str().replace('/', ".")
+            Self::Service { service, .. }
+            | Self::Static {
+                service: Some(service),
+                ..
+            } => service.as_str().replace('/', "."),
+            Self::Static { addresses, .. } if addresses[0].unix_path().is_some() => {
+                "localhost".into()
             }
-            Self::Service { service, .. } => service.to_string(),
-            Self::Static(addresses) if addresses[0].unix_path().is_some() => "localhost".into(),
-            Self::Static(addresses) => addresses[0].to_string(),
+            Self::Static { addresses, .. } => addresses[0].to_string(),
         }
     }
 }
@@ -116,7 +126,10 @@ impl FromStr for Target {
         };
         if target.starts_with("unix:") {
             let socket = Address::new(target).map_err(name)?;
-            return Ok(Self::Static(vec![socket]));
+            return Ok(Self::Static {
+                addresses: vec![socket],
+                service: None,
+            });
         }
         let (named, query) = match target.split_once('?') {
             Some((named, query)) => (named, Some(query)),
@@ -127,13 +140,15 @@ impl FromStr for Target {
             query: query.into(),
             problem,
         };
-        let selector = query.map(|q| Selector::parse(q).map_err(|problem| refused(q, problem)));
-        let selector = selector.transpose()?.unwrap_or_default();
+        let selector = || {
+            let parsed = query.map(|q| Selector::parse(q).map_err(|problem| refused(q, problem)));
+            parsed.transpose().map(Option::unwrap_or_default)
+        };
         let Some((scheme, rest)) = named.split_once("://") else {
             return Ok(Self::Service {
                 scheme: None,
                 service: ServiceName::new(named).map_err(name)?,
-                selector,
+                selector: selector()?,
             });
         };
         let known = scheme == "static" || REGISTRIES.contains(&scheme);
@@ -152,22 +167,23 @@ impl FromStr for Target {
             });
         };
         if scheme == "static" {
-            if let Some(query) = query {
-                let problem = "addresses that are listed have neither a version nor labels";
-                return Err(refused(query, problem.into()));
-            }
+            let service = query.map(|query| match query.strip_prefix("service=") {
+                Some(service) => ServiceName::new(service).map_err(name),
+                None => Err(refused(query, NOT_OF_ADDRESSES.into())),
+            });
             let addresses = endpoint
                 .split(',')
                 .map(|address| Address::new(address.trim()));
-            return Ok(Self::Static(
-                addresses.collect::<Result<_, _>>().map_err(name)?,
-            ));
+            return Ok(Self::Static {
+                addresses: addresses.collect::<Result<_, _>>().map_err(name)?,
+                service: service.transpose()?,
+            });
         }
         let service = ServiceName::new(endpoint).map_err(name)?;
         Ok(Self::Service {
             scheme: Some(scheme.into()),
             service,
-            selector,
+            selector: selector()?,
         })
     }
 }
@@ -190,14 +206,18 @@ impl fmt::Display for Target {
                     write!(f, "?{selector}")
                 }
             }
-            Self::Static(addresses) => {
-                if let [socket] = &addresses[..]
+            Self::Static { addresses, service } => {
+                if let ([socket], None) = (&addresses[..], service)
                     && let Some(path) = socket.unix_path()
                 {
                     return write!(f, "unix://{}", path.display());
                 }
                 let list: Vec<_> = addresses.iter().map(Address::as_str).collect();
-                write!(f, "static:///{}", list.join(","))
+                write!(f, "static:///{}", list.join(","))?;
+                match service {
+                    Some(service) => write!(f, "?service={service}"),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -219,6 +239,8 @@ mod tests {
             "etcd:///greeter?version=v2.1-rc&label.tier=gold&label.x%20y=%C3%A4%26",
             "static:///unix:/run/a.sock,10.0.0.1:1",
             "unix:///run/greeter.sock",
+            "static:///10.0.0.1:1?service=shop/basket",
+            "static:///unix:/run/a.sock?service=greeter",
         ] {
             assert_eq!(text.parse::<Target>().expect(text).to_string(), text);
         }
@@ -247,7 +269,8 @@ mod tests {
             ("greeter?zone=a", "label.NAME"),
             ("greeter?version=1&version=2", "twice"),
             ("greeter?", "KEY=VALUE"),
-            ("static:///10.0.0.1:1?version=v2", "neither a version"),
+            ("static:///10.0.0.1:1?version=v2", "service=NAME"),
+            ("static:///10.0.0.1:1?service=_x", "service name"),
             ("unix:a.sock", "unix:/path"),
             ("", "empty"),
         ];

@@ -83,7 +83,7 @@ impl Driver {
         });
         let selector = match &shared.target {
             Target::Service { selector, .. } => selector.clone(),
-            Target::Static(_) => Selector::default(),
+            Target::Static { .. } => Selector::default(),
         };
         let balancing = options.balancing(&ServiceConfig::default());
         Self {

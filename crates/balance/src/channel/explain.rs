@@ -193,7 +193,7 @@ fn left_out(listed: &Snapshot, published: &Published, target: &Target) -> Vec<Le
     let nothing = Selector::default();
     let selector = match target {
         Target::Service { selector, .. } => selector,
-        Target::Static(_) => &nothing,
+        Target::Static { .. } => &nothing,
     };
     listed
         .instances()

@@ -18,7 +18,7 @@ pub(crate) use session::Tls;
 /// TLS towards every server of a channel.
 ///
 /// A server's certificate is verified for the name that the channel's target says: the service's name, with `.` for `/`,
-/// or the host of the first address that a `static:///` target lists. What a registry says never counts: who can write
+/// or the host of the first address that a `static:///` target lists without saying `?service=NAME`. What a registry says never counts: who can write
 /// there could name itself. By default the system's certificate authorities are trusted.
 ///
 /// With a [trust domain](Self::with_trust_domain) it is verified for the service's identity instead, a URI
@@ -58,7 +58,7 @@ pub enum InvalidTls {
     Files(String),
     /// The target names no service, and so nobody whose identity could be verified.
     #[error(
-        "the target names no service whose identity in {domain} could be verified; set the server's name, which is its service's there"
+        "the target names no service whose identity in {domain} could be verified; write static:///HOST:PORT?service=NAME, or set the server's name"
     )]
     NoService {
         /// The trust domain.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use balance::{BuildError, Channel, ClientTls, ConnectivityState};
-use rcgen::{BasicConstraints, IsCa, SanType, date_time_ymd};
+use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose, SanType, date_time_ymd};
 use registry::tls::{CredentialFiles, Followed};
 
 use crate::{
@@ -83,6 +83,11 @@ async fn what_does_not_say_who_it_is_or_is_vouched_for_by_nobody_is_refused() {
         let uri = GREETER.try_into().expect("ASCII");
         params.subject_alt_names.push(SanType::URI(uri));
     });
+    let signs_others = authority.issue_with("nowhere", |params| {
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let uri = GREETER.try_into().expect("ASCII");
+        params.subject_alt_names.push(SanType::URI(uri));
+    });
     let expired = authority.issue_with("nowhere", |params| {
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
@@ -103,6 +108,10 @@ async fn what_does_not_say_who_it_is_or_is_vouched_for_by_nobody_is_refused() {
             "spiffe://example.com/greeter",
         ),
         (of_an_authority, "not usable"),
+        (
+            signs_others,
+            "is for nobody (the certificate is an authority's",
+        ),
         (expired, "has expired"),
         (Authority::new().identify(&[GREETER]), "not vouched for"),
     ] {
@@ -117,15 +126,27 @@ async fn a_list_of_addresses_names_no_service_unless_it_is_said() {
     let authority = Authority::new();
     let secured = Secured::start(&authority.identify(&[GREETER])).await;
     let target = format!("static:///{}", secured.address);
-    let build = |tls| Channel::builder(&target).tls(tls).build();
-    let refused = build(authority.domain()).expect_err("no service");
+    let build = |target: &str, tls| Channel::builder(target).tls(tls).build();
+    let refused = build(&target, authority.domain()).expect_err("no service");
     assert!(matches!(refused, BuildError::Tls(_)), "{refused}");
-    assert!(refused.to_string().contains("example.org"), "{refused}");
-    let channel = build(authority.domain().with_server_name("greeter")).expect("a channel");
-    client(&channel)
-        .say_hello(hello("world"))
-        .await
-        .expect("an answer");
+    for said in ["example.org", "?service=NAME"] {
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
+    let by_name = authority.domain().with_server_name("greeter");
+    let by_target = |service| format!("{target}?service={service}");
+    for (target, tls) in [
+        (target.clone(), by_name),
+        (by_target("greeter"), authority.domain()),
+    ] {
+        let channel = build(&target, tls).expect("a channel");
+        let answer = client(&channel).say_hello(hello("world")).await;
+        answer.expect("an answer");
+    }
+    let other = build(&by_target("basket"), authority.domain()).expect("a channel");
+    let refused = client(&other).say_hello(hello("world")).await;
+    let refused = refused.expect_err("it is the greeter");
+    let told = format!("is for {GREETER} and not for {BASKET}");
+    assert!(refused.message().contains(&told), "{refused}");
 }
 
 /// Writes whom to trust and who we are.
