@@ -8,10 +8,13 @@ mod credentials;
 mod derived;
 mod files;
 mod followed;
+mod owner;
 mod spiffe;
+mod validity;
 
 pub use credentials::{Credentials, InvalidCredentials, Pem};
 pub use derived::Derived;
 pub use files::CredentialFiles;
 pub use followed::Followed;
 pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};
+pub use validity::Validity;

@@ -32,7 +32,7 @@ use crate::{
     server::{Admission, Calls, MessageMemory, Serving, Traces, check_rules},
     signals::Signals,
     systemd::Manager,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, certificate},
 };
 
 /// A gRPC service that listens, and does not serve yet.
@@ -99,8 +99,11 @@ impl Service {
         telemetry: Telemetry,
         asked: BoxStream<'static, &'static str>,
     ) -> anyhow::Result<Self> {
-        let server = config.server().clone();
+        let mut server = config.server().clone();
         let tls = config.tls().of_service(&server.service).await?;
+        if tls.is_some() {
+            server.limits = Tls::limits(&server.limits);
+        }
         let registry = config.registry().connect()?;
         let listener = TcpListener::bind(server.listen.0)
             .await
@@ -307,6 +310,9 @@ impl Service {
             "Entries that were otherwise than a running watch had told; there should be none",
             |registry| registry.reconciled().differences,
         );
+        if let Some(tls) = &self.tls {
+            certificate::observe(&meter, &tls.files);
+        }
         let registry = self.registry.clone();
         let files = self.tls.as_ref().map(|tls| Arc::clone(&tls.files));
         meter

@@ -1,5 +1,6 @@
 //! What a process tells of itself: logs on stderr, metrics for the admin page, and metrics and traces for a collector.
 
+pub(crate) mod certificate;
 mod collector;
 mod joined;
 mod log;

@@ -72,10 +72,27 @@ impl Authority {
 
     /// The same, which has expired long ago.
     pub fn sign_spiffe_expired(&self, id: &str) -> Result<Signed> {
+        self.sign_spiffe_with(id, expire)
+    }
+
+    /// The same, which will be valid in a time that nobody lives to see.
+    pub fn sign_spiffe_not_yet_valid(&self, id: &str) -> Result<Signed> {
+        self.sign_spiffe_with(id, |params| {
+            params.not_before = date_time_ymd(3000, 1, 1);
+            params.not_after = date_time_ymd(3001, 1, 1);
+        })
+    }
+
+    /// The same, changed.
+    pub fn sign_spiffe_with(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Signed> {
         let uri = SanType::URI(id.try_into()?);
         self.sign_params("localhost", |params| {
             params.subject_alt_names.push(uri);
-            expire(params);
+            change(params);
         })
     }
 

@@ -9,6 +9,8 @@ use tokio_rustls::rustls::{
     sign::CertifiedKey,
 };
 
+use super::Validity;
+
 /// Whom to trust, and who we are, as it is written: in PEM.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Pem {
@@ -35,6 +37,8 @@ pub struct Credentials {
     pub authorities: Arc<RootCertStore>,
     /// Our certificate with its key, if there is any.
     pub identity: Option<Arc<CertifiedKey>>,
+    /// From when to when that certificate is valid.
+    pub validity: Option<Validity>,
 }
 
 /// Why these are no credentials. No text of it holds any of a key.
@@ -67,9 +71,13 @@ impl Credentials {
         };
         let identity = pem.identity.as_ref();
         let identity = identity.map(|(certificate, key)| identified(certificate, key));
+        let identity = identity.transpose()?;
+        let shown = identity.as_ref().and_then(|identity| identity.cert.first());
+        let validity = shown.map(Validity::of).transpose();
         Ok(Self {
             authorities: Arc::new(authorities),
-            identity: identity.transpose()?.map(Arc::new),
+            validity: validity.map_err(InvalidCredentials::Certificate)?,
+            identity: identity.map(Arc::new),
         })
     }
 

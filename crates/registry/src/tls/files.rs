@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Credentials, Followed, InvalidCredentials, Pem, SpiffeId, bounded};
+use tokio_rustls::rustls::pki_types::UnixTime;
+
+use super::{
+    Credentials, Followed, InvalidCredentials, Pem, SpiffeId, TrustDomain, bounded, owner::Owner,
+};
 
 /// Where credentials are, in PEM.
 ///
@@ -25,7 +29,7 @@ pub struct CredentialFiles {
     authorities: Option<PathBuf>,
     /// The certificate's file, and its key's.
     identity: Option<(PathBuf, PathBuf)>,
-    spiffe_id: Option<SpiffeId>,
+    owner: Owner,
 }
 
 impl CredentialFiles {
@@ -50,9 +54,22 @@ impl CredentialFiles {
         self
     }
 
-    /// Whom our certificate has to be for; one that is for somebody else cannot be used.
+    /// Our certificate has to be vouched for by the authorities that we trust, as others who trust the same are shown it; else it
+    /// cannot be used. Without this, whether anybody vouches for it is for those to say.
+    pub fn with_vouched_identity(mut self) -> Self {
+        self.owner = Owner::Vouched;
+        self
+    }
+
+    /// The same, and it has to be for a service of that trust domain (X509-SVID, section 5.2).
+    pub fn with_trust_domain(mut self, domain: TrustDomain) -> Self {
+        self.owner = Owner::Domain(domain);
+        self
+    }
+
+    /// The same, and it has to be for that service.
     pub fn with_spiffe_id(mut self, id: SpiffeId) -> Self {
-        self.spiffe_id = Some(id);
+        self.owner = Owner::Service(id);
         self
     }
 
@@ -79,15 +96,9 @@ impl CredentialFiles {
     /// What that makes, where all holds that has to.
     pub(super) fn usable(&self, pem: &Pem) -> Result<Credentials, String> {
         let credentials = Credentials::from_pem(pem).map_err(|invalid| self.in_file(&invalid))?;
-        if let (Some(wanted), Some((file, _))) = (&self.spiffe_id, &self.identity)
-            && let Some(certificate) = credentials.certificate()
-        {
-            let presented = SpiffeId::of(certificate)
-                .map_err(|invalid| format!("{}: {invalid}", file.display()))?;
-            if presented != *wanted {
-                let file = file.display();
-                return Err(format!("{file} is for {presented} and not for {wanted}"));
-            }
+        if let Some((file, _)) = &self.identity {
+            let checked = self.owner.check(&credentials, UnixTime::now());
+            checked.map_err(|problem| format!("{} {problem}", file.display()))?;
         }
         Ok(credentials)
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    mem::replace,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,19 +16,17 @@ use tokio::{
     time::{Instant, interval, sleep, timeout_at},
 };
 
-use super::{CredentialFiles, Credentials, Pem};
+use super::{CredentialFiles, Credentials, Pem, Validity};
 
 /// How often the files are looked at, when nothing is connected meanwhile.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// After which files that cannot be used are looked at again: they may be in the middle of being changed.
 const MOMENT: Duration = Duration::from_millis(100);
 /// How many moments whoever replaces several files may take from the first to the last; while nothing is in force, more.
-const MOMENTS: u32 = 1;
+const MOMENTS: u32 = 5;
 const MOMENTS_AT_THE_START: u32 = 10;
-/// How long the disk may take before whoever connects goes on with what is in force.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The same while nothing is in force to go on with.
-const PATIENCE_AT_THE_START: Duration = Duration::from_secs(5);
+/// How long a look may take before whoever connects goes on with what is in force.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Files of credentials, and the newest of their contents that could be used.
 ///
@@ -92,6 +91,12 @@ impl Followed {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// From when to when our certificate that is in force is valid.
+    pub fn validity(&self) -> Option<Validity> {
+        let known = self.known();
+        known.in_force.as_ref()?.credentials.validity
+    }
+
     /// What is in force, without looking at the files. While nothing is they are read, once, by the thread that asks.
     ///
     /// # Errors
@@ -106,9 +111,9 @@ impl Followed {
     /// What is in force once the files have been looked at. What they hold is taken when it can be used; else what was in force
     /// before still is, which is logged once and counted. As long as nothing has changed it returns the same.
     ///
-    /// What cannot be used is looked at once more after a moment, and at the start for a second: of a certificate and its key,
-    /// one may be the new one already. A disk that takes longer than a second is not waited for, except at the start, for five.
-    /// Cancellation safe: a look that has begun is finished.
+    /// What cannot be used is looked at again for half a second, and at the start for a second: of a certificate and its key,
+    /// one may be the new one already. A look is waited for until five seconds after it began, which is logged once. Cancellation
+    /// safe: a look that has begun is finished.
     ///
     /// # Errors
     /// What is wrong with which file, when nothing has been in force before.
@@ -197,7 +202,11 @@ impl Followed {
             }
             Found::Unusable(unusable) => {
                 if is_news && known.in_force.is_some() {
-                    self.refuse(&unusable.problem);
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(
+                        problem = unusable.problem,
+                        "changed TLS files cannot be used; what was in force before still is"
+                    );
                 }
                 known.unusable = Some(unusable);
             }
@@ -210,19 +219,12 @@ impl Followed {
         let Some(looking) = &mut known.looking else {
             return;
         };
-        let is_news = !std::mem::replace(&mut looking.is_overdue, true);
-        if is_news && known.in_force.is_some() {
-            self.refuse("the disk takes too long");
+        if !replace(&mut looking.is_overdue, true) {
+            tracing::warn!(
+                files = ?self.files,
+                "TLS files have not been read within {PATIENCE:?}; what is in force, if anything, still is"
+            );
         }
-    }
-
-    fn refuse(&self, problem: &str) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            problem,
-            files = ?self.files,
-            "changed TLS files cannot be used; what was in force before still is"
-        );
     }
 
     fn outcome(&self) -> Result<Arc<Credentials>, String> {
@@ -259,11 +261,7 @@ impl Known {
     /// Until when a look is waited for: nobody waits long behind one that hangs.
     fn waits_until(&self) -> Instant {
         let began = self.looking.as_ref().map(|looking| looking.began);
-        let patience = match self.in_force {
-            Some(_) => PATIENCE,
-            None => PATIENCE_AT_THE_START,
-        };
-        began.unwrap_or_else(Instant::now) + patience
+        began.unwrap_or_else(Instant::now) + PATIENCE
     }
 
     /// Whether a look has begun since there were so many; if none has, one does now.

@@ -3,11 +3,16 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use webpki::EndEntityCert;
+use x509_parser::{
+    asn1_rs::Tag, certificate::X509Certificate, error::X509Error, extensions::GeneralName,
+    parse_x509_certificate,
+};
 
 use crate::ServiceName;
 
 const SCHEME: &str = "spiffe://";
+/// Among a certificate's names (RFC 5280, section 4.2.1.6).
+const URI: Tag = Tag(6);
 /// SPIFFE-ID, sections 2.1 and 2.3.
 const LONGEST_DOMAIN: usize = 255;
 const LONGEST: usize = 2048;
@@ -24,6 +29,9 @@ pub enum InvalidSpiffeId {
     /// It is no SPIFFE ID.
     #[error("{0:?} is no SPIFFE ID; one is spiffe://DOMAIN/SERVICE")]
     Id(String),
+    /// The certificate is one to sign others with, and says of nobody who he is.
+    #[error("the certificate is an authority's (cA, keyCertSign or cRLSign)")]
+    Authority,
     /// The certificate carries none, or several.
     #[error("the certificate has {0} URI names; one that says who its owner is has exactly one")]
     Uris(usize),
@@ -101,17 +109,21 @@ impl SpiffeId {
     /// Who the owner of the certificate is. Whether somebody vouches for that is another question.
     ///
     /// # Errors
-    /// A certificate that has no URI name or several (X509-SVID, section 2), or one that is no SPIFFE ID.
+    /// What a validator has to refuse (X509-SVID, section 5.2): the certificate of an authority, one that has no URI name or
+    /// several, or one that is no SPIFFE ID or a trust domain's own.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, InvalidSpiffeId> {
-        let certificate = EndEntityCert::try_from(certificate)
-            .map_err(|error| InvalidSpiffeId::Certificate(error.to_string()))?;
-        let uris: Vec<_> = certificate.valid_uri_names().collect();
+        let (_, certificate) = parse_x509_certificate(certificate).map_err(unreadable)?;
+        if signs_others(&certificate).map_err(unreadable)? {
+            return Err(InvalidSpiffeId::Authority);
+        }
+        let uris = uris(&certificate).map_err(unreadable)?;
         let [uri] = uris[..] else {
             return Err(InvalidSpiffeId::Uris(uris.len()));
         };
+        // What is not UTF-8 is no SPIFFE ID, whatever stands in for it.
+        let uri = String::from_utf8_lossy(uri);
         let id: Self = uri.parse()?;
         if id.path().is_empty() {
-            // A trust domain's own name is its authority's (X509-SVID, section 2).
             return Err(InvalidSpiffeId::Id(uri.into()));
         }
         Ok(id)
@@ -166,8 +178,33 @@ impl FromStr for SpiffeId {
     }
 }
 
+fn unreadable(error: impl fmt::Display) -> InvalidSpiffeId {
+    InvalidSpiffeId::Certificate(error.to_string())
+}
+
+fn signs_others(certificate: &X509Certificate<'_>) -> Result<bool, X509Error> {
+    let constraints = certificate.basic_constraints()?;
+    let usage = certificate.key_usage()?;
+    let usage = usage.map(|usage| usage.value);
+    Ok(constraints.is_some_and(|constraints| constraints.value.ca)
+        || usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign()))
+}
+
+/// The URIs among its names, whether or not they are text.
+fn uris<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a [u8]>, X509Error> {
+    let names = certificate.subject_alternative_name()?;
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    let uris = names.filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(uri.as_bytes()),
+        GeneralName::Invalid(URI, uri) => Some(uri),
+        _ => None,
+    });
+    Ok(uris.collect())
+}
+
 #[cfg(test)]
 mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyUsagePurpose};
     use testkit::tls::Authority;
     use tokio_rustls::rustls::pki_types::pem::PemObject;
 
@@ -186,8 +223,54 @@ mod tests {
         assert_eq!(read(&[]), Err(InvalidSpiffeId::Uris(0)));
         let both = ["spiffe://example.org/a", "spiffe://example.org/b"];
         assert_eq!(read(&both), Err(InvalidSpiffeId::Uris(2)));
-        for nobody in ["https://example.org/greeter", "spiffe://example.org"] {
+        for nobody in [
+            "https://example.org/greeter",
+            "SPIFFE://example.org/greeter",
+            "spiffe://example.org",
+            "spiffe://example.org/",
+            "spiffe:///greeter",
+            "spiffe://ann@example.org/greeter",
+            "spiffe://example.org:443/greeter",
+            "spiffe://example.org/greeter?version=v2",
+            "spiffe://example.org/greeter#one",
+            "spiffe://example.org/%67reeter",
+            "spiffe://Example.org/greeter",
+        ] {
             assert_eq!(read(&[nobody]), Err(InvalidSpiffeId::Id(nobody.into())));
         }
+    }
+
+    #[test]
+    fn a_certificate_that_may_sign_others_says_of_nobody_who_he_is() {
+        let authority = Authority::new().expect("an authority");
+        let read = |change: fn(&mut CertificateParams)| {
+            let signed = authority.sign_spiffe_with("spiffe://example.org/greeter", change);
+            let pem = signed.expect("a certificate").certificate;
+            SpiffeId::of(&CertificateDer::from_pem_slice(pem.as_bytes()).expect("one"))
+        };
+        read(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]).expect("an id");
+        read(|params| params.is_ca = IsCa::ExplicitNoCa).expect("an id");
+        for authority in [
+            read(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+            read(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]),
+            read(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]),
+        ] {
+            assert_eq!(authority, Err(InvalidSpiffeId::Authority));
+        }
+    }
+
+    #[test]
+    fn a_second_uri_counts_though_it_is_no_text() {
+        let authority = Authority::new().expect("an authority");
+        let signed = authority.sign_spiffe_with("spiffe://example.org/greeter", |params| {
+            params.subject_alt_names.clear();
+            // GeneralNames of two URIs, the second of one byte that is not ASCII.
+            let names = b"\x30\x0f\x86\x0aspiffe://a\x86\x01\xff";
+            let names = CustomExtension::from_oid_content(&[2, 5, 29, 17], names.to_vec());
+            params.custom_extensions.push(names);
+        });
+        let pem = signed.expect("a certificate").certificate;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("one");
+        assert_eq!(SpiffeId::of(&certificate), Err(InvalidSpiffeId::Uris(2)));
     }
 }

@@ -2,7 +2,7 @@
 
 mod allow;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use balance::ClientTls;
@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use allow::{Allow, Pattern};
 
-use super::text;
+use super::{LimitsConfig, text};
+
+/// How long a connection between services lasts, where no other age is set: certificates are looked at when it begins.
+const CONNECTION_AGE: Duration = Duration::from_hours(1);
 
 /// `[tls]`: mutual TLS between services. Nothing is encrypted when all is empty.
 ///
@@ -64,12 +67,17 @@ impl TlsConfig {
     /// for, for a second.
     ///
     /// # Errors
-    /// When one of `ca`, `certificate` and `key` is missing or cannot be used.
+    /// When one of `ca`, `certificate` and `key` is missing or cannot be used, or the certificate is of another domain.
     pub async fn client(&self) -> anyhow::Result<Option<ClientTls>> {
         if !self.is_set() {
             return Ok(None);
         }
-        let files = followed(self.files()?).await?;
+        let files = self.files()?;
+        let files = match &self.domain {
+            Some(domain) => files.with_trust_domain(domain.clone()),
+            None => files.with_vouched_identity(),
+        };
+        let files = followed(files).await?;
         Ok(Some(towards_servers(files, self.domain.as_ref())))
     }
 
@@ -86,10 +94,11 @@ impl TlsConfig {
             self.domain.is_some() || self.allow.is_empty(),
             "tls.allow is set without tls.domain, and nobody is known without one"
         );
-        let mut files = self.files()?;
-        if let Some(domain) = &self.domain {
-            files = files.with_spiffe_id(domain.identity(service));
-        }
+        let files = self.files()?;
+        let files = match &self.domain {
+            Some(domain) => files.with_spiffe_id(domain.identity(service)),
+            None => files.with_vouched_identity(),
+        };
         Ok(Some(Tls {
             files: followed(files).await?,
             domain: self.domain.clone(),
@@ -156,8 +165,30 @@ impl Tls {
         }
     }
 
+    /// The limits of a server whose connections are to end with the certificates that they began with, or not long after.
+    pub(crate) fn limits(limits: &LimitsConfig) -> LimitsConfig {
+        LimitsConfig {
+            connection_age: limits.connection_age.or(Some(CONNECTION_AGE)),
+            ..limits.clone()
+        }
+    }
+
     /// For the service's own calls.
     pub(crate) fn client(&self) -> ClientTls {
         towards_servers(Arc::clone(&self.files), self.domain.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONNECTION_AGE, Duration, LimitsConfig, Tls};
+
+    #[test]
+    fn a_connection_between_services_has_an_age_unless_another_is_set() {
+        let mut limits = LimitsConfig::default();
+        let age = |limits: &LimitsConfig| Tls::limits(limits).connection_age;
+        assert_eq!(age(&limits), Some(CONNECTION_AGE));
+        limits.connection_age = Some(Duration::from_mins(5));
+        assert_eq!(age(&limits), limits.connection_age);
     }
 }

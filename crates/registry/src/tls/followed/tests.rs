@@ -1,12 +1,12 @@
 use std::{fs, path::Path};
 
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose, date_time_ymd};
 use tempfile::TempDir;
 use testkit::tls::{Authority, Signed};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Arc, CredentialFiles, Credentials, Followed, LOOK_EVERY, MOMENT, PATIENCE,
-    PATIENCE_AT_THE_START,
+    Arc, CredentialFiles, Credentials, Followed, LOOK_EVERY, Looking, MOMENT, PATIENCE, Validity,
 };
 
 const GREETER: &str = "spiffe://example.org/greeter";
@@ -122,7 +122,7 @@ async fn a_renewal_that_nobody_finishes_fails_the_start_with_both_files() {
     scene.write("own.pem", &next.certificate);
     let began = Instant::now();
     let refused = refusal(&scene.follow()).await;
-    assert!(began.elapsed() <= PATIENCE_AT_THE_START, "it is bounded");
+    assert!(began.elapsed() <= PATIENCE, "it is bounded");
     assert!(began.elapsed() > MOMENT, "it is looked at again");
     for file in ["own.pem", "own-key.pem"] {
         assert!(refused.contains(file), "{refused}");
@@ -150,7 +150,9 @@ async fn a_disk_that_hangs_keeps_nobody_from_what_is_in_force() {
         assert!(Arc::ptr_eq(&first, &in_force(&files).await));
     }
     assert_eq!(began.elapsed(), PATIENCE, "nobody waits again");
-    assert_eq!(files.refused(), 1, "it is counted, and logged, once");
+    let is_overdue = |looking: &Looking| looking.is_overdue;
+    assert!(files.known().looking.as_ref().is_some_and(is_overdue));
+    assert_eq!(files.refused(), 0, "nothing has changed");
 
     drop(turn);
     files.known().looking = None;
@@ -165,7 +167,7 @@ async fn a_disk_that_hangs_at_the_start_is_waited_for_no_longer_than_that() {
     let _turn = Arc::clone(&files.turn).acquire_owned().await;
     let began = Instant::now();
     let refused = refusal(&files).await;
-    assert_eq!(began.elapsed(), PATIENCE_AT_THE_START);
+    assert_eq!(began.elapsed(), PATIENCE);
     for file in ["ca.pem", "own.pem", "own-key.pem"] {
         assert!(refused.contains(file), "{refused}");
     }
@@ -188,4 +190,103 @@ async fn however_many_ask_at_a_time_the_files_are_looked_at_once() {
         asked.await.expect("it is answered");
     }
     assert_eq!(files.known().looks, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_others_would_refuse_does_not_displace_a_good_one() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let good = in_force(&files).await;
+    let stranger = Authority::new().expect("an authority");
+    let authority = &scene.authority;
+    let signs_others = |params: &mut CertificateParams| {
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    };
+    let serves_nobody = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    };
+    let unusable = [
+        (
+            authority.sign_spiffe_expired(GREETER),
+            "own.pem has expired",
+        ),
+        (
+            authority.sign_spiffe_not_yet_valid(GREETER),
+            "own.pem is not valid yet",
+        ),
+        (
+            stranger.sign_spiffe(GREETER),
+            "own.pem is vouched for by none of the authorities",
+        ),
+        (
+            authority.sign_spiffe_with(GREETER, signs_others),
+            "keyCertSign",
+        ),
+        (
+            authority.sign_spiffe_with(GREETER, serves_nobody),
+            "RequiredEkuNotFound",
+        ),
+        (authority.sign_uris(&[GREETER, GREETER]), "2 URI names"),
+    ];
+    for (refused, (signed, told)) in unusable.into_iter().enumerate() {
+        let written = signed.expect("a certificate").write(scene.path(), "own");
+        written.expect("it is written");
+        for _ in 0..3 {
+            assert!(Arc::ptr_eq(&good, &in_force(&files).await), "{told}");
+        }
+        assert_eq!(files.refused(), refused as u64 + 1, "{told}");
+        // Who starts with it does not.
+        let refusal = refusal(&scene.follow()).await;
+        assert!(refusal.contains(told), "{refusal}");
+    }
+    scene.show(GREETER);
+    assert!(!Arc::ptr_eq(&good, &in_force(&files).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_shows_a_certificate_of_its_trust_domain_or_one_that_is_vouched_for() {
+    let scene = Scene::new();
+    let files = || {
+        CredentialFiles::new()
+            .with_authorities(scene.path().join("ca.pem"))
+            .with_identity(
+                scene.path().join("own.pem"),
+                scene.path().join("own-key.pem"),
+            )
+    };
+    let of = |domain: &str| files().with_trust_domain(domain.parse().expect("a domain"));
+    in_force(&of("example.org").follow()).await;
+    let refused = refusal(&of("example.com").follow()).await;
+    let told = format!("own.pem is for {GREETER} and not for a service of example.com");
+    assert!(refused.ends_with(&told), "{refused}");
+
+    let stranger = Authority::new().expect("an authority");
+    let signed = stranger.sign_spiffe(GREETER).expect("a certificate");
+    signed.write(scene.path(), "own").expect("it is written");
+    let refused = refusal(&files().with_vouched_identity().follow()).await;
+    assert!(refused.contains("none of the authorities"), "{refused}");
+    // Those who are shown it may trust others than we do.
+    in_force(&files().follow()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_known_until_when_the_certificate_in_force_is_valid() {
+    let scene = Scene::new();
+    let signed = scene.authority.sign_spiffe_with(GREETER, |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2100, 1, 1);
+    });
+    let written = signed.expect("a certificate").write(scene.path(), "own");
+    written.expect("it is written");
+    let files = scene.follow();
+    assert_eq!(files.validity(), None, "nothing is in force yet");
+    in_force(&files).await;
+    let known = Validity {
+        not_before: 1_577_836_800,
+        not_after: 4_102_444_800,
+    };
+    assert_eq!(files.validity(), Some(known));
+    scene.write("own.pem", "no certificate");
+    in_force(&files).await;
+    assert_eq!(files.validity(), Some(known));
 }

@@ -162,3 +162,27 @@ fn names(presented: &[String]) -> String {
         names.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use testkit::tls::Authority;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+    use super::{AlertDescription, CertificateDer, Error, ServerName, TlsFailure};
+
+    #[test]
+    fn a_certificate_that_has_expired_in_use_is_told_from_one_that_is_refused_otherwise() {
+        let authority = Authority::new().expect("an authority");
+        let of = |pem: String| CertificateDer::from_pem_slice(pem.as_bytes()).expect("one");
+        let expired = of(authority.sign_expired("ann").expect("one").certificate);
+        let valid = of(authority.sign("ann").expect("one").certificate);
+        let member = ServerName::try_from("etcd").expect("a name");
+        let alert = Error::AlertReceived(AlertDescription::BadCertificate);
+        let error = io::Error::other(alert);
+        let told = |ours| TlsFailure::of(&error, &member, Some(ours));
+        assert_eq!(told(&expired), TlsFailure::OursExpired);
+        assert!(matches!(told(&valid), TlsFailure::OursRefused(_)));
+    }
+}
