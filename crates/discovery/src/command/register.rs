@@ -153,8 +153,9 @@ impl RegisterArgs {
         signals: service_kit::Signals,
     ) -> Result<ExitCode> {
         let mut signals = Signals::listen(signals, !self.command.is_empty())?;
+        let check = self.check(session).await?;
         let mut child = Child::start(&self.command)?;
-        let mut monitor = self.monitor();
+        let mut monitor = self.monitor(check);
         let mut held = Held::new(session, self.instance(), self.ttl);
         let over = loop {
             select! {
@@ -212,14 +213,22 @@ impl RegisterArgs {
         })
     }
 
-    fn monitor(&self) -> Monitor {
+    async fn check(&self, session: &Session) -> Result<Option<Check>> {
         let kind = match &self.check {
-            None if self.command.is_empty() => None,
-            None => Some(CheckKind::Tcp),
-            Some(kind) => Some(kind.clone()),
+            None if self.command.is_empty() => return Ok(None),
+            None => CheckKind::Tcp,
+            Some(kind) => kind.clone(),
         };
+        let tls = match kind {
+            CheckKind::Grpc(_) => session.tls().await?,
+            _ => None,
+        };
+        Ok(Some(Check::new(kind, &self.service, &self.address, tls)))
+    }
+
+    fn monitor(&self, check: Option<Check>) -> Monitor {
         Monitor::new(
-            kind.map(|kind| Check::new(kind, &self.address)),
+            check,
             self.check_interval,
             self.check_timeout,
             self.healthy_after,

@@ -4,7 +4,7 @@ use std::{fs, process::Command, sync::Arc};
 
 use registry::{Instance, Snapshot, SnapshotWatch, Status};
 use serde_json::json;
-use testkit::{Port, Signal, process::Process};
+use testkit::{Port, Signal, process::Process, tls::Authority};
 use tokio::time::timeout;
 
 use crate::place::{BOUND, Place, end, instance, service};
@@ -107,6 +107,59 @@ async fn a_command_is_registered_while_it_answers_and_taken_out_before_it_is_tol
         assert_eq!(place.json(&calls).await["failures"], 0);
         process.signal(Signal::SIGTERM).expect("it runs");
         leaves(&process, &place).await;
+    }
+}
+
+#[tokio::test]
+async fn grpc_is_asked_by_tls_and_only_of_the_service_that_is_registered() {
+    let files = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new().expect("an authority");
+    let file = |name: &str| files.path().join(name).display().to_string();
+    fs::write(file("ca.pem"), authority.certificate()).expect("it is written");
+    for name in ["web", "basket"] {
+        let signed = authority.sign_spiffe(&format!("spiffe://example.org/{name}"));
+        let written = signed.expect("one").write(files.path(), name);
+        written.expect("it is written");
+    }
+    let environment = |service: &str| {
+        [
+            ("CA", file("ca.pem")),
+            ("CERTIFICATE", file(&format!("{service}.pem"))),
+            ("KEY", file(&format!("{service}-key.pem"))),
+            ("DOMAIN", "example.org".into()),
+        ]
+        .map(|(key, value)| (format!("DISCOVERY__TLS__{key}"), value))
+    };
+    for is_web in [true, false] {
+        let place = Place::directory();
+        let port = Port::free().expect("a port");
+        let address = port.address();
+        let mut watch = place.registry.watch(&service("web"));
+        let serves = if is_web { "web" } else { "basket" };
+        let mut server = vec!["--".to_owned(), "env".into()];
+        let own = environment(serves).map(|(key, value)| format!("{key}={value}"));
+        server.extend(own);
+        server.push(format!("DISCOVERY__SERVER__SERVICE={serves}"));
+        server.push(format!("DISCOVERY__REGISTRY__URL={}", place.url));
+        server.push(env!("CARGO_BIN_EXE_discovery").into());
+        server.extend(["server", "--listen", &address].map(Into::into));
+        let server: Vec<_> = server.iter().map(String::as_str).collect();
+        let register = ["register", "web", &address, "--id", "checked"];
+        let check = ["--check", "grpc"];
+        let mut command = place.command(&[&register[..], &check, &FAST, &server].concat());
+        command.envs(environment("web"));
+        let process = Process::spawn("discovery register", command).expect("it starts");
+        if is_web {
+            let is_checked =
+                |list: &Snapshot| list.instances().any(|one| one.id.as_str() == "checked");
+            until(is_checked, &mut watch).await;
+        } else {
+            let told = "is for spiffe://example.org/basket and not for spiffe://example.org/web";
+            let said = process.wait_for_line(told, BOUND).await;
+            said.expect("it says whom it has found");
+        }
+        process.signal(Signal::SIGTERM).expect("it runs");
+        end(&process).await;
     }
 }
 

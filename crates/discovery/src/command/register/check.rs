@@ -3,9 +3,9 @@
 use std::{process::Stdio, str::FromStr};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use balance::Channel;
+use balance::{Channel, ClientTls};
 use http::Uri;
-use registry::Address;
+use registry::{Address, ServiceName};
 use tokio::process::Command;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -49,20 +49,40 @@ impl FromStr for CheckKind {
     }
 }
 
+/// gRPC's health protocol, spoken as the instance's callers would.
+#[derive(Debug)]
+pub(super) struct GrpcCheck {
+    target: String,
+    /// The service that is asked about.
+    about: String,
+    /// Without it, in clear.
+    tls: Option<ClientTls>,
+}
+
 /// A check of a certain instance.
 #[derive(Debug)]
 pub(super) enum Check {
-    /// The target, and the service that is asked about.
-    Grpc(String, String),
+    Grpc(GrpcCheck),
     Tcp(Address),
     Http(Uri),
     Exec(String),
 }
 
 impl Check {
-    pub(super) fn new(kind: CheckKind, address: &Address) -> Self {
+    /// Of the instance of `service` at `address`; whom it speaks gRPC with has to prove that it is that service, where there is
+    /// `tls`.
+    pub(super) fn new(
+        kind: CheckKind,
+        service: &ServiceName,
+        address: &Address,
+        tls: Option<ClientTls>,
+    ) -> Self {
         match kind {
-            CheckKind::Grpc(service) => Self::Grpc(format!("static:///{address}"), service),
+            CheckKind::Grpc(about) => Self::Grpc(GrpcCheck {
+                target: format!("static:///{address}?service={service}"),
+                about,
+                tls,
+            }),
             CheckKind::Tcp => Self::Tcp(address.clone()),
             CheckKind::Http(uri) => Self::Http(uri),
             CheckKind::Exec(command) => Self::Exec(command),
@@ -72,7 +92,7 @@ impl Check {
     /// Makes it once; the caller sets a bound. An error says what was wrong. Cancellation safe.
     pub(super) async fn make(&self) -> Result<()> {
         match self {
-            Self::Grpc(target, service) => grpc(target, service).await,
+            Self::Grpc(check) => check.make().await,
             Self::Tcp(address) => reach::connect(address).await,
             Self::Http(uri) => http(uri).await,
             Self::Exec(command) => exec(command).await,
@@ -80,15 +100,21 @@ impl Check {
     }
 }
 
-/// By a channel of its own: one that had failed before would wait longer and longer before it connects again.
-async fn grpc(target: &str, service: &str) -> Result<()> {
-    let mut client = HealthClient::new(Channel::builder(target).build()?);
-    let service = service.to_owned();
-    let answer = client.check(HealthCheckRequest { service }).await;
-    let answer = answer.map_err(|status| anyhow!("{}: {}", status.code(), status.message()))?;
-    match answer.get_ref().status() {
-        ServingStatus::Serving => Ok(()),
-        status => bail!("it says that it is {}", status.as_str_name()),
+impl GrpcCheck {
+    /// By a channel of its own: one that had failed before would wait longer and longer before it connects again.
+    async fn make(&self) -> Result<()> {
+        let mut channel = Channel::builder(&self.target);
+        if let Some(tls) = &self.tls {
+            channel = channel.tls(tls.clone());
+        }
+        let mut client = HealthClient::new(channel.build()?);
+        let service = self.about.clone();
+        let answer = client.check(HealthCheckRequest { service }).await;
+        let answer = answer.map_err(|status| anyhow!("{}: {}", status.code(), status.message()))?;
+        match answer.get_ref().status() {
+            ServingStatus::Serving => Ok(()),
+            status => bail!("it says that it is {}", status.as_str_name()),
+        }
     }
 }
 
@@ -121,11 +147,12 @@ mod tests {
 
     use testkit::Port;
 
-    use super::{Address, Check, CheckKind};
+    use super::{Address, Check, CheckKind, ServiceName};
 
     fn check(text: &str, address: &str) -> Check {
         let address = Address::new(address).expect("an address");
-        Check::new(text.parse().expect(text), &address)
+        let service = ServiceName::new("web").expect("a name");
+        Check::new(text.parse().expect(text), &service, &address, None)
     }
 
     async fn failure(check: Check) -> String {
