@@ -3,9 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::{IsTerminal as _, stderr},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +14,7 @@ use crate::{
     process::allow_open_files,
     servers::Servers,
     table::{Table, grouped},
+    turns::progress,
 };
 
 /// What does one pick cost, by each policy, among few and among very many endpoints?
@@ -22,7 +22,8 @@ use crate::{
 /// Criterion measures it in a package of its own, crates/bench/picks, because pingora-load-balancing, the peer, brings more
 /// dependencies than all the rest: the first run compiles for some minutes. A pick is what a call does to have an
 /// endpoint: load the picker, choose, see that the endpoint is connected, share it and count the call in and out. The
-/// clock is the call's, which reads it for its deadline as well. All endpoints are connected.
+/// clock is the call's, which reads it for its deadline as well. All endpoints are connected. Each is measured in a process of
+/// its own.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Measure only what has this in its name, as in `ring_hash` or `round_robin/10000`
@@ -57,31 +58,52 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if found.exists() {
         fs::remove_dir_all(&found).with_context(|| format!("cannot remove {}", found.display()))?;
     }
-    let status = Command::new("cargo")
-        .args(["bench", "--manifest-path"])
-        .arg(package.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .args(["--bench", "picks", "--"])
-        .args(&args.filter)
-        .env("PICKS_PORT", port.to_string())
-        .env("CRITERION_HOME", &found)
-        .stdout(progress())
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "measuring the picks failed");
+    let picks = |args: &[&str]| {
+        let mut command = Command::new("cargo");
+        command
+            .args(["bench", "--manifest-path"])
+            .arg(package.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target)
+            .args(["--bench", "picks", "--"])
+            .args(args)
+            .env("PICKS_PORT", port.to_string())
+            .env("CRITERION_HOME", &found);
+        command
+    };
+    let mut list = picks(&["--list"]);
+    list.args(&args.filter);
+    // Cargo tells how far it has come with building them.
+    list.stderr(Stdio::inherit());
+    let names = names(&list.output().context("cannot run cargo")?)?;
+    let bar = progress(names.len());
+    for name in names {
+        bar.set_message(name.clone());
+        // What one leaves of the heap behind is not to be what another's endpoints are scattered over.
+        let output = picks(&["--exact", &name]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "measuring {name} failed: {said}");
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
     println!("Connected endpoints, one thread, the median of criterion's samples\n");
     print!("{}", table(&read(&found)?));
     Ok(())
 }
 
-/// Where criterion tells how far it has come: the table is what goes to stdout.
-fn progress() -> Stdio {
-    if stderr().is_terminal() {
-        Stdio::from(stderr())
-    } else {
-        Stdio::null()
-    }
+/// What criterion lists as `pick/round_robin/10: benchmark`.
+fn names(listed: &Output) -> Result<Vec<String>> {
+    ensure!(listed.status.success(), "the picks cannot be built");
+    let lines = String::from_utf8_lossy(&listed.stdout);
+    let names = lines
+        .lines()
+        .filter_map(|line| line.strip_suffix(": benchmark"));
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    ensure!(
+        !names.is_empty(),
+        "there is nothing of that name to measure"
+    );
+    Ok(names)
 }
 
 /// Beside what this program was built into.

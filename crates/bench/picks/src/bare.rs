@@ -63,22 +63,23 @@ impl<const APART: usize> Sequence<APART> {
 }
 
 pub(crate) fn measure(group: &mut BenchmarkGroup<'_, WallTime>, size: u32) {
-    let near = Sequence::<0>::new(size);
     group.bench_function(BenchmarkId::new("bare sequence", size), |bench| {
+        let near = Sequence::<0>::new(size);
         bench.iter(|| drop(black_box(near.pick())));
     });
     // What a pick would cost if it read the clock that its call has read.
     group.bench_function(
         BenchmarkId::new("bare sequence and a clock", size),
         |bench| {
+            let near = Sequence::<0>::new(size);
             bench.iter(|| drop(black_box((near.pick(), Instant::now()))));
         },
     );
     // An endpoint with its connection is more than a counter, and thousands of them are in no cache.
-    let apart = Sequence::<4_096>::new(size);
     group.bench_function(
         BenchmarkId::new("bare sequence, endpoints 4 KiB apart", size),
         |bench| {
+            let apart = Sequence::<4_096>::new(size);
             bench.iter(|| drop(black_box(apart.pick())));
         },
     );

@@ -16,18 +16,42 @@ use tokio::{
 
 use crate::{Error, address, weight};
 
-/// The policies, by the names that the channel has for them.
-const POLICIES: [&str; 9] = [
-    "pick_first",
-    "round_robin",
-    "weighted_round_robin",
-    "random",
-    "weighted_random",
-    "least_request",
-    "peak_ewma",
-    "ring_hash",
-    "maglev",
+/// What is measured, by the policies' names and by whether endpoints have weights that differ: pingora's have, and they make
+/// a choice harder.
+const PICKS: [(&str, &str, Weights); 10] = [
+    ("pick_first", "pick_first", Weights::Differ),
+    ("round_robin", "round_robin", Weights::Differ),
+    (
+        "weighted_round_robin",
+        "weighted_round_robin",
+        Weights::Differ,
+    ),
+    ("random", "random", Weights::Differ),
+    ("weighted_random", "weighted_random", Weights::Differ),
+    ("least_request", "least_request", Weights::Alike),
+    ("least_request, by weight", "least_request", Weights::Differ),
+    ("peak_ewma", "peak_ewma", Weights::Differ),
+    ("ring_hash", "ring_hash", Weights::Differ),
+    ("maglev", "maglev", Weights::Differ),
 ];
+
+/// What the endpoints weigh.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Weights {
+    /// The same, as is the default.
+    Alike,
+    /// 1 to 10.
+    Differ,
+}
+
+impl Weights {
+    fn of(self, number: u32) -> Result<Weight, Error> {
+        Ok(match self {
+            Self::Alike => Weight::default(),
+            Self::Differ => Weight::new(weight(number))?,
+        })
+    }
+}
 
 /// How long it may take to connect all endpoints.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -37,28 +61,24 @@ pub(crate) fn measure(
     size: u32,
     port: u16,
     runtime: &Runtime,
-) -> Result<(), Error> {
-    let (registry, _holds) = runtime.block_on(register(size, port))?;
-    for policy in POLICIES {
-        let known = runtime.block_on(async { build(&registry, policy, size).map(drop) });
-        if let Err(error) = known {
-            eprintln!(
-                "{policy} over {size} endpoints is left out: {}",
-                reasons(&*error)
-            );
-            continue;
-        }
-        // Connected only when it is measured: a filter may leave it out.
-        let mut channel = None;
+) {
+    for (name, policy, weights) in PICKS {
+        // Made only when it is measured: a filter may leave it out.
+        let mut made = None;
         let headers = HeaderMap::new();
         let call = CallInfo::new("/helloworld.Greeter/SayHello", &headers);
         let mut number = 0_u64;
         // A call reads the clock once, for its deadline and for its latency alike.
         let now = Instant::now();
-        group.bench_function(BenchmarkId::new(policy, size), |bench| {
-            let channel = channel.get_or_insert_with(|| {
-                let connected = runtime.block_on(connected(&registry, policy, size));
-                connected.unwrap_or_else(|error| panic!("{policy}: {}", reasons(&*error)))
+        group.bench_function(BenchmarkId::new(name, size), |bench| {
+            let (channel, ..) = made.get_or_insert_with(|| {
+                let fleet = async {
+                    let (registry, holds) = register(size, port, weights).await?;
+                    let channel = connected(&registry, policy, size).await?;
+                    Ok::<_, Error>((channel, registry, holds))
+                };
+                let made = runtime.block_on(fleet);
+                made.unwrap_or_else(|error| panic!("{policy}: {}", reasons(&*error)))
             });
             bench.iter(|| {
                 number = number.wrapping_add(1);
@@ -67,18 +87,20 @@ pub(crate) fn measure(
             });
         });
     }
-    Ok(())
 }
 
-async fn register(size: u32, port: u16) -> Result<(Registry, Vec<Box<dyn Hold>>), Error> {
+async fn register(
+    size: u32,
+    port: u16,
+    weights: Weights,
+) -> Result<(Registry, Vec<Box<dyn Hold>>), Error> {
     let store = MemoryStore::new();
     let service = ServiceName::new("greeter")?;
     let mut holds = Vec::new();
     for number in 0..size {
         let address = Address::new(&format!("{}:{port}", address(number)))?;
         let request = HoldRequest {
-            instance: Instance::new(service.clone(), address)
-                .with_weight(Weight::new(weight(number))?),
+            instance: Instance::new(service.clone(), address).with_weight(weights.of(number)?),
             ttl: Duration::from_secs(10),
             claim: Claim::First,
         };
