@@ -9,6 +9,7 @@ work=$(mktemp -d)
 passed=0
 detached=()
 images=() # those that a test has built itself
+background=() # processes that do something to the containers; they end when they are interrupted
 trap finish EXIT
 trap 'exit 130' INT TERM
 
@@ -22,6 +23,10 @@ finish() {
   local code=$?
   trap - EXIT
   set +e
+  for process in "${background[@]}"; do
+    quietly kill -INT "$process"
+    quietly wait "$process"
+  done
   [ "$code" -eq 0 ] || show_logs
   [ "${#detached[@]}" -eq 0 ] || quietly docker rm --force "${detached[@]}"
   quietly docker compose --profile '*' down --volumes --remove-orphans --rmi local --timeout 5 || say "could not remove all of it"
