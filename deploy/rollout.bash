@@ -50,24 +50,24 @@ until_ready() {
 }
 
 # until_called SERVICE CONTAINER: waits until callers call it. Where none does for a while (nobody calls now; callers with pick_first
-# stay with whom they have until that one drains) a caller of our own has to be connected to it
+# stay with whom they have until that one drains) a caller of our own has to be connected to it; it tries as long as one may take to be ready
 until_called() {
-  local end=$((SECONDS + calm))
+  local soon=$((SECONDS + calm)) end=$((SECONDS + patience))
   until has_calls "$2"; do
-    if [ "$SECONDS" -ge "$end" ]; then
-      reaches "$1" "$2" && say "$(name "$2") is not called yet: its callers stay with others, or there are none; one of ours reaches it"
-      return
+    if [ "$SECONDS" -ge "$soon" ]; then
+      reaches "$1" "$2" && say "$(name "$2") is not called yet: its callers stay with others, or there are none; one of ours reaches it" && return
+      [ "$SECONDS" -lt "$end" ] || return
     fi
     sleep 0.2
   done
 }
 
-# reaches SERVICE CONTAINER: a caller that finds it by its name is connected to it
+# reaches SERVICE CONTAINER: a caller that finds it by its name is connected to it, in whichever of its networks
 reaches() {
-  local at
-  at=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$2") &&
+  local ids
+  ids=$(docker inspect --format '{{range .NetworkSettings.Networks}}"id":"{{.IPAddress}}:{{println}}{{end}}' "$2") &&
     docker compose run --rm --no-deps -T discovery resolve "$1" --policy round_robin --output json |
-    sed 's/"id":/\n&/g' | grep "^\"id\":\"$at:.*\"state\":\"READY\"" >/dev/null
+    sed 's/"id":/\n&/g' | grep '"state":"READY"' | grep --fixed-strings -- "$ids" >/dev/null
 }
 
 # start_one SERVICE: one instance more, of the image and the configuration as they are now, is ready and in $started; where that
