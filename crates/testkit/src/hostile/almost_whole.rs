@@ -51,7 +51,7 @@ impl AlmostWhole {
             select! {
                 biased;
                 response = response => is_exhausted(&response.map_err(io::Error::other)?).map(|()| None),
-                sent = send(&mut body) => sent.map(|()| Some(body)),
+                sent = send_almost(&mut body) => sent.map(|()| Some(body)),
             }
         });
         let kept: Vec<_> = try_join_all(outcomes)
@@ -78,7 +78,7 @@ async fn handshake(
     client::handshake(socket).await.map_err(io::Error::other)
 }
 
-fn request() -> Request<()> {
+pub(super) fn request() -> Request<()> {
     Request::post("http://greeter/helloworld.Greeter/SayHello")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -96,12 +96,22 @@ fn is_exhausted(response: &Response<h2::RecvStream>) -> io::Result<()> {
     )))
 }
 
-async fn send(body: &mut SendStream<Bytes>) -> io::Result<()> {
-    let length = u32::try_from(AlmostWhole::MESSAGE).map_err(io::Error::other)?;
-    let head = [&[0], length.to_be_bytes().as_slice()].concat();
+async fn send_almost(body: &mut SendStream<Bytes>) -> io::Result<()> {
+    send(body, AlmostWhole::MESSAGE, &[], AlmostWhole::MESSAGE - 1).await
+}
+
+/// Promises a message of that length, and sends so much of it: its beginning, and then nothing but zeros.
+pub(super) async fn send(
+    body: &mut SendStream<Bytes>,
+    length: usize,
+    beginning: &[u8],
+    sent: usize,
+) -> io::Result<()> {
+    let length = u32::try_from(length).map_err(io::Error::other)?;
+    let head = [&[0], length.to_be_bytes().as_slice(), beginning].concat();
     body.send_data(head.into(), false)
         .map_err(io::Error::other)?;
-    let mut left = AlmostWhole::MESSAGE - 1;
+    let mut left = sent - beginning.len();
     while left > 0 {
         body.reserve_capacity(left.min(PIECE));
         let room = poll_fn(|task| body.poll_capacity(task)).await;

@@ -141,6 +141,13 @@ impl MessageMemory {
         }
     }
 
+    /// In bytes.
+    #[cfg(test)]
+    pub(super) fn taken_by(&self, address: IpAddr) -> usize {
+        let taken = self.taken();
+        taken.by_address.get(&address).copied().unwrap_or(0)
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,6 +182,11 @@ impl Held {
         taken.map_err(|refusal| self.refuse(refusal))?;
         self.bytes.store(wanted, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether all that has come was free.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) == 0
     }
 
     fn refuse(&self, refusal: Refusal) -> Status {
