@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use tokio_rustls::rustls::{
-    Error, RootCertStore,
+    Error, InconsistentKeys, RootCertStore,
     crypto::ring::default_provider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
@@ -60,6 +60,9 @@ pub enum InvalidCredentials {
     /// Our key is none.
     #[error("there is no private key")]
     Key,
+    /// Our key is of no kind that there is a signature for.
+    #[error("the private key cannot be used: it is no RSA, ECDSA or Ed25519 key of a usual size")]
+    UnusableKey,
 }
 
 impl Credentials {
@@ -91,10 +94,13 @@ fn identified(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, InvalidCre
     let chain = certificates(certificate).map_err(InvalidCredentials::Certificate)?;
     // What the parser says of a key is not repeated: it might quote it.
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| InvalidCredentials::Key)?;
-    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
-        Error::InconsistentKeys(_) => InvalidCredentials::AnothersKey,
-        other => InvalidCredentials::Certificate(other.to_string()),
-    })
+    let key = default_provider().key_provider.load_private_key(key);
+    let own = CertifiedKey::new(chain, key.map_err(|_| InvalidCredentials::UnusableKey)?);
+    match own.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(own),
+        Err(Error::InconsistentKeys(_)) => Err(InvalidCredentials::AnothersKey),
+        Err(other) => Err(InvalidCredentials::Certificate(other.to_string())),
+    }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use super::{Credentials, Followed};
@@ -66,6 +67,17 @@ impl<T: Clone> Derived<T> {
         match &self.credentials {
             Source::Given(credentials) => self.made_of(credentials),
             Source::Followed(files) => self.made_of(&files.in_force().await?),
+        }
+    }
+
+    /// The same for who has less time; as [`Followed::in_force_within`].
+    ///
+    /// # Errors
+    /// As [`at_once`](Self::at_once).
+    pub async fn in_force_within(&self, patience: Duration) -> Result<T, String> {
+        match &self.credentials {
+            Source::Given(credentials) => self.made_of(credentials),
+            Source::Followed(files) => self.made_of(&files.in_force_within(patience).await?),
         }
     }
 

@@ -9,7 +9,8 @@ use std::{
 use tokio_rustls::rustls::pki_types::UnixTime;
 
 use super::{
-    Credentials, Followed, InvalidCredentials, Pem, SpiffeId, TrustDomain, bounded, owner::Owner,
+    Credentials, Followed, InvalidCredentials, Pem, SpiffeId, TrustDomain, bounded,
+    owner::{Owner, Role},
 };
 
 /// Where credentials are, in PEM.
@@ -30,6 +31,7 @@ pub struct CredentialFiles {
     /// The certificate's file, and its key's.
     identity: Option<(PathBuf, PathBuf)>,
     owner: Owner,
+    role: Role,
 }
 
 impl CredentialFiles {
@@ -73,6 +75,13 @@ impl CredentialFiles {
         self
     }
 
+    /// Our certificate has to be one for servers (`serverAuth`), which one for clients (`clientAuth`) need not be. Without this it is
+    /// the other way round. One without an extended key usage is for both. Where nobody has to vouch for it, this is not looked at.
+    pub fn for_server(mut self) -> Self {
+        self.role = Role::Server;
+        self
+    }
+
     /// Follows them; nothing is read yet. Those who share what is returned read once for all of them.
     pub fn follow(self) -> Arc<Followed> {
         Arc::new(Followed::new(self))
@@ -97,7 +106,7 @@ impl CredentialFiles {
     pub(super) fn usable(&self, pem: &Pem) -> Result<Credentials, String> {
         let credentials = Credentials::from_pem(pem).map_err(|invalid| self.in_file(&invalid))?;
         if let Some((file, _)) = &self.identity {
-            let checked = self.owner.check(&credentials, UnixTime::now());
+            let checked = self.owner.check(&credentials, self.role, UnixTime::now());
             checked.map_err(|problem| format!("{} {problem}", file.display()))?;
         }
         Ok(credentials)
@@ -109,7 +118,11 @@ impl CredentialFiles {
         match (invalid, &self.authorities, &self.identity) {
             (InvalidCredentials::Authorities(_), Some(file), _)
             | (InvalidCredentials::Certificate(_), _, Some((file, _))) => in_file(file),
-            (InvalidCredentials::Key, _, Some((certificate, key))) => {
+            (
+                InvalidCredentials::Key | InvalidCredentials::UnusableKey,
+                _,
+                Some((certificate, key)),
+            ) => {
                 format!("{} (the key of {})", in_file(key), certificate.display())
             }
             (InvalidCredentials::AnothersKey, _, Some((certificate, key))) => {

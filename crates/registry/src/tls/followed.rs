@@ -118,12 +118,25 @@ impl Followed {
     /// # Errors
     /// What is wrong with which file, when nothing has been in force before.
     pub async fn in_force(self: &Arc<Self>) -> Result<Arc<Credentials>, String> {
-        let (looks, until) = {
+        self.in_force_within(PATIENCE).await
+    }
+
+    /// The same for who has less time: where something is in force, a look is waited for until `patience` after it began.
+    ///
+    /// # Errors
+    /// As [`in_force`](Self::in_force).
+    pub async fn in_force_within(
+        self: &Arc<Self>,
+        patience: Duration,
+    ) -> Result<Arc<Credentials>, String> {
+        let (looks, began, patience) = {
             let known = self.known();
-            (known.looks, known.waits_until())
+            let patience = known.in_force.as_ref().map_or(PATIENCE, |_| patience);
+            (known.looks, known.begins(), patience)
         };
-        if timeout_at(until, self.looked_after(looks)).await.is_err() {
-            self.overdue();
+        let looked = timeout_at(began + patience, self.looked_after(looks));
+        if looked.await.is_err() {
+            self.overdue(patience);
         }
         self.outcome()
     }
@@ -213,16 +226,17 @@ impl Followed {
         }
     }
 
-    /// The look under way takes too long.
-    fn overdue(&self) {
+    /// Somebody waits no longer. The look under way may be the next after the one that took too long.
+    fn overdue(&self, patience: Duration) {
         let mut known = self.known();
-        let Some(looking) = &mut known.looking else {
+        let looking = known.looking.as_mut();
+        let Some(looking) = looking.filter(|looking| looking.began.elapsed() >= patience) else {
             return;
         };
         if !replace(&mut looking.is_overdue, true) {
             tracing::warn!(
                 files = ?self.files,
-                "TLS files have not been read within {PATIENCE:?}; what is in force, if anything, still is"
+                "TLS files have not been read within {patience:?}; what is in force, if anything, still is"
             );
         }
     }
@@ -258,10 +272,10 @@ impl Known {
         in_force.is_some_and(|in_force| in_force.read == *read)
     }
 
-    /// Until when a look is waited for: nobody waits long behind one that hangs.
-    fn waits_until(&self) -> Instant {
+    /// When the look that is waited for first began, or begins: nobody waits long behind one that hangs.
+    fn begins(&self) -> Instant {
         let began = self.looking.as_ref().map(|looking| looking.began);
-        began.unwrap_or_else(Instant::now) + PATIENCE
+        began.unwrap_or_else(Instant::now)
     }
 
     /// Whether a look has begun since there were so many; if none has, one does now.

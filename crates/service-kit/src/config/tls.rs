@@ -100,7 +100,7 @@ impl TlsConfig {
             None => files.with_vouched_identity(),
         };
         Ok(Some(Tls {
-            files: followed(files).await?,
+            files: followed(files.for_server()).await?,
             domain: self.domain.clone(),
             service: service.clone(),
             allow: self.allow.clone().into(),

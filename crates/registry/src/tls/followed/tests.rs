@@ -50,6 +50,7 @@ impl Scene {
             .with_authorities(self.path().join("ca.pem"))
             .with_identity(self.path().join("own.pem"), self.path().join("own-key.pem"))
             .with_spiffe_id(GREETER.parse().expect("an id"))
+            .for_server()
             .follow()
     }
 }
@@ -161,6 +162,38 @@ async fn a_disk_that_hangs_keeps_nobody_from_what_is_in_force() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_less_time_is_not_kept_by_a_disk_that_hangs() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let first = in_force(&files).await;
+    let _turn = Arc::clone(&files.turn).acquire_owned().await;
+    assert!(!files.known().has_begun_after(1));
+    let began = Instant::now();
+    let short = PATIENCE / 5;
+    let still = files.in_force_within(short).await.expect("it is in force");
+    assert!(Arc::ptr_eq(&first, &still));
+    assert_eq!(began.elapsed(), short);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_has_just_begun_is_not_overdue_for_the_one_before_it() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    in_force(&files).await;
+    let _turn = Arc::clone(&files.turn).acquire_owned().await;
+    assert!(!files.known().has_begun_after(1));
+    let waiting = files.in_force();
+    let next = async {
+        sleep(PATIENCE / 2).await;
+        assert!(!files.known().has_begun_after(2));
+    };
+    let (waited, ()) = tokio::join!(waiting, next);
+    waited.expect("it is in force");
+    let is_overdue = |looking: &Looking| looking.is_overdue;
+    assert!(!files.known().looking.as_ref().is_some_and(is_overdue));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_at_the_start_is_waited_for_no_longer_than_that() {
     let scene = Scene::new();
     let files = scene.follow();
@@ -224,7 +257,7 @@ async fn a_certificate_that_others_would_refuse_does_not_displace_a_good_one() {
         ),
         (
             authority.sign_spiffe_with(GREETER, serves_nobody),
-            "RequiredEkuNotFound",
+            "own.pem is not for servers: its extended key usage, or that of one that vouches for it, has no serverAuth",
         ),
         (authority.sign_uris(&[GREETER, GREETER]), "2 URI names"),
     ];
@@ -241,6 +274,59 @@ async fn a_certificate_that_others_would_refuse_does_not_displace_a_good_one() {
     }
     scene.show(GREETER);
     assert!(!Arc::ptr_eq(&good, &in_force(&files).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_has_to_be_for_what_it_is_shown_as() {
+    let scene = Scene::new();
+    let files = || {
+        CredentialFiles::new()
+            .with_authorities(scene.path().join("ca.pem"))
+            .with_identity(
+                scene.path().join("own.pem"),
+                scene.path().join("own-key.pem"),
+            )
+            .with_vouched_identity()
+    };
+    for (usage, server, client) in [
+        (
+            ExtendedKeyUsagePurpose::ServerAuth,
+            None,
+            Some("not for clients"),
+        ),
+        (
+            ExtendedKeyUsagePurpose::ClientAuth,
+            Some("not for servers"),
+            None,
+        ),
+    ] {
+        let signed = scene.authority.sign_spiffe_with(GREETER, |params| {
+            params.extended_key_usages = vec![usage];
+        });
+        let written = signed.expect("a certificate").write(scene.path(), "own");
+        written.expect("it is written");
+        for (files, refused) in [(files().for_server(), server), (files(), client)] {
+            let outcome = files.follow().in_force().await;
+            assert_eq!(outcome.is_err(), refused.is_some(), "{outcome:?}");
+            if let (Err(problem), Some(told)) = (outcome, refused) {
+                assert!(problem.contains(told), "{problem}");
+                assert!(!problem.contains("none of the authorities"), "{problem}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_used_is_told_with_its_own_file() {
+    let scene = Scene::new();
+    let nonsense = "-----BEGIN PRIVATE KEY-----\nbm9uc2Vuc2U=\n-----END PRIVATE KEY-----\n";
+    scene.write("own-key.pem", nonsense);
+    let refused = refusal(&scene.follow()).await;
+    assert!(
+        refused.contains("own-key.pem: the private key cannot be used"),
+        "{refused}"
+    );
+    assert!(!refused.contains("bm9u"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod noting;
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use http::Version;
@@ -22,6 +23,7 @@ use tokio_rustls::{
 
 pub use self::failure::TlsFailure;
 pub(super) use self::noting::Noting;
+use super::dial::CONNECT;
 use crate::{
     Address,
     backend::etcd::EtcdTls,
@@ -30,6 +32,10 @@ use crate::{
 
 /// HTTP/2 in a TLS handshake (RFC 9113, section 3.2).
 const ALPN: &[u8] = b"h2";
+/// What the network has of [`CONNECT`], however long a disk takes to read files.
+const OF_THE_NETWORK: Duration = Duration::from_secs(1);
+/// How long files are waited for where something is in force.
+const PATIENCE: Duration = CONNECT.saturating_sub(OF_THE_NETWORK);
 
 /// TLS as its files have it: what is in force is the newest of their contents that could be used.
 pub(in super::super) struct Tls {
@@ -80,7 +86,7 @@ impl Tls {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let in_force = self.in_force.in_force().await;
+        let in_force = self.in_force.in_force_within(PATIENCE).await;
         let InForce {
             config,
             of_pages,
