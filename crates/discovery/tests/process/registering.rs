@@ -135,11 +135,11 @@ async fn grpc_is_asked_by_tls_and_only_of_the_service_that_is_registered() {
         let port = Port::free().expect("a port");
         let address = port.address();
         let mut watch = place.registry.watch(&service("web"));
-        let serves = if is_web { "web" } else { "basket" };
+        let name = if is_web { "web" } else { "basket" };
         let mut server = vec!["--".to_owned(), "env".into()];
-        let own = environment(serves).map(|(key, value)| format!("{key}={value}"));
+        let own = environment(name).map(|(key, value)| format!("{key}={value}"));
         server.extend(own);
-        server.push(format!("DISCOVERY__SERVER__SERVICE={serves}"));
+        server.push(format!("DISCOVERY__SERVER__SERVICE={name}"));
         server.push(format!("DISCOVERY__REGISTRY__URL={}", place.url));
         server.push(env!("CARGO_BIN_EXE_discovery").into());
         server.extend(["server", "--listen", &address].map(Into::into));
