@@ -69,13 +69,13 @@ impl InFlight {
         &self.endpoint
     }
 
-    /// Tells what came of the attempt. One that is dropped untold, because its caller or its deadline gave it up, says
+    /// Tells what came of the attempt, and that it was now. One that is dropped untold, because its caller or its deadline gave it up, says
     /// nothing of the endpoint.
-    pub(crate) fn ended(&self, how: Ended) {
+    pub(crate) fn ended(&self, how: Ended, now: Instant) {
         let record = self.endpoint.record();
         let verdict = Verdict::of(how);
         if verdict == Verdict::Success {
-            record.answered(self.began);
+            record.answered(self.began, now);
         }
         let subchannel = self.endpoint.subchannel();
         if record.count(verdict, || subchannel.suspicious_row()) {

@@ -37,10 +37,16 @@ pub(super) enum First {
     Sent(u64, Sent),
 }
 
+/// A request that is to leave `now`, in an attempt that was begun at `since`.
+pub(super) struct Leaving {
+    pub(super) request: http::Request<()>,
+    pub(super) since: Instant,
+    pub(super) now: Instant,
+}
+
 /// A request that is on its way.
 pub(super) struct Attempt {
     pub(super) response: client::ResponseFuture,
-    pub(super) held: Held,
     sending: u32,
 }
 
@@ -89,8 +95,14 @@ impl Shared {
                     }
                     let now = Instant::now();
                     call.tell(&mut request, now, previous);
-                    let sent = match call.start(request, progress, to, body, since, now) {
-                        Ok(attempt) => attempt.settled(body).await,
+                    let leaving = Leaving {
+                        request,
+                        since,
+                        now,
+                    };
+                    let mut held = None;
+                    let sent = match call.start(leaving, progress, to, body, &mut held) {
+                        Ok(attempt) => attempt.settled(held, body).await,
                         Err(sent) => *sent,
                     };
                     (endpoint, sent)
@@ -131,12 +143,16 @@ impl Shared {
 }
 
 impl Call {
-    /// Sends a request to that endpoint, as far as it is there, in an attempt that was begun at `since`; an error is what came
-    /// of it at once.
+    /// Sends a request to that endpoint, as far as it is there; what the attempt holds is put where it stays. An error is what
+    /// came of it at once.
     #[inline]
     pub(super) fn start<B>(
         &self,
-        mut request: http::Request<()>,
+        Leaving {
+            mut request,
+            since,
+            now,
+        }: Leaving,
         progress: &Progress,
         Picked {
             endpoint,
@@ -144,8 +160,7 @@ impl Call {
             why,
         }: Picked,
         body: &RequestBody<B>,
-        since: Instant,
-        now: Instant,
+        place: &mut Option<Held>,
     ) -> Result<Attempt, Box<Sent>>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -161,7 +176,7 @@ impl Call {
             let failed = Outcome::Failed(Failed::unsent(refused));
             return Err(Box::new(Sent::Ended(failed)));
         }
-        let (response, send) = match stream.open(request) {
+        let (response, upload) = match stream.open(request) {
             Ok(opened) => opened,
             Err(NotOpened::ConnectionClosed | NotOpened::HeldBack) => {
                 traced.end(Code::Unavailable);
@@ -176,50 +191,52 @@ impl Call {
         };
         let measured = progress.measured.attempt(&endpoint, since, traced);
         let throttle = self.throttle.clone();
-        let mut attempt = Attempt {
-            response,
-            held: Held::new(stream, endpoint, now, self.timeout, throttle, measured),
-            sending: progress.next_sending(),
+        let held = Held::new(stream, endpoint, now, self.timeout, throttle, measured);
+        let held = place.insert(held);
+        let sending = progress.next_sending();
+        let sent = held.send(body, upload, sending);
+        let mut attempt = Attempt { response, sending };
+        let Err(error) = sent else {
+            return Ok(attempt);
         };
-        match attempt.held.send(body, send, attempt.sending) {
-            Ok(()) => Ok(attempt),
-            // The stream was over before the request was on it: its response says why.
-            Err(error) => {
-                let response = (&mut attempt.response).now_or_never();
-                Err(Box::new(
-                    attempt.ended(response.unwrap_or(Err(error)), body),
-                ))
-            }
-        }
+        // The stream was over before the request was on it: its response says why.
+        let response = (&mut attempt.response).now_or_never();
+        let response = response.unwrap_or(Err(error));
+        Err(Box::new(attempt.ended(response, place.take(), body)))
     }
 }
 
 impl Attempt {
-    async fn settled<B>(mut self, body: &RequestBody<B>) -> Sent
+    async fn settled<B>(mut self, held: Option<Held>, body: &RequestBody<B>) -> Sent
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
         let response = (&mut self.response).await;
-        self.ended(response, body)
+        self.ended(response, held, body)
     }
 
     fn ended<B>(
-        mut self,
+        self,
         response: Result<http::Response<RecvStream>, h2::Error>,
+        held: Option<Held>,
         body: &RequestBody<B>,
     ) -> Sent
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
-        match settle(response, &mut self.held, || body.failure()) {
+        let Some(mut held) = held else {
+            unreachable!("a request that is on its way has a stream");
+        };
+        let sending = self.sending;
+        match settle(response, &mut held, || body.failure()) {
             Ok(responded) => Sent::Ended(Outcome::Answered(Answer {
                 responded,
-                held: self.held,
-                sending: self.sending,
+                held,
+                sending,
             })),
-            Err(unsettled) => unsettled.by(self.held, self.sending),
+            Err(unsettled) => unsettled.by(held, sending),
         }
     }
 }

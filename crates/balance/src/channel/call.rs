@@ -47,7 +47,6 @@ pub(super) struct Pending<B> {
     /// Kept, because a caller may drop its own while calls wait for an endpoint.
     pub(super) channel: Arc<Inner>,
     pub(super) call: Call,
-    pub(super) progress: Progress,
     pub(super) body: RequestBody<B>,
 }
 
@@ -82,15 +81,13 @@ where
         request: &mut http::Request<()>,
         body: B,
         began: Instant,
+        progress: &mut Progress,
     ) -> Result<(Self, Admitted), Box<http::Response<ResponseBody>>> {
         let shared = &channel.shared;
         // Nobody else reads them.
         let options = CallOptions::of(&mem::take(request.extensions_mut()));
         let traced = shared.trace(request);
-        let mut progress = Progress {
-            measured: shared.telemetry.call(request.uri().path(), traced, began),
-            ..Progress::default()
-        };
+        progress.measured = shared.telemetry.call(request.uri().path(), traced, began);
         let admitted = shared.admission.enter(options.priority);
         let admitted = admitted.map_err(|refused| Box::new(progress.failed(&refused)))?;
         let (method, throttle) = in_force.rules(request.uri().path());
@@ -110,7 +107,6 @@ where
         let pending = Self {
             channel: Arc::clone(channel),
             call,
-            progress,
             body,
         };
         Ok((pending, admitted))
@@ -118,7 +114,8 @@ where
 
     /// Makes the call, whose first attempt begins like that; whatever comes of it is told by the response's status.
     pub(super) async fn run(
-        mut self,
+        self,
+        progress: Progress,
         admitted: Admitted,
         mut deadline: Option<Deadline>,
         first: First,
@@ -126,33 +123,38 @@ where
         let Self {
             channel,
             call,
-            progress,
             body,
-        } = &mut self;
+        } = &self;
         let shared = &channel.shared;
         let answer = async {
             if call.is_hedged() {
-                shared.hedged(call, progress, body).await
+                shared.hedged(call, &progress, body).await
             } else {
-                shared.retried(call, progress, body, first).await
+                shared.retried(call, &progress, body, first).await
             }
         };
         let status = match Deadline::bound(deadline.as_mut(), answer).await {
-            Ok(Ok(answer)) => return Exchange::answered(answer, self, admitted, deadline),
+            Ok(Ok(answer)) => {
+                return Exchange::answered(answer, &self, progress, admitted, deadline);
+            }
             Ok(Err(status)) => status,
-            Err(_expired) => shared.expired(call, progress),
+            Err(_expired) => shared.expired(call, &progress),
         };
-        shared.log(progress, || {
+        shared.log(&progress, || {
             let status = status.code.name();
             tracing::debug!(method = call.head.path(), status, "the call has failed");
         });
         progress.failed(&status)
     }
 
-    /// The call is committed to the attempt that holds `held`, and is measured until that ends; gives what its messages may
-    /// be.
-    pub(super) fn commit(&mut self, held: &mut Held, extensions: &mut Extensions) -> Messages {
-        held.answers(mem::take(&mut self.progress.measured));
+    /// The call is committed to the attempt that holds `held`; gives what its messages may be.
+    pub(super) fn commit(
+        &self,
+        progress: &mut Progress,
+        held: &mut Held,
+        extensions: &mut Extensions,
+    ) -> Messages {
+        progress.measured.ends_as(held.measured());
         if self.call.options.tells_served_by {
             extensions.insert(ServedBy(held.endpoint().instance()));
         }

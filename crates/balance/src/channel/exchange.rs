@@ -15,12 +15,12 @@ use registry::Cause;
 
 use super::{
     admission::Admitted,
-    attempt::Attempt,
-    call::Pending,
+    call::{Pending, Progress},
     outcome::{Answer, Responded, Unsettled, settle},
 };
 use crate::{
     status::{Code, Status},
+    telemetry::MeasuredCall,
     transport::{Answering, Deadline, Held, Next, Receiving, ResponseBody, Timeout},
 };
 
@@ -31,19 +31,21 @@ use crate::{
 pub(super) struct Exchange<B>(Mutex<State<B>>);
 
 /// What is given back is given back in this order: the stream's slot is free only when h2 is done with it.
-struct State<B> {
-    awaited: Awaited,
-    held: Option<Held>,
-    admitted: Option<Admitted>,
-    timeout: Option<Timeout>,
+pub(super) struct State<B> {
+    pub(super) awaited: Awaited,
+    pub(super) held: Option<Held>,
+    /// After what is held: a call ends with its attempt, and not before it.
+    pub(super) progress: Progress,
+    pub(super) admitted: Option<Admitted>,
+    pub(super) timeout: Option<Timeout>,
     /// What another attempt needs, until the call is committed to this one.
-    pending: Option<Pending<B>>,
+    pub(super) pending: Option<Pending<B>>,
     deadline: Option<Deadline>,
     caller: Option<Waker>,
 }
 
 /// What the caller waits for.
-enum Awaited {
+pub(super) enum Awaited {
     Response(client::ResponseFuture),
     Rest(Receiving),
     Nothing,
@@ -54,6 +56,7 @@ enum Awaited {
 /// A call that is not to be committed to what came.
 pub(super) struct Unfinished<B> {
     pub(super) pending: Pending<B>,
+    pub(super) progress: Progress,
     pub(super) admitted: Admitted,
     pub(super) deadline: Option<Deadline>,
     pub(super) unsettled: Unsettled,
@@ -67,29 +70,17 @@ pub(super) enum Begun<B> {
 }
 
 impl<B: Send + 'static> Exchange<B> {
-    /// The request is on its way.
+    /// What is in one that nobody else has yet. A call is made in it: it is too large to be moved for nothing.
     #[inline]
-    pub(super) fn sent(
-        attempt: Attempt,
-        pending: Pending<B>,
-        admitted: Admitted,
-        deadline: Option<Deadline>,
-    ) -> Arc<Self> {
-        // Made where it stays, and filled there: it is too large to be moved for nothing.
-        let this = Arc::<Self>::default();
-        let mut state = this.state();
-        state.awaited = Awaited::Response(attempt.response);
-        state.held = Some(attempt.held);
-        state.admitted = Some(admitted);
-        state.timeout = pending.call.timeout;
-        state.pending = Some(pending);
-        this.until(deadline, state);
-        this
+    pub(super) fn fresh(this: &mut Arc<Self>) -> &mut State<B> {
+        let this = Arc::get_mut(this).expect("nobody else has it");
+        this.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It is over when the deadline passes.
-    fn until(self: &Arc<Self>, deadline: Option<Deadline>, mut state: MutexGuard<'_, State<B>>) {
+    pub(super) fn until(self: &Arc<Self>, deadline: Option<Deadline>) {
         let Some(mut deadline) = deadline else { return };
+        let mut state = self.state();
         let waker = Waker::from(Arc::clone(self));
         let passed = deadline.poll_expired(&mut Context::from_waker(&waker));
         state.deadline = Some(deadline);
@@ -134,7 +125,8 @@ where
     /// The call is committed to this answer.
     pub(super) fn answered(
         answer: Answer,
-        mut pending: Pending<B>,
+        pending: &Pending<B>,
+        mut progress: Progress,
         admitted: Admitted,
         deadline: Option<Deadline>,
     ) -> http::Response<ResponseBody> {
@@ -147,15 +139,16 @@ where
             mut held,
             ..
         } = answer;
-        let messages = pending.commit(&mut held, response.extensions_mut());
+        let messages = pending.commit(&mut progress, &mut held, response.extensions_mut());
         let (parts, stream) = response.into_parts();
-        let this = Arc::<Self>::default();
-        let mut state = this.state();
+        let mut this = Arc::<Self>::default();
+        let state = Self::fresh(&mut this);
         state.awaited = Awaited::Rest(Receiving::new(stream, trailers_only, messages));
         state.held = Some(held);
+        state.progress = progress;
         state.admitted = Some(admitted);
         state.timeout = pending.call.timeout;
-        this.until(deadline, state);
+        this.until(deadline);
         http::Response::from_parts(parts, ResponseBody::new(this))
     }
 
@@ -181,7 +174,12 @@ where
             }
             Awaited::Rest(_) | Awaited::Nothing => return Poll::Pending,
         };
-        let State { held, pending, .. } = &mut *state;
+        let State {
+            held,
+            pending,
+            progress,
+            ..
+        } = &mut *state;
         let (Some(held), Some(uncommitted)) = (held, &mut *pending) else {
             unreachable!("who waits for a response can make another attempt");
         };
@@ -195,9 +193,9 @@ where
                 return Poll::Ready(Begun::Unfinished(Box::new(unfinished)));
             }
         };
-        uncommitted.body.commit(uncommitted.progress.sendings());
+        uncommitted.body.commit(progress.sendings());
         let (mut parts, stream) = response.into_parts();
-        let messages = uncommitted.commit(held, &mut parts.extensions);
+        let messages = uncommitted.commit(progress, held, &mut parts.extensions);
         *pending = None;
         state.awaited = Awaited::Rest(Receiving::new(stream, trailers_only, messages));
         drop(state);
@@ -231,21 +229,34 @@ impl<B> State<B> {
     /// for.
     fn close(&mut self) {
         self.awaited = Awaited::Nothing;
+        if let Some(held) = &mut self.held {
+            self.progress.measured.ends_as(held.measured());
+        }
         self.held = None;
+        self.progress.measured = MeasuredCall::default();
         self.admitted = None;
         self.deadline = None;
         self.caller = None;
     }
 
+    /// What attempts are made of, of a call that is not committed to one.
+    pub(super) fn take(&mut self) -> (Pending<B>, Progress, Admitted) {
+        let (Some(pending), Some(admitted)) = (self.pending.take(), self.admitted.take()) else {
+            unreachable!("until it is committed it can make another attempt");
+        };
+        (pending, mem::take(&mut self.progress), admitted)
+    }
+
     /// What came is nothing to commit to.
     fn leave(&mut self, unsettled: Unsettled) -> Unfinished<B> {
-        let left = mem::take(self);
-        let (Some(pending), Some(admitted), Some(held)) = (left.pending, left.admitted, left.held)
-        else {
-            unreachable!("who waits for a response can make another attempt");
+        let mut left = mem::take(self);
+        let (pending, progress, admitted) = left.take();
+        let Some(held) = left.held else {
+            unreachable!("who waits for a response has a stream");
         };
         Unfinished {
             pending,
+            progress,
             admitted,
             deadline: left.deadline,
             unsettled,
@@ -276,6 +287,7 @@ impl<B> Default for State<B> {
         Self {
             awaited: Awaited::Nothing,
             held: None,
+            progress: Progress::default(),
             admitted: None,
             timeout: None,
             pending: None,

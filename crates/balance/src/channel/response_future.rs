@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::{
     Inner,
-    attempt::First,
-    call::Pending,
-    exchange::{Begun, Exchange, Unfinished},
+    attempt::{First, Leaving},
+    call::{Pending, Progress},
+    exchange::{Awaited, Begun, Exchange, Unfinished},
 };
 use crate::{
     channel::Admitted,
@@ -62,60 +62,66 @@ where
         let mut request = http::Request::from_parts(parts, ());
         let published = channel.shared.published.load();
         let in_force = &published.in_force;
-        let (pending, admitted) = match Pending::begin(channel, in_force, &mut request, body, began)
-        {
-            Ok(pending) => pending,
+        let mut exchange = Arc::<Exchange<B>>::default();
+        let state = Exchange::fresh(&mut exchange);
+        let progress = &mut state.progress;
+        let pending = match Pending::begin(channel, in_force, &mut request, body, began, progress) {
+            Ok((pending, admitted)) => {
+                state.admitted = Some(admitted);
+                state.pending.insert(pending)
+            }
             Err(refused) => return Self(Stage::Refused(refused)),
         };
+        let Pending { call, body, .. } = &*pending;
+        state.timeout = call.timeout;
         let deadline = pending.deadline();
-        let Pending {
-            call,
-            progress,
-            body,
-            ..
-        } = &pending;
         let to = if call.is_hedged() {
             None
         } else {
             published.pick_now(&call.info(request.headers(), &[]))
         };
         let Some(to) = to else {
-            return Self::running(pending, admitted, deadline, First::Request(request));
+            return Self::running(state.take(), deadline, First::Request(request));
         };
         let endpoint = to.endpoint.serial();
-        match call.start(request, progress, to, body, began, began) {
+        let leaving = Leaving {
+            request,
+            since: began,
+            now: began,
+        };
+        match call.start(leaving, progress, to, body, &mut state.held) {
             Ok(attempt) => {
-                let exchange = Exchange::sent(attempt, pending, admitted, deadline);
+                state.awaited = Awaited::Response(attempt.response);
+                exchange.until(deadline);
                 Self(Stage::Sent(Some(exchange)))
             }
-            Err(sent) => Self::running(pending, admitted, deadline, First::Sent(endpoint, *sent)),
+            Err(sent) => Self::running(state.take(), deadline, First::Sent(endpoint, *sent)),
         }
     }
 
     fn running(
-        pending: Pending<B>,
-        admitted: Admitted,
+        (pending, progress, admitted): (Pending<B>, Progress, Admitted),
         deadline: Option<Deadline>,
         first: First,
     ) -> Self {
         Self(Stage::Running(Box::pin(
-            pending.run(admitted, deadline, first),
+            pending.run(progress, admitted, deadline, first),
         )))
     }
 
     fn go_on(unfinished: Unfinished<B>) -> Self {
         let Unfinished {
             pending,
+            progress,
             admitted,
             deadline,
             unsettled,
             held,
         } = unfinished;
         let endpoint = held.endpoint().serial();
-        let sending = pending.progress.sendings();
+        let sending = progress.sendings();
         Self::running(
-            pending,
-            admitted,
+            (pending, progress, admitted),
             deadline,
             First::Sent(endpoint, unsettled.by(held, sending)),
         )

@@ -94,8 +94,8 @@ impl Record {
     }
 
     /// An attempt that began then is answered now.
-    pub(super) fn answered(&self, began: Instant) {
-        let now = self.age(Instant::now());
+    pub(super) fn answered(&self, began: Instant, now: Instant) {
+        let now = self.age(now);
         let sample = now.saturating_sub(self.age(began)).max(1);
         // Two that end at once may lose one of their samples, which an average can bear.
         let average = match self.latency.load(Ordering::Relaxed) {

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::{
     Labels,
-    call::MeasuredCall,
     ending::Ending,
     messages::MessageBytes,
     methods::{Measured, Method},
@@ -28,10 +27,10 @@ pub(crate) struct MeasuredAttempt(Option<Watched>);
 #[derive(Debug)]
 struct Watched {
     ending: Ending,
+    /// Once it is known how.
+    ended: Option<Instant>,
     measured: Option<Attempt>,
     traced: TracedAttempt,
-    /// The call that is committed to it, and ends after it.
-    call: MeasuredCall,
 }
 
 /// An attempt as it is measured.
@@ -61,9 +60,9 @@ impl MeasuredAttempt {
         }
         Self(Some(Watched {
             ending: Ending::new(until),
+            ended: None,
             measured,
             traced,
-            call: MeasuredCall::default(),
         }))
     }
 
@@ -72,22 +71,18 @@ impl MeasuredAttempt {
         self.0.is_none()
     }
 
-    /// With which status it ends. Later words change nothing.
-    pub(crate) fn ended(&self, code: Code) {
-        if let Some(watched) = &self.0 {
+    /// With which status it ends, and that it was now. Later words change nothing.
+    pub(crate) fn ended(&mut self, code: Code, now: Instant) {
+        if let Some(watched) = &mut self.0 {
+            watched.ended.get_or_insert(now);
             watched.ending.tell(code);
-            watched.call.ended(code);
         }
     }
 
-    /// The call is committed to it, and ends with it.
-    pub(crate) fn answers(&mut self, call: MeasuredCall) {
-        if let Some(watched) = &mut self.0 {
-            if let Some(code) = watched.ending.told() {
-                call.ended(code);
-            }
-            watched.call = call;
-        }
+    /// How it has ended and when, where that was told.
+    pub(super) fn told(&self) -> Option<(Code, Instant)> {
+        let watched = self.0.as_ref()?;
+        Some((watched.ending.told()?, watched.ended?))
     }
 
     /// Its whole request goes to the transport.
@@ -119,13 +114,12 @@ impl MeasuredAttempt {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         let code = self.ending.code(now);
         if let Some(attempt) = &mut self.measured {
             attempt.ended(code, now);
         }
         mem::take(&mut self.traced).end(code);
-        self.call.end(now);
     }
 }
 

@@ -26,12 +26,13 @@ use crate::{
 
 /// A call under way, as it is measured and traced; it is told of when this is dropped. Of one that is neither nothing is kept.
 #[derive(Debug, Default)]
-pub(crate) struct MeasuredCall(Option<Box<Watched>>);
+pub(crate) struct MeasuredCall(Option<Watched>);
 
 #[derive(Debug)]
 struct Watched {
     ending: Ending,
-    has_ended: bool,
+    /// Once it is known how.
+    ended: Option<Instant>,
     measured: Option<Call>,
     traced: TracedCall,
 }
@@ -60,12 +61,12 @@ impl MeasuredCall {
         if recorder.is_none() && matches!(traced, TracedCall::Not) {
             return Self(None);
         }
-        Self(Some(Box::new(Watched {
+        Self(Some(Watched {
             ending: Ending::new(None),
-            has_ended: false,
+            ended: None,
             measured: recorder.map(|recorder| Call::begin(recorder, path, began)),
             traced,
-        })))
+        }))
     }
 
     /// When it is over, where it has a deadline. A call that is dropped untold was given up by its caller, or by this.
@@ -112,10 +113,13 @@ impl MeasuredCall {
         }
     }
 
-    /// It has ended, and that was now.
-    pub(super) fn end(&mut self, now: Instant) {
-        if let Some(watched) = &mut self.0 {
-            watched.end(now);
+    /// It is committed to that attempt: it ends as that has, if it has.
+    pub(crate) fn ends_as(&mut self, attempt: &MeasuredAttempt) {
+        if let Some(watched) = &mut self.0
+            && let Some((code, when)) = attempt.told()
+        {
+            watched.ending.tell(code);
+            watched.ended.get_or_insert(when);
         }
     }
 
@@ -159,9 +163,9 @@ impl MeasuredCall {
     }
 }
 
-impl Watched {
-    fn end(&mut self, now: Instant) {
-        self.has_ended = true;
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let now = self.ended.unwrap_or_else(Instant::now);
         let code = self.ending.code(now);
         if let Some(call) = &mut self.measured {
             call.ended(code, now);
@@ -170,18 +174,10 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            self.end(Instant::now());
-        }
-    }
-}
-
 impl Call {
     fn begin(recorder: &Recorder, path: &str, began: Instant) -> Self {
         Self {
-            method: recorder.methods.of(path),
+            method: Arc::clone(recorder.methods.of(path)),
             labels: recorder.labels,
             started: began,
             retries: AtomicU32::new(0),

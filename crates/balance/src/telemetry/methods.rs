@@ -1,13 +1,18 @@
 //! The instruments of calls, resolved once for each method and status.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use arc_swap::ArcSwap;
 use opentelemetry::{
     KeyValue,
     metrics::{BoundCounter, BoundHistogram},
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 
 use super::{TARGET, instruments::Instruments};
 use crate::status::Code;
@@ -35,6 +40,7 @@ pub(crate) enum Named {
 /// What one method's measurements go to. What is bound is bound at its first use: what was never measured is not told of.
 #[derive(Debug)]
 pub(super) struct Method {
+    name: Box<str>,
     instruments: Arc<Instruments>,
     named: [KeyValue; 2],
     started: OnceLock<BoundCounter<u64>>,
@@ -62,6 +68,7 @@ pub(super) struct Measured {
 impl Method {
     fn new(instruments: &Arc<Instruments>, name: &str, target: &Arc<str>) -> Self {
         Self {
+            name: name.into(),
             instruments: Arc::clone(instruments),
             named: [
                 KeyValue::new(METHOD, Arc::<str>::from(name)),
@@ -140,7 +147,7 @@ impl Method {
     }
 }
 
-/// The methods that have been called. Asking for one that is known takes no lock and allocates nothing.
+/// The methods that have been called. Asking for one that is known takes no lock, writes nothing and allocates nothing.
 ///
 /// A66 names those methods that generated code has registered. A request tells nothing of the code that made it, so what
 /// bounds the names here is their number.
@@ -148,56 +155,78 @@ impl Method {
 pub(super) struct Methods {
     instruments: Arc<Instruments>,
     target: Arc<str>,
-    /// By path less its first slash.
-    known: ArcSwap<FxHashMap<Box<str>, Arc<Method>>>,
+    /// Each in the first place after its name's hash that was free; at most half of them are ever taken, and none is given back.
+    places: Box<[OnceLock<Arc<Method>>]>,
     other: Arc<Method>,
-    /// How many there may be.
-    most: usize,
+    /// How many more may have names.
+    left: AtomicUsize,
+    adding: Mutex<()>,
 }
 
 impl Methods {
     pub(super) fn new(instruments: &Arc<Instruments>, target: &Arc<str>, named: Named) -> Self {
-        let method = |name: &str| Arc::new(Method::new(instruments, name, target));
-        let (these, most) = match named {
+        let (these, more) = match named {
             Named::FirstCalled => (Vec::new(), MOST),
             Named::Only(just) => (just, 0),
         };
-        let known = these.iter().map(|name| {
-            let name = name.trim_start_matches('/');
-            (name.into(), method(name))
-        });
-        Self {
-            known: ArcSwap::from_pointee(known.collect()),
-            other: method(OTHER),
+        let most = these.len() + more;
+        let places = (0..(2 * most).next_power_of_two()).map(|_| OnceLock::new());
+        let methods = Self {
+            places: places.collect(),
+            other: Arc::new(Method::new(instruments, OTHER, target)),
             instruments: Arc::clone(instruments),
             target: Arc::clone(target),
-            most,
+            left: AtomicUsize::new(most),
+            adding: Mutex::default(),
+        };
+        for path in &these {
+            methods.of(path);
         }
+        // One that was named twice leaves no place to another.
+        methods.left.store(more, Ordering::Relaxed);
+        methods
     }
 
     /// The method of that path.
-    pub(super) fn of(&self, path: &str) -> Arc<Method> {
+    pub(super) fn of(&self, path: &str) -> &Arc<Method> {
         let name = path.strip_prefix('/').unwrap_or(path);
-        let known = self.known.load();
-        if let Some(method) = known.get(name) {
-            return Arc::clone(method);
+        let mut known = self.places_of(name).map_while(OnceLock::get);
+        match known.find(|method| *method.name == *name) {
+            Some(method) => method,
+            None => self.add(name),
         }
-        if known.len() >= self.most || name.len() > LONGEST {
-            return Arc::clone(&self.other);
+    }
+
+    /// Where a method of that name is, or is to be: in the first of these that has no other.
+    fn places_of(&self, name: &str) -> impl Iterator<Item = &OnceLock<Arc<Method>>> {
+        let first = FxBuildHasher.hash_one(name) & (self.places.len() as u64 - 1);
+        let first = usize::try_from(first).expect("below a length");
+        let (before, after) = self.places.split_at(first);
+        after.iter().chain(before)
+    }
+
+    /// The method of a name that was not known, if so many may have names.
+    #[cold]
+    fn add(&self, name: &str) -> &Arc<Method> {
+        if name.len() > LONGEST || self.left.load(Ordering::Relaxed) == 0 {
+            return &self.other;
         }
-        let method = Arc::new(Method::new(&self.instruments, name, &self.target));
-        self.known.rcu(|known| {
-            let mut known = FxHashMap::clone(known);
-            if known.len() < self.most {
-                known
-                    .entry(name.into())
-                    .or_insert_with(|| Arc::clone(&method));
+        // One at a time, so that no name gets two places, and no place is taken that is too many.
+        let _alone = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in self.places_of(name) {
+            match place.get() {
+                Some(method) if *method.name == *name => return method,
+                Some(_) => {}
+                None if self.left.load(Ordering::Relaxed) == 0 => break,
+                None => {
+                    self.left.fetch_sub(1, Ordering::Relaxed);
+                    return place.get_or_init(|| {
+                        Arc::new(Method::new(&self.instruments, name, &self.target))
+                    });
+                }
             }
-            known
-        });
-        // Another call may have been first, or the last place taken.
-        let known = self.known.load();
-        Arc::clone(known.get(name).unwrap_or(&self.other))
+        }
+        &self.other
     }
 }
 
@@ -226,7 +255,7 @@ mod tests {
         let methods = methods(Named::FirstCalled);
         let first = methods.of("/helloworld.Greeter/SayHello");
         let again = methods.of("/helloworld.Greeter/SayHello");
-        assert!(Arc::ptr_eq(&first, &again));
+        assert!(Arc::ptr_eq(first, again));
         let late = first.ended(Code::DeadlineExceeded);
         let words = late.map(|attribute| format!("{}={}", attribute.key, attribute.value));
         assert_eq!(

@@ -83,7 +83,7 @@ async fn a_call_is_measured_by_method_target_and_status() {
     attempt.received(b"\0\0\0\0");
     attempt.received(b"\x02hi\0\0\0\0\x01!");
     advance(Duration::from_millis(250)).await;
-    attempt.ended(Code::Ok);
+    attempt.ended(Code::Ok, Instant::now());
     call.ended(Code::Ok);
     drop((attempt, call));
     let ok = status(Code::Ok);
@@ -154,18 +154,19 @@ async fn what_is_told_first_is_how_it_ended() {
 async fn a_call_ends_as_the_attempt_does_that_answers_it() {
     let page = Page::new();
     let calls = ["before", "after"].map(|told| {
-        let call = page.telemetry.call(
+        let mut call = page.telemetry.call(
             "/helloworld.Greeter/SayHello",
             TracedCall::Not,
             Instant::now(),
         );
         let mut attempt = call.attempt(&endpoint(), Instant::now(), TracedAttempt::default());
         if told == "before" {
-            attempt.ended(Code::NotFound);
+            attempt.ended(Code::NotFound, Instant::now());
         }
-        attempt.answers(call);
-        attempt.ended(Code::NotFound);
-        attempt
+        call.ends_as(&attempt);
+        attempt.ended(Code::NotFound, Instant::now());
+        call.ends_as(&attempt);
+        (attempt, call)
     });
     drop(calls);
     let count = "grpc_client_call_duration_seconds_count";

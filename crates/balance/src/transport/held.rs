@@ -16,7 +16,7 @@ use crate::{
     outlier::Ended,
     retry::Throttle,
     status::{Code, Status},
-    telemetry::{MeasuredAttempt, MeasuredCall},
+    telemetry::MeasuredAttempt,
 };
 
 /// An attempt's stream and its place among those in flight; both are given back, and the upload ends, when it is dropped.
@@ -34,6 +34,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    #[inline]
     pub(crate) fn new(
         stream: Stream,
         endpoint: Arc<Endpoint>,
@@ -106,8 +107,7 @@ impl Held {
 
     /// The limit is its caller's: it is not held against the endpoint.
     fn refuse(&mut self, refused: Status) -> Status {
-        self.ended(Ended::ByCaller);
-        self.measured.ended(refused.code);
+        self.given_up(refused.code);
         refused
     }
 
@@ -146,16 +146,19 @@ impl Held {
 
     /// Tells how the attempt ended. One that is dropped untold was given up by its caller or its deadline.
     pub(crate) fn ended(&mut self, how: Ended) {
+        // One look for all who ask when that was.
+        let now = Instant::now();
         self.has_ended = true;
-        self.in_flight.ended(how);
+        self.in_flight.ended(how, now);
         if let Some(code) = how.code() {
-            self.measured.ended(code);
+            self.measured.ended(code, now);
         }
     }
 
-    /// The call is committed to the attempt, and is measured until its end.
-    pub(crate) fn answers(&mut self, call: MeasuredCall) {
-        self.measured.answers(call);
+    /// Its caller's side has ended it, which its caller is told by that code.
+    pub(super) fn given_up(&mut self, code: Code) {
+        self.ended(Ended::ByCaller);
+        self.measured.ended(code, Instant::now());
     }
 
     /// For whoever measures what becomes of the attempt.

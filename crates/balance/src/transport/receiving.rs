@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::{Held, MessageLimit};
 use crate::{
@@ -62,7 +63,8 @@ impl Receiving {
                 held.measured().received(&data);
                 let next = self.messages.pass(data, held.peer());
                 if let (Next::End(_), _) | (_, Messages::Refused(_)) = (&next, &self.messages) {
-                    held.measured().ended(Code::ResourceExhausted);
+                    held.measured()
+                        .ended(Code::ResourceExhausted, Instant::now());
                 }
                 Poll::Ready(next)
             }
@@ -124,8 +126,7 @@ impl Receiving {
 fn broken(held: &mut Held, error: &h2::Error) -> Next {
     if let Some(status) = held.upload_failure() {
         // A request that could not be produced has ended the stream by itself; the endpoint did not fail.
-        held.ended(Ended::ByCaller);
-        held.measured().ended(status.code);
+        held.given_up(status.code);
         return Next::End(Some(status.to_trailers()));
     }
     let status = Status::from_h2(held.peer(), error);

@@ -111,10 +111,11 @@ proptest! {
 async fn answer(endpoint: &Arc<Endpoint>, latency: Duration) {
     let call = InFlight::count(Arc::clone(endpoint), Instant::now());
     advance(latency).await;
-    call.ended(Ended::Answered {
+    let ok = Ended::Answered {
         code: Code::Ok,
         with_deadline: false,
-    });
+    };
+    call.ended(ok, Instant::now());
 }
 
 #[tokio::test(start_paused = true)]
