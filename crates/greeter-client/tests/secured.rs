@@ -304,6 +304,32 @@ async fn files_that_cannot_be_used_leave_those_before_in_force() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_taken_out_vouches_for_nobody_any_more_though_it_does_for_the_greeter()
+{
+    let mut domain = Domain::new();
+    let greeter = domain.greeter().await;
+    domain.calls("client", 20).await;
+    let next = Authority::new().expect("an authority");
+    domain.trust(&[&next]);
+
+    let of_before = domain.authority.sign_spiffe(CLIENT);
+    let of_before = of_before.expect("a certificate");
+    let tls = domain.trusted();
+    let tls = tls.with_identity(of_before.certificate, of_before.key);
+    let message = refusal(&greeter, tls, Code::Unavailable).await;
+    assert!(message.contains("alert"), "{message}");
+
+    // Who still trusts the greeter's own, and is trusted, is served.
+    let renewed = next.sign_spiffe(CLIENT).expect("a certificate");
+    let tls = domain.trusted();
+    let tls = tls.with_identity(renewed.certificate, renewed.key);
+    ask(&greeter, tls).await.expect("an answer");
+    let told = "greeter.pem is vouched for by none of the authorities";
+    let server = domain.fleet.servers()[0].process();
+    server.wait_for_line(told, BOUND).await.expect("a warning");
+}
+
+#[tokio::test]
 async fn handshakes_that_are_never_finished_hold_up_nobody() {
     let mut domain = Domain::new();
     let timeout_key = "DISCOVERY__SERVER__LIMITS__HANDSHAKE_TIMEOUT";

@@ -8,6 +8,7 @@ mod credentials;
 mod derived;
 mod files;
 mod followed;
+mod newest;
 mod owner;
 mod spiffe;
 mod validity;

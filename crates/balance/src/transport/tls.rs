@@ -93,8 +93,8 @@ impl ClientTls {
     }
 
     /// Trusts and shows what these files hold, instead of what else was given. They are looked at for each connection and once
-    /// a minute: new ones are in force from the next connection on. What cannot be used leaves what was in force before; it is
-    /// logged once and counted, by `files`.
+    /// a minute: new ones are in force from the next connection on, whom to trust whatever our own certificate is. What cannot be
+    /// used leaves what was in force before; it is logged once and counted, by `files`.
     pub fn with_files(mut self, files: Arc<Followed>) -> Self {
         self.files = Some(files);
         self

@@ -214,6 +214,40 @@ async fn files_that_change_count_from_the_next_connection_on() {
 }
 
 #[tokio::test]
+async fn a_server_whose_authority_was_taken_out_is_trusted_no_more_though_ours_was_too() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), &first, &first.identify(&[BASKET]));
+    let files = CredentialFiles::new()
+        .with_authorities(directory.path().join("ca.pem"))
+        .with_identity(
+            directory.path().join("own.pem"),
+            directory.path().join("own-key.pem"),
+        )
+        .with_vouched_identity()
+        .follow();
+    let domain = "example.org".parse().expect("a trust domain");
+    let tls = ClientTls::new()
+        .with_files(Arc::clone(&files))
+        .with_trust_domain(domain);
+    // Both take callers of the first.
+    let start = async |shown: &Authority| {
+        let shown = shown.identify(&[GREETER]);
+        Secured::start_with(&shown, Some(&first), &[b"h2"]).await
+    };
+    let (of_first, of_second) = (start(&first).await, start(&second).await);
+    let answer = ask(&of_first.address, tls.clone()).await;
+    answer.expect("it is trusted");
+
+    fs::write(directory.path().join("ca.pem"), second.pem()).expect("it is written");
+    let message = refusal(&of_first.address, tls.clone()).await;
+    assert!(message.contains("not vouched for"), "{message}");
+    let answer = ask(&of_second.address, tls).await;
+    answer.expect("it is shown the certificate before");
+    assert_eq!(files.refused(), 1);
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_used_at_the_start_are_told_of_then() {
     let directory = tempfile::tempdir().expect("a directory");
     let tls = ClientTls::new().with_files(follow(directory.path()));

@@ -11,6 +11,9 @@ use tokio_rustls::rustls::{
 
 use super::Validity;
 
+/// A certificate (followed by those that vouch for it, if any), and its private key, as they are written.
+pub(super) type Identity = (Vec<u8>, Vec<u8>);
+
 /// Whom to trust, and who we are, as it is written: in PEM.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Pem {
@@ -68,26 +71,46 @@ pub enum InvalidCredentials {
 impl Credentials {
     /// Reads them.
     pub fn from_pem(pem: &Pem) -> Result<Self, InvalidCredentials> {
-        let authorities = match &pem.authorities {
-            Some(pem) => authorities(pem).map_err(InvalidCredentials::Authorities)?,
-            None => system_authorities()?,
-        };
-        let identity = pem.identity.as_ref();
+        Self::new(&trusted(pem.authorities.as_deref())?, pem.identity.as_ref())
+    }
+
+    /// Reads who we are, in PEM, beside whom to trust.
+    pub(super) fn new(
+        authorities: &Arc<RootCertStore>,
+        identity: Option<&Identity>,
+    ) -> Result<Self, InvalidCredentials> {
         let identity = identity.map(|(certificate, key)| identified(certificate, key));
         let identity = identity.transpose()?;
         let shown = identity.as_ref().and_then(|identity| identity.cert.first());
         let validity = shown.map(Validity::of).transpose();
         Ok(Self {
-            authorities: Arc::new(authorities),
+            authorities: Arc::clone(authorities),
             validity: validity.map_err(InvalidCredentials::Certificate)?,
             identity: identity.map(Arc::new),
         })
+    }
+
+    /// The same, trusting others.
+    pub(super) fn trusting(&self, authorities: &Arc<RootCertStore>) -> Self {
+        Self {
+            authorities: Arc::clone(authorities),
+            ..self.clone()
+        }
     }
 
     /// The certificate that we show.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.identity.as_ref()?.cert.first()
     }
+}
+
+/// Reads whom to trust, in PEM; those of the system when there is none.
+pub(super) fn trusted(pem: Option<&[u8]>) -> Result<Arc<RootCertStore>, InvalidCredentials> {
+    let roots = match pem {
+        Some(pem) => authorities(pem).map_err(InvalidCredentials::Authorities)?,
+        None => system_authorities()?,
+    };
+    Ok(Arc::new(roots))
 }
 
 fn identified(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, InvalidCredentials> {

@@ -6,10 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use tokio_rustls::rustls::pki_types::UnixTime;
+use tokio_rustls::rustls::{RootCertStore, pki_types::UnixTime};
 
 use super::{
-    Credentials, Followed, InvalidCredentials, Pem, SpiffeId, TrustDomain, bounded,
+    Credentials, Followed, InvalidCredentials, SpiffeId, TrustDomain, bounded,
+    credentials::{Identity, trusted},
     owner::{Owner, Role},
 };
 
@@ -87,24 +88,33 @@ impl CredentialFiles {
         Arc::new(Followed::new(self))
     }
 
-    /// What they hold.
-    pub(super) fn read(&self) -> Result<Pem, String> {
-        let read = |path: &Path| {
-            bounded::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-        };
-        let read_both = |(certificate, key): &(PathBuf, PathBuf)| {
-            let its_key = |problem| format!("{problem} (the key of {})", certificate.display());
-            Ok::<_, String>((read(certificate)?, read(key).map_err(its_key)?))
-        };
-        Ok(Pem {
-            authorities: self.authorities.as_deref().map(read).transpose()?,
-            identity: self.identity.as_ref().map(read_both).transpose()?,
-        })
+    /// Whom to trust, in PEM.
+    pub(super) fn read_authorities(&self) -> Result<Option<Vec<u8>>, String> {
+        self.authorities.as_deref().map(read).transpose()
     }
 
-    /// What that makes, where all holds that has to.
-    pub(super) fn usable(&self, pem: &Pem) -> Result<Credentials, String> {
-        let credentials = Credentials::from_pem(pem).map_err(|invalid| self.in_file(&invalid))?;
+    /// Our certificate and its key, in PEM.
+    pub(super) fn read_identity(&self) -> Result<Option<Identity>, String> {
+        let read_both = |(certificate, key): &(PathBuf, PathBuf)| {
+            let its_key = |problem| format!("{problem} (the key of {})", certificate.display());
+            Ok((read(certificate)?, read(key).map_err(its_key)?))
+        };
+        self.identity.as_ref().map(read_both).transpose()
+    }
+
+    /// Whom to trust.
+    pub(super) fn trusted(&self, pem: Option<&[u8]>) -> Result<Arc<RootCertStore>, String> {
+        trusted(pem).map_err(|invalid| self.in_file(&invalid))
+    }
+
+    /// Who we are beside whom to trust, where all holds that has to.
+    pub(super) fn usable(
+        &self,
+        authorities: &Arc<RootCertStore>,
+        identity: Option<&Identity>,
+    ) -> Result<Credentials, String> {
+        let credentials = Credentials::new(authorities, identity);
+        let credentials = credentials.map_err(|invalid| self.in_file(&invalid))?;
         if let Some((file, _)) = &self.identity {
             let checked = self.owner.check(&credentials, self.role, UnixTime::now());
             checked.map_err(|problem| format!("{} {problem}", file.display()))?;
@@ -135,6 +145,10 @@ impl CredentialFiles {
             _ => invalid.to_string(),
         }
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    bounded::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// The files' names.

@@ -1,4 +1,7 @@
 //! Files that are read again: what is in force is the newest of their contents that could be used.
+//!
+//! Whom to trust and who we are are two things. An authority that is taken out of its file is not trusted any more, whatever is true
+//! of our own certificate; and that is shown for as long as there is no better one, even to those who refuse it.
 
 use std::{
     fmt,
@@ -15,8 +18,13 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, interval, sleep, timeout_at},
 };
+use tokio_rustls::rustls::{RootCertStore, pki_types::CertificateDer};
 
-use super::{CredentialFiles, Credentials, Pem, Validity};
+use super::{
+    CredentialFiles, Credentials, Validity,
+    credentials::Identity,
+    newest::{Found, Newest},
+};
 
 /// How often the files are looked at, when nothing is connected meanwhile.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
@@ -42,38 +50,30 @@ pub struct Followed {
 
 #[derive(Default)]
 struct Known {
-    in_force: Option<InForce>,
-    /// The newest contents, when they could not be used.
-    unusable: Option<Unusable>,
+    trust: Newest<Option<Vec<u8>>, Arc<RootCertStore>>,
+    own: Newest<Own, Arc<Credentials>>,
+    in_force: Option<Arc<Credentials>>,
     /// How many looks have begun.
     looks: u64,
     looking: Option<Looking>,
 }
 
-struct InForce {
-    read: Pem,
-    credentials: Arc<Credentials>,
+/// Our certificate and its key, as written, and who was trusted when they were looked at.
+struct Own {
+    pem: Option<Identity>,
+    trust: Arc<RootCertStore>,
 }
 
-/// Contents, where they could be read at all, and what is wrong with them.
-#[derive(Clone, PartialEq)]
-struct Unusable {
-    read: Option<Pem>,
-    problem: String,
+impl PartialEq for Own {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.trust, &other.trust) && self.pem == other.pem
+    }
 }
 
 /// A look under way.
 struct Looking {
     began: Instant,
     is_overdue: bool,
-}
-
-/// What a look has found.
-enum Found {
-    /// What is in force.
-    Same,
-    Usable(InForce),
-    Unusable(Unusable),
 }
 
 impl Followed {
@@ -93,8 +93,7 @@ impl Followed {
 
     /// From when to when our certificate that is in force is valid.
     pub fn validity(&self) -> Option<Validity> {
-        let known = self.known();
-        known.in_force.as_ref()?.credentials.validity
+        self.known().in_force.as_ref()?.validity
     }
 
     /// What is in force, without looking at the files. While nothing is they are read, once, by the thread that asks.
@@ -103,13 +102,16 @@ impl Followed {
     /// What is wrong with which file.
     pub fn at_once(&self) -> Result<Arc<Credentials>, String> {
         if self.known().in_force.is_none() {
-            self.conclude(self.find());
+            self.read();
+            self.tell();
         }
         self.outcome()
     }
 
     /// What is in force once the files have been looked at. What they hold is taken when it can be used; else what was in force
-    /// before still is, which is logged once and counted. As long as nothing has changed it returns the same.
+    /// before still is, which is logged once and counted. That goes for whom to trust by itself, and for our certificate with its key:
+    /// an authority that is taken out is not trusted, though our own certificate is of it. As long as nothing has changed it returns the
+    /// same.
     ///
     /// What cannot be used is looked at again for half a second, and at the start for a second: of a certificate and its key,
     /// one may be the new one already. A look is waited for until five seconds after it began, which is logged once. Cancellation
@@ -167,61 +169,79 @@ impl Followed {
         };
         loop {
             let own = Arc::clone(self);
-            let Ok(found) = spawn_blocking(move || own.find()).await else {
-                return;
-            };
-            if moments == 0 || !self.is_news(&found) {
-                return self.conclude(found);
+            let read = spawn_blocking(move || own.read()).await;
+            if read.is_err() || moments == 0 || !self.known().has_news() {
+                return self.tell();
             }
             moments -= 1;
             sleep(MOMENT).await;
         }
     }
 
-    /// Reads the files, and may wait for a disk.
-    fn find(&self) -> Found {
-        let unusable = |read, problem| Found::Unusable(Unusable { read, problem });
-        let read = match self.files.read() {
-            Ok(read) => read,
-            Err(problem) => return unusable(None, problem),
-        };
-        if self.known().is_in_force(&read) {
-            return Found::Same;
-        }
-        match self.files.usable(&read) {
-            Ok(credentials) => Found::Usable(InForce {
-                read,
-                credentials: Arc::new(credentials),
-            }),
-            Err(problem) => unusable(Some(read), problem),
+    /// Reads the files, and may wait for a disk. Who is trusted is settled first, and waits for nothing else.
+    fn read(&self) {
+        let read = self.files.read_authorities();
+        let is_in_force = |pem: &_| self.known().trust.is_made_of(pem);
+        let make = |pem: &Option<Vec<u8>>| self.files.trusted(pem.as_deref());
+        let found = Found::of(read, is_in_force, make);
+        if let Some(trust) = self.take_trust(found) {
+            self.read_own(trust);
         }
     }
 
-    /// Whether that cannot be used, and nobody knows yet.
-    fn is_news(&self, found: &Found) -> bool {
-        matches!(found, Found::Unusable(unusable) if self.known().unusable.as_ref() != Some(unusable))
-    }
-
-    fn conclude(&self, found: Found) {
-        let is_news = self.is_news(&found);
+    /// Who is trusted now.
+    fn take_trust(
+        &self,
+        found: Found<Option<Vec<u8>>, Arc<RootCertStore>>,
+    ) -> Option<Arc<RootCertStore>> {
         let mut known = self.known();
-        match found {
-            Found::Same => known.unusable = None,
-            Found::Usable(new) => {
-                known.unusable = None;
-                if known.in_force.replace(new).is_some() {
-                    tracing::info!(files = ?self.files, "new TLS files are in force");
-                }
-            }
-            Found::Unusable(unusable) => {
-                if is_news && known.in_force.is_some() {
-                    self.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(
-                        problem = unusable.problem,
-                        "changed TLS files cannot be used; what was in force before still is"
-                    );
-                }
-                known.unusable = Some(unusable);
+        if known.trust.note(found) && known.put_in_force().is_some() {
+            self.say_new("authorities");
+        }
+        known.trust.in_force().cloned()
+    }
+
+    fn read_own(&self, trust: Arc<RootCertStore>) {
+        let read = self.files.read_identity();
+        let read = read.map(|pem| Own { pem, trust });
+        let is_in_force = |own: &_| self.known().own.is_made_of(own);
+        let make = |own: &Own| {
+            let credentials = self.files.usable(&own.trust, own.pem.as_ref());
+            credentials.map(Arc::new)
+        };
+        let found = Found::of(read, is_in_force, make);
+        let mut known = self.known();
+        if !known.own.note(found) {
+            return;
+        }
+        let before = known.put_in_force();
+        let is_new = |before: Arc<Credentials>| before.certificate() != known.certificate();
+        if before.is_some_and(is_new) {
+            self.say_new("certificate");
+        }
+    }
+
+    fn say_new(&self, of: &str) {
+        tracing::info!(files = ?self.files, of, "new TLS files are in force");
+    }
+
+    /// Logs what is wrong, and counts it, once. While nothing is in force whoever asks is told.
+    fn tell(&self) {
+        let mut known = self.known();
+        let wrong = [
+            (known.trust.tell(), "authorities"),
+            (known.own.tell(), "certificate"),
+        ];
+        let is_in_force = known.in_force.is_some();
+        drop(known);
+        for (problem, of) in wrong {
+            if let Some(problem) = problem.filter(|_| is_in_force) {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    problem,
+                    of,
+                    "changed TLS files cannot be used; what was in force before still is"
+                );
             }
         }
     }
@@ -243,10 +263,13 @@ impl Followed {
 
     fn outcome(&self) -> Result<Arc<Credentials>, String> {
         let known = self.known();
-        match (&known.in_force, &known.unusable) {
-            (Some(in_force), _) => Ok(Arc::clone(&in_force.credentials)),
-            (None, Some(unusable)) => Err(unusable.problem.clone()),
-            (None, None) => Err(format!("the disk takes too long to read {}", self.files)),
+        let problem = || known.trust.problem().or(known.own.problem());
+        match &known.in_force {
+            Some(in_force) => Ok(Arc::clone(in_force)),
+            None => Err(problem().map_or_else(
+                || format!("the disk takes too long to read {}", self.files),
+                str::to_owned,
+            )),
         }
     }
 
@@ -267,9 +290,24 @@ impl Followed {
 }
 
 impl Known {
-    fn is_in_force(&self, read: &Pem) -> bool {
-        let in_force = self.in_force.as_ref();
-        in_force.is_some_and(|in_force| in_force.read == *read)
+    /// Whom to trust now, and the newest certificate that could be used then; what was in force before.
+    fn put_in_force(&mut self) -> Option<Arc<Credentials>> {
+        let (trust, own) = (self.trust.in_force()?, self.own.in_force()?);
+        let now = if Arc::ptr_eq(&own.authorities, trust) {
+            Arc::clone(own)
+        } else {
+            Arc::new(own.trusting(trust))
+        };
+        self.in_force.replace(now)
+    }
+
+    fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.in_force.as_ref()?.certificate()
+    }
+
+    /// Whether something is wrong that nobody has been told of.
+    fn has_news(&self) -> bool {
+        self.trust.untold().is_some() || self.own.untold().is_some()
     }
 
     /// When the look that is waited for first began, or begins: nobody waits long behind one that hangs.

@@ -268,7 +268,7 @@ async fn certificates_are_rotated_under_a_registration_and_a_watch_that_lose_not
     }
     assert_eq!(owner.refused_files() + caller.refused_files(), 0);
 
-    // What cannot be used changes nothing, and is counted.
+    // What cannot be used changes nothing, and is counted: whom to trust, and who we are.
     fs::write(&secured.files.authorities, "no certificate").expect("it is written");
     fs::remove_file(&secured.files.client.key).expect("it is removed");
     restarted(&mut secured.cluster).await;
@@ -278,9 +278,32 @@ async fn certificates_are_rotated_under_a_registration_and_a_watch_that_lose_not
     }
     // A disk that is slow keeps nobody from connecting, so that they may be counted later.
     let refused = || (owner.refused_files(), caller.refused_files());
-    eventually(BOUND, "both to be counted", async || refused() == (1, 1)).await;
+    eventually(BOUND, "both to be counted", async || refused() == (2, 2)).await;
     let never_lost = !states.has_changed().expect("it goes on");
     assert!(never_lost, "{:?}", registration.state());
+}
+
+#[tokio::test]
+async fn a_member_whose_authority_was_taken_out_is_trusted_no_more_whoever_we_are() {
+    let mut secured = Secured::start().await;
+    let store = secured.store(secured.files.tls());
+    store.services().await.expect("it is trusted");
+    let next = Authority::new().expect("an authority");
+    fs::write(&secured.files.authorities, next.certificate()).expect("it is written");
+    fs::write(&secured.files.client.key, "no key").expect("it is written");
+    restarted(&mut secured.cluster).await;
+    eventually(BOUND, "it to be refused", async || {
+        let asked = store.services().await;
+        let failure = asked.as_ref().err().and_then(|error| EtcdError::of(error));
+        matches!(failure, Some(EtcdError::Tls(TlsFailure::UnknownAuthority)))
+    })
+    .await;
+
+    // The certificate before is shown to the member that is trusted now.
+    written(&secured.files.directory, "server", next.sign(HOST));
+    restarted(&mut secured.cluster).await;
+    eventually(BOUND, "an answer", async || store.services().await.is_ok()).await;
+    assert_eq!(store.refused_files(), 1);
 }
 
 #[tokio::test]

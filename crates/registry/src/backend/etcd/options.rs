@@ -209,8 +209,8 @@ impl fmt::Debug for Password {
 /// TLS towards the members of a cluster.
 ///
 /// Files are read again for each connection, and looked at once a minute: new ones are in force from the next connection
-/// on, without a restart. What cannot be used leaves what was in force before; it is logged once, and counted
-/// ([`Registry::refused_files`](crate::Registry::refused_files)).
+/// on, without a restart; whom to trust whatever our own certificate is. What cannot be used leaves what was in force
+/// before; it is logged once, and counted ([`Registry::refused_files`](crate::Registry::refused_files)).
 ///
 /// A member's certificate is verified for the host by which it is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -4,6 +4,10 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose, date_ti
 use tempfile::TempDir;
 use testkit::tls::{Authority, Signed};
 use tokio::time::{Instant, sleep};
+use tokio_rustls::rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, TrustAnchor, pem::PemObject},
+};
 
 use super::{
     Arc, CredentialFiles, Credentials, Followed, LOOK_EVERY, Looking, MOMENT, PATIENCE, Validity,
@@ -36,6 +40,10 @@ impl Scene {
         fs::write(self.path().join(name), text).expect("it is written");
     }
 
+    fn trust(&self, authorities: &[&Authority]) {
+        self.write("ca.pem", &pem(authorities));
+    }
+
     fn sign(&self, id: &str) -> Signed {
         self.authority.sign_spiffe(id).expect("a certificate")
     }
@@ -53,6 +61,21 @@ impl Scene {
             .for_server()
             .follow()
     }
+}
+
+fn pem(authorities: &[&Authority]) -> String {
+    authorities.iter().map(|one| one.certificate()).collect()
+}
+
+/// As they are trusted.
+fn roots(authorities: &[&Authority]) -> Vec<TrustAnchor<'static>> {
+    let pem = pem(authorities);
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates.map(|one| one.expect("a certificate")) {
+        roots.add(certificate).expect("an authority");
+    }
+    roots.roots
 }
 
 async fn in_force(files: &Arc<Followed>) -> Arc<Credentials> {
@@ -98,6 +121,124 @@ async fn a_certificate_for_somebody_else_cannot_be_used_and_takes_nothing_away()
     assert_eq!(files.refused(), 1);
     scene.show(GREETER);
     assert!(!Arc::ptr_eq(&ours, &in_force(&files).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_is_taken_out_is_trusted_no_more_though_it_is_ours() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let before = in_force(&files).await;
+    let next = Authority::new().expect("an authority");
+    scene.write("ca.pem", next.certificate());
+    let now = in_force(&files).await;
+    assert_eq!(now.authorities.roots, roots(&[&next]));
+    assert_eq!(now.certificate(), before.certificate(), "there is no other");
+    for _ in 0..3 {
+        assert!(Arc::ptr_eq(&now, &in_force(&files).await));
+    }
+    assert_eq!(files.refused(), 1);
+
+    // Nobody starts with it.
+    let refused = refusal(&scene.follow()).await;
+    assert!(refused.contains("none of the authorities"), "{refused}");
+
+    let renewed = next.sign_spiffe(GREETER).expect("a certificate");
+    renewed.write(scene.path(), "own").expect("it is written");
+    let renewed = in_force(&files).await;
+    assert_eq!(renewed.authorities.roots, roots(&[&next]));
+    assert_ne!(renewed.certificate(), before.certificate());
+    assert_eq!(files.refused(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_wrong_with_our_certificate_the_authorities_are_those_of_the_file() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let shown = in_force(&files).await;
+    let unusable: [(&str, &dyn Fn()); 4] = [
+        ("own.pem", &|| scene.write("own.pem", "no certificate")),
+        ("own-key.pem", &|| scene.write("own-key.pem", "no key")),
+        ("expired", &|| {
+            let expired = scene.authority.sign_spiffe_expired(GREETER);
+            let expired = expired.expect("a certificate");
+            expired.write(scene.path(), "own").expect("it is written");
+        }),
+        ("no file", &|| {
+            fs::remove_file(scene.path().join("own-key.pem")).expect("it is removed");
+        }),
+    ];
+    for (what, spoil) in unusable {
+        let another = Authority::new().expect("an authority");
+        scene.trust(&[&scene.authority, &another]);
+        scene.show(GREETER);
+        let good = in_force(&files).await;
+        spoil();
+        scene.trust(&[&another]);
+        let now = in_force(&files).await;
+        assert_eq!(now.authorities.roots, roots(&[&another]), "{what}");
+        assert_eq!(now.certificate(), good.certificate(), "{what}");
+        assert_ne!(now.certificate(), shown.certificate(), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorities_that_are_half_written_or_none_take_nobody_s_trust_away() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    let first = in_force(&files).await;
+    let next = Authority::new().expect("an authority");
+    let pem = next.certificate();
+    let nonsense = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n";
+    let both = format!("{pem}{nonsense}");
+    for (times, half) in ["", &pem[..pem.len() / 2], nonsense, &both]
+        .into_iter()
+        .enumerate()
+    {
+        scene.write("ca.pem", half);
+        for _ in 0..2 {
+            assert!(Arc::ptr_eq(&first, &in_force(&files).await), "{half}");
+        }
+        assert_eq!(files.refused(), times as u64 + 1, "{half}");
+    }
+    // Our own certificate is renewed meanwhile, as those vouch for it who are trusted.
+    scene.show(GREETER);
+    let renewed = in_force(&files).await;
+    assert_ne!(renewed.certificate(), first.certificate());
+    assert_eq!(renewed.authorities.roots, first.authorities.roots);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_everything_file_by_file_refuses_nothing() {
+    let scene = Scene::new();
+    let files = scene.follow();
+    in_force(&files).await;
+    for is_trusted_last in [false, true] {
+        let next = Authority::new().expect("an authority");
+        let renewed = next.sign_spiffe(GREETER).expect("a certificate");
+        let mut changes = [
+            ("ca.pem", next.certificate()),
+            ("own.pem", &renewed.certificate),
+            ("own-key.pem", &renewed.key),
+        ];
+        if is_trusted_last {
+            changes.reverse();
+        }
+        let [(first, text), rest @ ..] = changes;
+        scene.write(first, text);
+        let looking = files.in_force();
+        let writing = async {
+            for (file, text) in rest {
+                sleep(MOMENT).await;
+                scene.write(file, text);
+            }
+        };
+        let (now, ()) = tokio::join!(looking, writing);
+        let now = now.expect("it is in force");
+        assert_eq!(now.authorities.roots, roots(&[&next]));
+        let shown = CertificateDer::from_pem_slice(renewed.certificate.as_bytes());
+        assert_eq!(now.certificate(), Some(&shown.expect("a certificate")));
+        assert_eq!(files.refused(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
