@@ -31,6 +31,7 @@
 
 pub mod backend;
 mod backoff;
+mod bounded;
 mod cache;
 mod connect;
 pub mod dialect;

@@ -3,7 +3,6 @@
 //! Whoever secures connections has these questions, whatever is spoken on them: the etcd backend here, channels and servers in
 //! the crates above.
 
-mod bounded;
 mod credentials;
 mod derived;
 mod files;

@@ -9,10 +9,14 @@ use std::{
 use tokio_rustls::rustls::{RootCertStore, pki_types::UnixTime};
 
 use super::{
-    Credentials, Followed, InvalidCredentials, SpiffeId, TrustDomain, bounded,
+    Credentials, Followed, InvalidCredentials, SpiffeId, TrustDomain,
     credentials::{Identity, trusted},
     owner::{Owner, Role},
 };
+use crate::bounded;
+
+/// The most that is read of a file, in bytes: four times what the authorities of a whole system take.
+const LARGEST: u64 = 1024 * 1024;
 
 /// Where credentials are, in PEM.
 ///
@@ -148,7 +152,7 @@ impl CredentialFiles {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    bounded::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    bounded::read(path, LARGEST).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// The files' names.

@@ -10,6 +10,7 @@ mod failure;
 mod learning;
 mod link;
 mod order;
+mod password;
 mod ring;
 mod tls;
 

@@ -24,6 +24,7 @@ use super::{
     error::EtcdError,
     failure::Failure,
     link::Link,
+    password::PasswordReader,
 };
 use crate::{
     Address, Backoff, BackoffPolicy,
@@ -44,6 +45,7 @@ const AGAIN: BackoffPolicy = BackoffPolicy {
 #[derive(Debug)]
 pub(super) struct Credentials {
     user: EtcdUser,
+    reader: PasswordReader,
     state: Mutex<State>,
 }
 
@@ -84,6 +86,7 @@ impl Credentials {
         };
         Self {
             user,
+            reader: PasswordReader::new(),
             state: Mutex::new(state),
         }
     }
@@ -168,13 +171,7 @@ impl Credentials {
         };
         match &self.user.password {
             Password::Given(password) => Ok(password.clone()),
-            Password::In(file) => match tokio::fs::read_to_string(file).await {
-                Ok(text) => match text.trim_end_matches(['\r', '\n']) {
-                    "" => Err(unusable(format!("{} is empty", file.display()))),
-                    password => Ok(password.to_owned()),
-                },
-                Err(error) => Err(unusable(format!("cannot read {}: {error}", file.display()))),
-            },
+            Password::In(file) => self.reader.read(file).await.map_err(unusable),
         }
     }
 
