@@ -18,6 +18,7 @@
 pub mod etcd;
 mod eventually;
 pub mod fleet;
+pub mod frames;
 pub mod hostile;
 pub mod http;
 pub mod link;

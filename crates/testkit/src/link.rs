@@ -48,7 +48,8 @@ pub struct Link {
 #[derive(Debug, Clone)]
 struct Way {
     to: String,
-    open: bool,
+    there: bool,
+    back: bool,
     /// Grows when the link leads elsewhere: connections of before end.
     turn: u64,
 }
@@ -61,7 +62,8 @@ impl Link {
         let address: SocketAddr = listener.local_addr()?;
         let way = watch::Sender::new(Way {
             to: to.to_owned(),
-            open: true,
+            there: true,
+            back: true,
             turn: 0,
         });
         let task = tokio::spawn(accept(listener, way.subscribe()));
@@ -79,12 +81,22 @@ impl Link {
 
     /// Lets nothing through any more, either way: connections stay open, and new ones are taken and hang.
     pub fn cut(&self) {
-        self.way.send_modify(|way| way.open = false);
+        self.set(false, false);
+    }
+
+    /// Lets nothing back any more: what callers say arrives, and they hear nothing.
+    pub fn hold_back(&self) {
+        self.set(true, false);
     }
 
     /// Lets everything through again, and what has waited first.
     pub fn mend(&self) {
-        self.way.send_modify(|way| way.open = true);
+        self.set(true, true);
+    }
+
+    fn set(&self, there: bool, back: bool) {
+        self.way
+            .send_modify(|way| (way.there, way.back) = (there, back));
     }
 
     /// Leads elsewhere from now on, as an address that has moved; the connections that there are end.
@@ -119,7 +131,7 @@ async fn accept(listener: TcpListener, way: watch::Receiver<Way>) {
 
 /// Joins a connection with one to where the link leads, until either ends or it leads elsewhere.
 async fn connect(from: TcpStream, mut way: watch::Receiver<Way>) -> io::Result<()> {
-    open(&mut way).await;
+    open(&mut way, |way| way.there).await;
     let Way { to, turn, .. } = way.borrow().clone();
     let there = TcpStream::connect(&to).await?;
     from.set_nodelay(true)?;
@@ -132,8 +144,8 @@ async fn connect(from: TcpStream, mut way: watch::Receiver<Way>) -> io::Result<(
     };
     let both = async {
         let there_and_back = (
-            pump(from_reads, there_writes, way.clone()),
-            pump(there_reads, from_writes, way.clone()),
+            pump(from_reads, there_writes, way.clone(), |way| way.there),
+            pump(there_reads, from_writes, way.clone(), |way| way.back),
         );
         tokio::try_join!(there_and_back.0, there_and_back.1)
     };
@@ -147,13 +159,14 @@ async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut way: watch::Receiver<Way>,
+    is_open: fn(&Way) -> bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        open(&mut way).await;
+        open(&mut way, is_open).await;
         let read = from.read(&mut buffer).await?;
         // What came while it was cut has not passed it yet.
-        open(&mut way).await;
+        open(&mut way, is_open).await;
         if read == 0 {
             return to.shutdown().await;
         }
@@ -161,9 +174,9 @@ async fn pump(
     }
 }
 
-/// Waits until the link is whole; without its owner nothing passes any more.
-async fn open(way: &mut watch::Receiver<Way>) {
-    if way.wait_for(|way| way.open).await.is_err() {
+/// Waits until the link lets that through; without its owner nothing passes any more.
+async fn open(way: &mut watch::Receiver<Way>, is_open: fn(&Way) -> bool) {
+    if way.wait_for(is_open).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -1,0 +1,112 @@
+//! gRPC calls frame by frame, for what no generated client does: to send a part of a message, and to go on later.
+
+use std::{future::poll_fn, io, net::SocketAddr};
+
+use bytes::Bytes;
+use h2::{
+    SendStream,
+    client::{self, ResponseFuture, SendRequest},
+};
+use http::Request;
+use tokio::{net::TcpStream, task::JoinSet};
+
+/// One connection, and the calls that are made on it. Dropped, it is closed.
+#[derive(Debug)]
+pub struct Caller {
+    requests: SendRequest<Bytes>,
+    _connection: JoinSet<()>,
+}
+
+impl Caller {
+    /// Connects in clear.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn connect(server: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(server).await?;
+        let handshake = client::handshake(socket).await;
+        let (requests, connection) = handshake.map_err(io::Error::other)?;
+        let mut running = JoinSet::new();
+        // How it has ended is told to its calls.
+        running.spawn(async { drop(connection.await) });
+        Ok(Self {
+            requests,
+            _connection: running,
+        })
+    }
+
+    /// Begins a call of `package.Service/Method`. It waits while as many are under way as the server allows.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn call(&mut self, method: &str) -> io::Result<Call> {
+        let request = Request::post(format!("http://server/{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .map_err(io::Error::other)?;
+        let ready = self.requests.clone().ready().await;
+        self.requests = ready.map_err(io::Error::other)?;
+        let made = self.requests.send_request(request, false);
+        let (response, body) = made.map_err(io::Error::other)?;
+        Ok(Call { response, body })
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub struct Call {
+    response: ResponseFuture,
+    body: SendStream<Bytes>,
+}
+
+impl Call {
+    /// Sends these bytes of its request, by and by as the server lets it. In vain once the caller has heard that the server takes no
+    /// more.
+    pub fn say(&mut self, bytes: impl Into<Bytes>) {
+        let _ = self.body.send_data(bytes.into(), false);
+    }
+
+    /// Sends the last of them.
+    pub fn end(&mut self, bytes: impl Into<Bytes>) {
+        let _ = self.body.send_data(bytes.into(), true);
+    }
+
+    /// With which error code of HTTP/2 it was reset, when it was.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn reset(&mut self) -> io::Result<u32> {
+        let reason = poll_fn(|task| self.body.poll_reset(task)).await;
+        reason.map(u32::from).map_err(io::Error::other)
+    }
+
+    /// Its `grpc-status`, when it has ended; the request may go on nevertheless.
+    ///
+    /// # Errors
+    /// When it has ended without one, or the connection has.
+    pub async fn status(&mut self) -> io::Result<String> {
+        let response = (&mut self.response).await.map_err(io::Error::other)?;
+        let (head, mut body) = response.into_parts();
+        while let Some(data) = body.data().await {
+            let data = data.map_err(io::Error::other)?;
+            let released = body.flow_control().release_capacity(data.len());
+            released.map_err(io::Error::other)?;
+        }
+        let trailers = body.trailers().await.map_err(io::Error::other)?;
+        let status = trailers
+            .as_ref()
+            .unwrap_or(&head.headers)
+            .get("grpc-status");
+        let status = status.and_then(|status| status.to_str().ok());
+        let status = status.ok_or_else(|| io::Error::other("the call has ended without a status"));
+        status.map(str::to_owned)
+    }
+}
+
+/// The beginning of a message as gRPC frames it: so many bytes are promised, and these have come.
+pub fn message(promised: u32, come: &[u8]) -> Bytes {
+    [&[0], promised.to_be_bytes().as_slice(), come]
+        .concat()
+        .into()
+}
