@@ -16,13 +16,17 @@ mod served;
 mod status;
 mod tls;
 mod traces;
+mod unread;
 
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{service::Routes, transport};
+use tonic::{
+    service::Routes,
+    transport::{self, server::TcpConnectInfo},
+};
 use tower::util::MapResponseLayer;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -42,8 +46,9 @@ pub(crate) use messages::MessageMemory;
 use messages::Messages;
 use observe::Observe;
 pub(crate) use served::check_rules;
-use tls::Acceptor;
+use tls::{Acceptor, Peer};
 pub(crate) use traces::Traces;
+use unread::Unread;
 
 const MIB: u32 = 1024 * 1024;
 /// What one call may have under way unread: enough for a fast network, little enough for a thousand slow readers.
@@ -80,8 +85,8 @@ impl Serving {
             )
             .layer(CutOff::new(self.calls))
             .layer(MapResponseLayer::new(status::settled))
-            .layer(CatchPanicLayer::custom(panic::internal))
-            .layer(Messages::new(self.memory));
+            .layer(CatchPanicLayer::custom(panic::internal));
+        let messages = Messages::new(self.memory);
         let sockets = accept::sockets(self.listener, self.admission);
         let stopped = stop.cancelled_owned();
         // Two servers, so that what is in clear pays nothing for what is not.
@@ -89,13 +94,15 @@ impl Serving {
             let _looking = AbortOnDropHandle::new(tokio::spawn(tls.files.clone().look_on()));
             let most = as_usize(limits.connections);
             let connections = accept::secured(sockets, lifetime, Acceptor::new(&tls), most);
+            let server = server.layer(Unread::<Peer>::new()).layer(messages);
             let mut server = server.layer(Authorize::new(&tls));
             let router = server.add_routes(self.routes);
             let serving = router.serve_with_incoming_shutdown(connections, stopped);
             serving.await
         } else {
             let connections = accept::connections(sockets, lifetime);
-            let mut server = server;
+            let server = server.layer(Unread::<TcpConnectInfo>::new());
+            let mut server = server.layer(messages);
             let router = server.add_routes(self.routes);
             let serving = router.serve_with_incoming_shutdown(connections, stopped);
             serving.await

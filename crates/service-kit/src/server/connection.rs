@@ -14,7 +14,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::{admission::Admitted, frames::Frames};
+use super::{admission::Admitted, frames::Frames, unread::Resets};
 
 /// What a client of HTTP/2 begins with (RFC 9113, section 3.4): a fixed text, and the head of a SETTINGS frame.
 const BEGINNING: usize = 24 + 9;
@@ -36,7 +36,16 @@ pub(super) struct Connection<IO> {
     place: Admitted,
     beginning: Option<Beginning>,
     frames: Frames,
+    resets: Resets,
     end: Option<Pin<Box<Sleep>>>,
+}
+
+/// What each request of a connection carries of it.
+#[derive(Debug, Clone)]
+pub(super) struct OfConnection<P> {
+    /// Who is at the other end.
+    pub(super) peer: P,
+    pub(super) resets: Resets,
 }
 
 #[derive(Debug)]
@@ -52,6 +61,7 @@ impl<IO> Connection<IO> {
             io,
             frames: Frames::new(place.control_frames()),
             place,
+            resets: Resets::default(),
             beginning: Some(Beginning {
                 missing: BEGINNING,
                 deadline: Box::pin(sleep(lifetime.handshake)),
@@ -155,10 +165,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
 }
 
 impl<IO: Connected> Connected for Connection<IO> {
-    type ConnectInfo = IO::ConnectInfo;
+    type ConnectInfo = OfConnection<IO::ConnectInfo>;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.io.connect_info()
+        OfConnection {
+            peer: self.io.connect_info(),
+            resets: self.resets.clone(),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tonic::{Status, body, transport::server::TcpConnectInfo};
+use tonic::{Status, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
 use super::tls::Peer;
@@ -55,9 +55,9 @@ pub(super) struct Counted<S> {
     memory: MessageMemory,
 }
 
-impl<S, O> Service<Request<body::Body>> for Counted<S>
+impl<S, I, O> Service<Request<I>> for Counted<S>
 where
-    S: Service<Request<CountedBody>, Response = Response<O>>,
+    S: Service<Request<CountedBody<I>>, Response = Response<O>>,
 {
     type Response = Response<HoldingBody<O>>;
     type Error = S::Error;
@@ -67,7 +67,7 @@ where
         self.inner.poll_ready(task)
     }
 
-    fn call(&mut self, request: Request<body::Body>) -> Self::Future {
+    fn call(&mut self, request: Request<I>) -> Self::Future {
         let held = Arc::new(self.memory.hold(peer_of(request.extensions())));
         let request = request.map(|body| CountedBody {
             body: Some(body),
@@ -90,14 +90,14 @@ fn peer_of(extensions: &Extensions) -> IpAddr {
 }
 
 /// A request's body that ends with an error when there is no memory for what comes.
-pub(super) struct CountedBody {
+pub(super) struct CountedBody<B> {
     /// `None` once it was refused.
-    body: Option<body::Body>,
+    body: Option<B>,
     framing: Framing,
     held: Arc<Held>,
 }
 
-impl Body for CountedBody {
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for CountedBody<B> {
     type Data = Bytes;
     type Error = Status;
 
@@ -225,7 +225,7 @@ mod tests {
     async fn an_answer_counts_for_as_long_as_anything_is_left_of_it() {
         let telemetry = Telemetry::metrics_only().expect("metrics");
         let memory = MessageMemory::new(&LimitsConfig::default(), &telemetry.meter("test"));
-        let echo = service_fn(async |request: Request<CountedBody>| {
+        let echo = service_fn(async |request: Request<CountedBody<body::Body>>| {
             let whole = request.into_body().collect().await.expect("a message");
             Ok::<_, Infallible>(Response::new(Full::new(whole.to_bytes())))
         });

@@ -3,3 +3,4 @@
 mod lifecycle;
 mod running;
 mod server;
+mod uploads;

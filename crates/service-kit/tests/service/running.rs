@@ -56,12 +56,13 @@ impl greeter_server::Greeter for Greeter {
         &self,
         _: Request<Streaming<HelloRequest>>,
     ) -> Result<Response<Replies>, Status> {
-        Err(Status::unimplemented("not in this test"))
+        Err(Status::failed_precondition("nobody reads this"))
     }
 }
 
 /// A running service and the handles on it.
 pub(crate) struct Running {
+    pub(crate) address: String,
     pub(crate) registry: Registry,
     pub(crate) name: ServiceName,
     pub(crate) channel: Channel,
@@ -91,11 +92,13 @@ pub(crate) async fn start(config: ServiceConfig, prepare: impl FnOnce(&Readiness
         .await
         .expect("a free port");
     assert_eq!(config.server.advertise, Advertise::Auto);
-    let channel = Channel::from_shared(format!("http://{}", service.address())).expect("a URI");
+    let address = service.address().to_string();
+    let channel = Channel::from_shared(format!("http://{address}")).expect("a URI");
     let (registry, readiness) = (service.registry().clone(), service.readiness());
     prepare(&readiness);
     let serving = service.add_service(GreeterServer::new(Greeter)).serve();
     Running {
+        address,
         registry,
         name: config.server.service,
         readiness,

@@ -24,7 +24,7 @@ fn counted(running: &Running, method: &str, status: &str) -> Option<u64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-async fn until_counted(running: &Running, method: &str, status: &str, count: u64) {
+pub(crate) async fn until_counted(running: &Running, method: &str, status: &str, count: u64) {
     let what = format!("{count} calls of {method} that ended with {status}");
     eventually(BOUND, &what, async || {
         counted(running, method, status) == Some(count)
@@ -74,7 +74,7 @@ async fn a_call_that_its_caller_gives_up_is_counted_as_cancelled() {
 }
 
 /// Waits until the metrics say that so many calls are being served.
-async fn until_active(running: &Running, calls: u64) {
+pub(crate) async fn until_active(running: &Running, calls: u64) {
     let line = format!(" {calls}");
     eventually(BOUND, &format!("{calls} calls being served"), async || {
         let metrics = running.telemetry.render().expect("metrics");

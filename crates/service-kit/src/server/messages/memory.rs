@@ -143,7 +143,7 @@ impl MessageMemory {
 
     /// In bytes.
     #[cfg(test)]
-    pub(super) fn taken_by(&self, address: IpAddr) -> usize {
+    pub(crate) fn taken_by(&self, address: IpAddr) -> usize {
         let taken = self.taken();
         taken.by_address.get(&address).copied().unwrap_or(0)
     }

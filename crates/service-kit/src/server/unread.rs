@@ -1,0 +1,268 @@
+//! What callers still send of a request that nobody reads any more: a call that is refused in the middle of its message, a handler that
+//! answers early, one that panics.
+//!
+//! h2 resets such a call once it is answered, and what comes after that is nothing bad for as long as h2 remembers the reset: a second, and
+//! of 50 calls of a connection. Beyond that each DATA frame is a mistake of the peer's for it, and a thousand of them end the
+//! connection, with every other call on it, though the peer has only not heard yet. So what still comes is taken and dropped until the
+//! caller has ended it, or there is a place among the resets that h2 remembers.
+
+use std::{
+    convert::Infallible,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Task, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use pin_project_lite::pin_project;
+use tokio::{
+    runtime::Handle,
+    select,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::yield_now,
+    time::sleep,
+};
+use tonic::{Status, body};
+use tower::{Layer, Service};
+
+use super::connection::OfConnection;
+
+/// Half of those that h2 remembers: it forgets only when it next looks at the connection, which may be when the other half comes.
+const REMEMBERED: usize = 25;
+/// For how long h2 does, and a moment for the response to have left.
+const FORGOTTEN_AFTER: Duration = Duration::from_millis(1_250);
+
+/// The places among the resets that h2 remembers of one connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Resets(Arc<Semaphore>);
+
+impl Default for Resets {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(REMEMBERED)))
+    }
+}
+
+impl Resets {
+    /// A place, once there is one; who has waited longest is the next. `None` never comes: the places are not closed.
+    async fn place(self) -> Option<OwnedSemaphorePermit> {
+        self.0.acquire_owned().await.ok()
+    }
+}
+
+/// The layer, for connections whose peers are known by a `P`, which requests carry from here on.
+#[derive(Debug, Clone)]
+pub(super) struct Unread<P>(PhantomData<fn() -> P>);
+
+impl<P> Unread<P> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<S, P> Layer<S> for Unread<P> {
+    type Service = Taken<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Taken {
+            inner,
+            peers: PhantomData,
+        }
+    }
+}
+
+/// The service that the layer makes.
+#[derive(Debug)]
+pub(super) struct Taken<S, P> {
+    inner: S,
+    peers: PhantomData<fn() -> P>,
+}
+
+impl<S: Clone, P> Clone for Taken<S, P> {
+    fn clone(&self) -> Self {
+        Unread::new().layer(self.inner.clone())
+    }
+}
+
+impl<S, P, O> Service<Request<body::Body>> for Taken<S, P>
+where
+    S: Service<Request<TakenBody>, Response = Response<O>>,
+    P: Clone + Send + Sync + 'static,
+{
+    type Response = Response<AnsweringBody<O>>;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, task: &mut Task<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, mut request: Request<body::Body>) -> Self::Future {
+        let extensions = request.extensions_mut();
+        let resets = extensions
+            .remove::<OfConnection<P>>()
+            .map(|OfConnection { peer, resets }| {
+                extensions.insert(peer);
+                resets
+            });
+        let (answering, answered) = oneshot::channel();
+        let request = request.map(|body| {
+            TakenBody(Some(Coming {
+                body,
+                answered,
+                resets: resets.unwrap_or_default(),
+            }))
+        });
+        Answering {
+            response: self.inner.call(request),
+            answering: Some(answering),
+        }
+    }
+}
+
+/// A request's body; `None` once it has ended. What still comes of it when it is dropped is taken.
+#[derive(Debug)]
+pub(super) struct TakenBody(Option<Coming>);
+
+#[derive(Debug)]
+struct Coming {
+    body: body::Body,
+    /// Hears when nothing is left of the response.
+    answered: oneshot::Receiver<Infallible>,
+    resets: Resets,
+}
+
+impl Body for TakenBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(coming) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let next = ready!(Pin::new(&mut coming.body).poll_frame(task));
+        if !matches!(next, Some(Ok(_))) {
+            self.0 = None;
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let coming = self.0.as_ref();
+        coming.is_none_or(|coming| coming.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let coming = self.0.as_ref();
+        coming.map_or(SizeHint::with_exact(0), |coming| coming.body.size_hint())
+    }
+}
+
+impl Drop for TakenBody {
+    fn drop(&mut self) {
+        if self.is_end_stream() {
+            return;
+        }
+        // Outside of a runtime there is no connection any more either.
+        if let (Some(coming), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(coming.taken());
+        }
+    }
+}
+
+impl Coming {
+    /// Ends with the caller's stream, with the connection, or when h2 has forgotten the reset.
+    async fn taken(self) {
+        let Self {
+            mut body,
+            answered,
+            resets,
+        } = self;
+        let place = async {
+            // Nothing is sent, only dropped.
+            let _ = answered.await;
+            resets.place().await
+        };
+        let place = select! {
+            biased;
+            () = ended(&mut body) => return,
+            place = place => place,
+        };
+        // Now it is reset.
+        drop(body);
+        sleep(FORGOTTEN_AFTER).await;
+        drop(place);
+    }
+}
+
+/// Takes what comes until nothing can come any more: a frame each time that the task has its turn, so that one that never ends
+/// holds up nobody.
+async fn ended(body: &mut body::Body) {
+    while let Some(Ok(_)) = body.frame().await {
+        yield_now().await;
+    }
+}
+
+pin_project! {
+    /// A call until its response begins.
+    pub(super) struct Answering<F> {
+        #[pin]
+        response: F,
+        // Until the response has it.
+        answering: Option<oneshot::Sender<Infallible>>,
+    }
+}
+
+impl<F, O, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<O>, E>>,
+{
+    type Output = Result<Response<AnsweringBody<O>>, E>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.response.poll(task))?;
+        let answering = this.answering.take();
+        Poll::Ready(Ok(response.map(|body| AnsweringBody {
+            body,
+            _answering: answering,
+        })))
+    }
+}
+
+/// A response's body: dropped, the call is answered.
+#[derive(Debug)]
+pub(super) struct AnsweringBody<B> {
+    body: B,
+    _answering: Option<oneshot::Sender<Infallible>>,
+}
+
+impl<B: Body + Unpin> Body for AnsweringBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use std::{convert::Infallible, net::Ipv4Addr};
+
+use bytes::Bytes;
+use futures_util::stream::poll_fn;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::{runtime::Handle, sync::mpsc, task::yield_now, time::advance};
+use tonic::{Code, Status, body};
+use tower::{Layer, ServiceExt, service_fn};
+
+use super::{FORGOTTEN_AFTER, OfConnection, REMEMBERED, Resets, TakenBody, Unread};
+use crate::{
+    Telemetry,
+    config::LimitsConfig,
+    server::messages::{MessageMemory, Messages},
+};
+
+const PEER: &str = "whoever calls";
+
+/// A call of a connection, whose caller sends by the one end as fast as it is taken.
+fn request(resets: &Resets) -> (mpsc::Sender<Bytes>, Request<body::Body>) {
+    let (caller, mut come) = mpsc::channel(1);
+    let frames = poll_fn(move |task| {
+        let come = come.poll_recv(task);
+        come.map(|come| come.map(|data| Ok::<_, Status>(Frame::data(data))))
+    });
+    let mut request = Request::new(body::Body::new(StreamBody::new(frames)));
+    let (peer, resets) = (PEER, resets.clone());
+    let of_connection = OfConnection { peer, resets };
+    request.extensions_mut().insert(of_connection);
+    (caller, request)
+}
+
+/// Answers without a look at what comes.
+async fn answer(request: Request<body::Body>) -> Response<impl Sized> {
+    let handler = service_fn(async |request: Request<TakenBody>| {
+        assert_eq!(request.extensions().get(), Some(&PEER));
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    });
+    let answered = Unread::<&str>::new().layer(handler).oneshot(request).await;
+    answered.expect("an answer")
+}
+
+/// Whether all is taken that is said.
+async fn is_heard(caller: &mpsc::Sender<Bytes>) -> bool {
+    for _ in 0..10 {
+        if caller.send(Bytes::from_static(b"more")).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_comes_is_taken_until_h2_can_remember_that_the_call_was_reset() {
+    let resets = Resets::default();
+    let (mut callers, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..=2 * REMEMBERED {
+        let (caller, request) = request(&resets);
+        answers.push(answer(request).await);
+        callers.push(caller);
+    }
+    for caller in &callers {
+        assert!(is_heard(caller).await, "its answer has not left yet");
+    }
+    drop(answers);
+    for left in [REMEMBERED + 1, 1, 0] {
+        let mut heard = Vec::new();
+        for caller in callers {
+            if is_heard(&caller).await {
+                heard.push(caller);
+            }
+        }
+        callers = heard;
+        assert_eq!(callers.len(), left);
+        advance(FORGOTTEN_AFTER).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_done_for_what_was_read_to_its_end() {
+    let handler = service_fn(async |request: Request<TakenBody>| {
+        let whole = request.into_body().collect().await.expect("a message");
+        Ok::<_, Infallible>(Response::new(Full::new(whole.to_bytes())))
+    });
+    let (caller, request) = request(&Resets::default());
+    let serving = Unread::<&str>::new().layer(handler).oneshot(request);
+    let said = async {
+        caller
+            .send(Bytes::from_static(b"all"))
+            .await
+            .expect("it is read");
+        drop(caller);
+    };
+    let (answer, ()) = tokio::join!(serving, said);
+    drop(answer.expect("an answer"));
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_call_whose_caller_ends_it() {
+    let (caller, request) = request(&Resets::default());
+    let answer = answer(request).await;
+    assert!(is_heard(&caller).await);
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    assert_eq!(alive(), 1);
+    drop(caller);
+    while alive() > 0 {
+        yield_now().await;
+    }
+    drop(answer);
+}
+
+#[tokio::test]
+async fn a_call_that_memory_is_refused_gives_back_what_it_has_while_more_comes() {
+    const PIECE: u32 = 64 * 1024;
+    let limits = LimitsConfig {
+        message_memory: PIECE.try_into().expect("not zero"),
+        ..LimitsConfig::default()
+    };
+    let telemetry = Telemetry::metrics_only().expect("metrics");
+    let memory = MessageMemory::new(&limits, &telemetry.meter("test"));
+    let handler = service_fn(async |request: Request<_>| {
+        let refused = BodyExt::collect(request.into_body()).await;
+        let refused: Status = refused.expect_err("it is too much");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    });
+    let service = Messages::new(memory.clone()).layer(handler);
+    // No place is left, so that what comes is taken for as long as it comes.
+    let resets = Resets::default();
+    let _places = resets
+        .0
+        .acquire_many(REMEMBERED as u32)
+        .await
+        .expect("they are free");
+    let (caller, request) = request(&resets);
+    let serving = Unread::<&str>::new().layer(service).oneshot(request);
+    let said = async {
+        let promise = [&[0], u32::MAX.to_be_bytes().as_slice()].concat();
+        for data in [promise, vec![7; PIECE as usize], vec![7; 1]] {
+            caller.send(data.into()).await.expect("it is read");
+        }
+    };
+    let (answer, ()) = tokio::join!(serving, said);
+    drop(answer.expect("an answer"));
+    assert_eq!(memory.taken_by(Ipv4Addr::UNSPECIFIED.into()), 0);
+    assert!(is_heard(&caller).await);
+}
