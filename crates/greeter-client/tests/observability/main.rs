@@ -66,11 +66,12 @@ async fn promtool_finds_no_fault_with_the_page_of_a_server_and_of_a_client() {
 }
 
 #[tokio::test]
-async fn the_reference_has_every_metric_of_a_server_and_no_other() {
+async fn the_reference_has_every_metric_of_servers_and_no_other() {
     let scene = Scene::begin().await;
     scene.until_all_has_happened().await;
-    let page = scene.pages().await.swap_remove(0);
-    let exported = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let pages = scene.pages_of_servers().await;
+    let lines = pages.iter().flat_map(|page| page.lines());
+    let exported = lines.filter_map(|line| line.strip_prefix("# TYPE "));
     let exported: BTreeSet<_> = exported.filter_map(|line| line.split(' ').next()).collect();
     let reference = text("../../docs/operations.md");
     let (_, table) = reference

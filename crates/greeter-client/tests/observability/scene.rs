@@ -1,6 +1,6 @@
-//! Greeters and callers with whom happens all that is counted: one answers badly, one is not there, one is killed.
+//! Greeters and callers with whom happens all that is counted: one answers badly, one is not there, one is killed, one has a certificate.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use registry::{Address, Instance, Registration, Registry, ServiceName};
 use tempfile::TempDir;
@@ -8,6 +8,7 @@ use testkit::{
     Port, Unable, eventually,
     fleet::{Client, Fleet},
     http,
+    tls::Authority,
 };
 
 /// More than anything here takes on a busy machine.
@@ -47,6 +48,7 @@ pub(crate) struct Scene {
     callers: Vec<Port>,
     _clients: Vec<Client>,
     fleet: Fleet,
+    _secured: Fleet,
     _registrations: Vec<Registration>,
     /// Nobody listens there.
     _nobody: Port,
@@ -64,6 +66,8 @@ impl Scene {
             servers.push(page_of_the_next(&mut fleet));
             fleet.add().await.expect("a greeter");
         }
+        let (page, secured) = secured(directory.path()).await;
+        servers.push(page);
         fleet.set_env("DISCOVERY__ADMIN__LISTEN", "off");
         let doomed = fleet.add().await.expect("a greeter");
 
@@ -92,6 +96,7 @@ impl Scene {
             callers,
             _clients: clients,
             fleet,
+            _secured: secured,
             _registrations: registrations,
             _nobody: nobody,
             _rogue: rogue,
@@ -141,6 +146,13 @@ impl Scene {
         pages
     }
 
+    /// The pages of the servers alone.
+    pub(crate) async fn pages_of_servers(&self) -> Vec<String> {
+        let mut pages = self.pages().await;
+        pages.truncate(self.servers.len());
+        pages
+    }
+
     /// The names of all samples on the pages.
     pub(crate) async fn exported(&self) -> BTreeSet<String> {
         let pages = self.pages().await;
@@ -173,6 +185,30 @@ fn page_of_the_next(fleet: &mut Fleet) -> Port {
     let port = Port::free().expect("a port");
     fleet.set_env("DISCOVERY__ADMIN__LISTEN", &port.address());
     port
+}
+
+/// A greeter under mutual TLS, in a registry of its own, so that nobody calls it who shows no certificate.
+async fn secured(directory: &Path) -> (Port, Fleet) {
+    let authority = Authority::new().expect("an authority");
+    let ca = directory.join("ca.pem");
+    fs::write(&ca, authority.certificate()).expect("it is written");
+    let own = authority.sign_spiffe("spiffe://example.org/greeter");
+    let own = own.expect("a certificate").write(directory, "greeter");
+    let own = own.expect("it is written");
+    let url = format!("file://{}/secured", directory.display());
+    let mut fleet = Fleet::new(url).expect("the binaries are built");
+    fleet.set_env("DISCOVERY__TLS__DOMAIN", "example.org");
+    for (key, path) in [
+        ("CA", ca),
+        ("CERTIFICATE", own.certificate),
+        ("KEY", own.key),
+    ] {
+        let path = path.to_str().expect("UTF-8");
+        fleet.set_env(&format!("DISCOVERY__TLS__{key}"), path);
+    }
+    let page = page_of_the_next(&mut fleet);
+    fleet.add().await.expect("a greeter");
+    (page, fleet)
 }
 
 fn register(registry: &Registry, address: &str) -> Registration {
