@@ -16,7 +16,7 @@ const RATE: &str = "1000";
 /// How long a call may take.
 pub(crate) const DEADLINE: &str = "1s";
 /// gRPC's retry policy on UNAVAILABLE: three attempts.
-const CONFIG: &str = r#"{
+pub(crate) const CONFIG: &str = r#"{
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{
     "name": [{}],

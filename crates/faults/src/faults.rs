@@ -8,6 +8,7 @@ mod instances;
 mod members;
 mod operators;
 mod outages;
+mod restored;
 mod secrets;
 mod superseded;
 mod upgrade;
@@ -109,6 +110,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         "all members are wiped and started empty",
         "no call fails; all are registered again within 5 s",
         outages::wiped
+    ),
+    fault!(
+        "restored",
+        "all members are lost with their data and restored from a backup, as docs/operations.md has it",
+        "no call fails; who runs is registered and nobody else within 10 s; what operators want is as in the backup",
+        restored::restored
     ),
     fault!(
         "leases-revoked",

@@ -51,6 +51,7 @@ each_holds! {
     quorum_is_lost: "quorum-lost",
     all_members_are_down: "all-down",
     all_members_are_wiped: "wiped",
+    all_members_are_restored_from_a_backup: "restored",
     every_lease_is_revoked: "leases-revoked",
     every_key_is_deleted: "keys-deleted",
     an_operator_drains: "drained",

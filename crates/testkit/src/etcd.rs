@@ -239,11 +239,23 @@ impl Cluster {
     /// Kills all members, removes their data, and starts them as a new cluster on the same ports. Cluster and member
     /// ids are the same as before, as they are when an operator does this.
     pub async fn wipe(&mut self) -> Result<()> {
+        self.lose().await?;
+        self.start_all().await
+    }
+
+    /// Kills all members and removes their data.
+    pub async fn lose(&mut self) -> Result<()> {
         self.stop_all().await?;
         for member in &self.members {
             member.remove_data()?;
         }
-        self.start_all().await
+        Ok(())
+    }
+
+    /// Who a member is, by the variables that etcd reads where it is not told by arguments: its name, where its data is, the
+    /// members of the cluster, and where the others reach it. With these a backup is restored.
+    pub fn environment(&self, member: usize) -> Vec<(&'static str, String)> {
+        self.members[member].environment()
     }
 
     /// The member that leads; waits for an election to end.
@@ -295,9 +307,14 @@ impl Cluster {
 pub fn next_programs() -> Result<PathBuf> {
     let next = match env::var_os("ETCD_NEXT_BIN_DIR") {
         Some(directory) => program_in(Path::new(&directory), "etcd", "ETCD_NEXT_BIN_DIR")?,
-        None => program("etcd", "etcd-server")?,
+        None => return programs(),
     };
     Ok(next.with_file_name(""))
+}
+
+/// The directory of the etcd that members run: `$ETCD_BIN_DIR`, and without it that on the PATH.
+pub fn programs() -> Result<PathBuf> {
+    Ok(program("etcd", "etcd-server")?.with_file_name(""))
 }
 
 /// A program of etcd's: in `$ETCD_BIN_DIR` when that is set, else on the PATH.

@@ -88,6 +88,19 @@ impl Member {
         self.programs = Some(directory.to_owned());
     }
 
+    /// Who it is, by the variables that etcd reads.
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("ETCD_NAME", self.name.clone()),
+            ("ETCD_DATA_DIR", self.data.display().to_string()),
+            ("ETCD_INITIAL_CLUSTER", self.cluster.clone()),
+            (
+                "ETCD_INITIAL_ADVERTISE_PEER_URLS",
+                peer_url(self.client_port),
+            ),
+        ]
+    }
+
     /// Its own version, and that of the cluster.
     pub(super) async fn versions(&self) -> Result<(String, String)> {
         let said = http::get(self.own_port(), "/version").await?;
