@@ -18,8 +18,8 @@ use crate::{Port, http, process::Process, until};
 /// How long a Prometheus may take to read its configuration and listen.
 const STARTED: Duration = Duration::from_secs(30);
 
-/// More than `promtool` takes for anything of ours.
-const CHECKED: Duration = Duration::from_secs(30);
+/// More than `promtool` takes for anything of ours: three seconds on a machine that is not busy.
+const CHECKED: Duration = Duration::from_mins(1);
 
 /// Runs `promtool` with these arguments and that text on its stdin; gives what it prints on both streams. An error, which shows
 /// that too, when it finds fault.

@@ -8,7 +8,7 @@ use testkit::{
     Port, Unable, eventually,
     fleet::{Client, Fleet},
     http,
-    tls::Authority,
+    tls::{Authority, Signed},
 };
 
 /// More than anything here takes on a busy machine.
@@ -66,7 +66,10 @@ impl Scene {
             servers.push(page_of_the_next(&mut fleet));
             fleet.add().await.expect("a greeter");
         }
-        let (page, secured) = secured(directory.path()).await;
+        let authority = Authority::new().expect("an authority");
+        let own = authority.sign_spiffe("spiffe://example.org/greeter");
+        let own = own.expect("a certificate");
+        let (page, secured) = secured(directory.path(), &authority, &own).await;
         servers.push(page);
         fleet.set_env("DISCOVERY__ADMIN__LISTEN", "off");
         let doomed = fleet.add().await.expect("a greeter");
@@ -181,20 +184,21 @@ impl Scene {
 }
 
 /// Has the next process of the fleet listen for operators on a port that is known.
-fn page_of_the_next(fleet: &mut Fleet) -> Port {
+pub(crate) fn page_of_the_next(fleet: &mut Fleet) -> Port {
     let port = Port::free().expect("a port");
     fleet.set_env("DISCOVERY__ADMIN__LISTEN", &port.address());
     port
 }
 
-/// A greeter under mutual TLS, in a registry of its own, so that nobody calls it who shows no certificate.
-async fn secured(directory: &Path) -> (Port, Fleet) {
-    let authority = Authority::new().expect("an authority");
+/// A greeter that shows that certificate, in a registry of its own, so that nobody calls it who shows none.
+pub(crate) async fn secured(
+    directory: &Path,
+    authority: &Authority,
+    own: &Signed,
+) -> (Port, Fleet) {
     let ca = directory.join("ca.pem");
     fs::write(&ca, authority.certificate()).expect("it is written");
-    let own = authority.sign_spiffe("spiffe://example.org/greeter");
-    let own = own.expect("a certificate").write(directory, "greeter");
-    let own = own.expect("it is written");
+    let own = own.write(directory, "greeter").expect("it is written");
     let url = format!("file://{}/secured", directory.display());
     let mut fleet = Fleet::new(url).expect("the binaries are built");
     fleet.set_env("DISCOVERY__TLS__DOMAIN", "example.org");
@@ -211,7 +215,7 @@ async fn secured(directory: &Path) -> (Port, Fleet) {
     (page, fleet)
 }
 
-fn register(registry: &Registry, address: &str) -> Registration {
+pub(crate) fn register(registry: &Registry, address: &str) -> Registration {
     let name = ServiceName::new("greeter").expect("a name");
     let address: Address = address.parse().expect("an address");
     registry.register(Instance::new(name, address), TTL)
