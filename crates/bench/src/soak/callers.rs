@@ -1,22 +1,25 @@
 //! Callers that make calls of all kinds, and give up some of them.
 
 use std::{
+    convert::Infallible,
     fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use balance::Channel;
+use futures_util::{TryFutureExt, future::BoxFuture};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, body::Body, codegen::Service};
 
 use crate::{
     echo::ANSWERS,
@@ -37,7 +40,7 @@ pub(super) struct Counts {
     abandoned: AtomicU64,
     /// Calls whose request had been answered by nobody yet: a retry would have done.
     failed: AtomicU64,
-    /// Streams and large calls that ended with their server after the response had begun: no retry may follow.
+    /// Calls that ended with their server after the response had begun: no retry may follow.
     cut_off: AtomicU64,
     slowest_micros: AtomicU64,
 }
@@ -54,8 +57,14 @@ impl Callers {
         let (stop, counts) = (Arc::default(), Arc::default());
         let mut tasks = JoinSet::new();
         for _ in 0..callers {
+            let has_begun = Arc::default();
+            let noting = Noting {
+                channel: channel.clone(),
+                has_begun: Arc::clone(&has_begun),
+            };
             let caller = Caller {
-                client: GreeterClient::new(channel.clone()).max_decoding_message_size(2 * LARGE),
+                client: GreeterClient::new(noting).max_decoding_message_size(2 * LARGE),
+                has_begun,
                 stop: Arc::clone(&stop),
                 counts: Arc::clone(&counts),
             };
@@ -124,21 +133,11 @@ impl fmt::Display for Counts {
 }
 
 struct Caller {
-    client: GreeterClient<Channel>,
+    client: GreeterClient<Noting>,
+    /// Whether a server has begun to answer the call that is under way.
+    has_begun: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
-}
-
-/// How a call failed.
-enum Failed {
-    Unanswered(Status),
-    CutOff,
-}
-
-impl From<Status> for Failed {
-    fn from(status: Status) -> Self {
-        Self::Unanswered(status)
-    }
 }
 
 impl Caller {
@@ -157,6 +156,7 @@ impl Caller {
     }
 
     async fn call(&mut self) {
+        self.has_begun.store(false, Ordering::Relaxed);
         let counts = Arc::clone(&self.counts);
         let began = Instant::now();
         let (kind, ended) = match fastrand::u32(..100) {
@@ -170,49 +170,65 @@ impl Caller {
         counts.slowest_micros.fetch_max(micros, Ordering::Relaxed);
         match ended {
             Ok(()) => {}
-            Err(Failed::CutOff) => {
+            // A server that is killed may have written the head of an answer and no more of it.
+            Err(status)
+                if status.code() == Code::Unavailable && self.has_begun.load(Ordering::Relaxed) =>
+            {
                 counts.cut_off.fetch_add(1, Ordering::Relaxed);
             }
-            Err(Failed::Unanswered(status)) => {
+            Err(status) => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
                 eprintln!("a call failed: {status}");
             }
         }
     }
 
-    async fn unary(&mut self, name: &str) -> Result<(), Failed> {
-        let response = self.client.say_hello(hello(name)).await;
-        response.map(drop).map_err(|status| {
-            // A response that has begun is final, and a large one is long under way: its server may go meanwhile.
-            if name.len() == LARGE && status.code() == Code::Unavailable {
-                Failed::CutOff
-            } else {
-                status.into()
-            }
-        })
+    async fn unary(&mut self, name: &str) -> Result<(), Status> {
+        self.client.say_hello(hello(name)).await.map(drop)
     }
 
-    async fn server_stream(&mut self) -> Result<(), Failed> {
+    async fn server_stream(&mut self) -> Result<(), Status> {
         let mut request = Request::new(hello("world"));
         request.metadata_mut().insert(ANSWERS, MESSAGES.into());
         let response = self.client.say_hello_stream_reply(request).await?;
         read(response.into_inner()).await
     }
 
-    async fn bidi_stream(&mut self) -> Result<(), Failed> {
+    async fn bidi_stream(&mut self) -> Result<(), Status> {
         let messages = tokio_stream::iter((0..MESSAGES).map(|_| hello("world")));
         let response = self.client.say_hello_bidi_stream(messages).await?;
         read(response.into_inner()).await
     }
 }
 
-async fn read(mut answers: tonic::Streaming<proto::helloworld::HelloReply>) -> Result<(), Failed> {
-    loop {
-        match answers.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(()),
-            Err(_ended_with_its_server) => return Err(Failed::CutOff),
-        }
+async fn read(mut answers: tonic::Streaming<proto::helloworld::HelloReply>) -> Result<(), Status> {
+    while answers.message().await?.is_some() {}
+    Ok(())
+}
+
+/// A channel that notes when a server has begun to answer, unless all of its answer is a status.
+#[derive(Clone)]
+struct Noting {
+    channel: Channel,
+    has_begun: Arc<AtomicBool>,
+}
+
+impl Service<http::Request<Body>> for Noting {
+    type Response = <Channel as Service<http::Request<Body>>>::Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<http::Request<Body>>::poll_ready(&mut self.channel, task)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let answering = self.channel.call(request);
+        let has_begun = Arc::clone(&self.has_begun);
+        Box::pin(answering.inspect_ok(move |response| {
+            let is_a_status = response.headers().contains_key(Status::GRPC_STATUS);
+            has_begun.store(!is_a_status, Ordering::Relaxed);
+        }))
     }
 }
 

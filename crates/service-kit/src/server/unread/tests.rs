@@ -130,11 +130,9 @@ async fn a_call_that_memory_is_refused_gives_back_what_it_has_while_more_comes()
     let service = Messages::new(memory.clone()).layer(handler);
     // No place is left, so that what comes is taken for as long as it comes.
     let resets = Resets::default();
-    let _places = resets
-        .0
-        .acquire_many(REMEMBERED as u32)
-        .await
-        .expect("they are free");
+    let all = REMEMBERED.try_into().expect("a few");
+    let places = resets.0.acquire_many(all).await;
+    let _places = places.expect("they are free");
     let (caller, request) = request(&resets);
     let serving = Unread::<&str>::new().layer(service).oneshot(request);
     let said = async {
