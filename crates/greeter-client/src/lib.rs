@@ -79,10 +79,14 @@ async fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> R
         .tracing(&telemetry.tracing("balance"))
         // It calls one service, and shows who was called.
         .measure_endpoints(true);
-    if args.needs_registry() {
-        channel = channel.registry(&config.registry().connect()?);
+    let registry = args.needs_registry().then(|| config.registry().connect());
+    let registry = registry.transpose()?;
+    let tls = config.tls().client().await?;
+    telemetry.observe_credentials(registry.as_ref(), tls.as_ref());
+    if let Some(registry) = &registry {
+        channel = channel.registry(registry);
     }
-    if let Some(tls) = config.tls().client().await? {
+    if let Some(tls) = tls {
         channel = channel.tls(tls);
     }
     if let Some(policy) = &args.policy {

@@ -16,6 +16,7 @@ use crate::{
     document::DocumentReflector,
     intent::{IntentFollower, Merged},
     reflector::Reflector,
+    tls::Validity,
 };
 
 /// A registry, whatever keeps it. Cheap to clone; clones share one reflector for each service, and one for its document.
@@ -358,6 +359,12 @@ impl Registry {
     /// in force before still is.
     pub fn refused_files(&self) -> u64 {
         self.store.refused_files()
+    }
+
+    /// From when to when the certificate that is shown to the registry is valid; `None` where none is, or nothing has been asked of it
+    /// yet.
+    pub fn certificate(&self) -> Option<Validity> {
+        self.store.certificate()
     }
 
     /// How often what running watches told was compared with what is there, and with which result.

@@ -12,7 +12,7 @@ use futures_util::{
 
 use crate::{
     Change, Document, FoundDocument, Instance, InstanceId, Intent, Intents, Member, Placement,
-    Revision, ServiceName, Snapshot, StoreError,
+    Revision, ServiceName, Snapshot, StoreError, tls::Validity,
 };
 
 /// A place where instances are kept, and with them a document for each service, and what operators want of instances.
@@ -154,6 +154,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// logged once, and what was in force before still is.
     fn refused_files(&self) -> u64 {
         0
+    }
+
+    /// From when to when the certificate that this store shows is valid; `None` where it shows none, or has not connected yet.
+    fn certificate(&self) -> Option<Validity> {
+        None
     }
 
     /// How often what this store's watches told was compared with what is there, and with which result. A store whose

@@ -32,7 +32,7 @@ use crate::{
     server::{Admission, Calls, MessageMemory, Serving, Traces, check_rules},
     signals::Signals,
     systemd::Manager,
-    telemetry::{Telemetry, certificate},
+    telemetry::{Telemetry, credentials::Followers},
 };
 
 /// A gRPC service that listens, and does not serve yet.
@@ -310,19 +310,11 @@ impl Service {
             "Entries that were otherwise than a running watch had told; there should be none",
             |registry| registry.reconciled().differences,
         );
-        if let Some(tls) = &self.tls {
-            certificate::observe(&meter, &tls.files);
-        }
-        let registry = self.registry.clone();
-        let files = self.tls.as_ref().map(|tls| Arc::clone(&tls.files));
-        meter
-            .u64_observable_counter("discovery.refused_files")
-            .with_description("Certificates and keys that have changed and could not be used")
-            .with_callback(move |counter| {
-                let own = files.as_ref().map_or(0, |files| files.refused());
-                counter.observe(registry.refused_files() + own, &[]);
-            })
-            .build();
+        let followers = Followers {
+            tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.files)),
+            registry: Some(self.registry.clone()),
+        };
+        followers.observe(&meter);
         meter
             .u64_observable_gauge("discovery.registered")
             .with_description("Whether the registry shows this instance as serving: 1 or 0")

@@ -1,7 +1,7 @@
 //! What a process tells of itself: logs on stderr, metrics for the admin page, and metrics and traces for a collector.
 
-pub(crate) mod certificate;
 mod collector;
+pub(crate) mod credentials;
 mod joined;
 mod log;
 mod metrics;
@@ -13,13 +13,15 @@ mod traces;
 
 use std::{env, sync::Arc};
 
-use balance::trace::Tracing;
+use balance::{ClientTls, trace::Tracing};
 use opentelemetry::metrics::Meter;
 use opentelemetry_sdk::{Resource, resource::EnvResourceDetector};
+use registry::Registry;
 use tokio::{join, runtime::Handle, task::spawn_blocking};
 
 use crate::config::Sections;
 
+use credentials::Followers;
 pub(crate) use log::LogLevel;
 use metrics::Metrics;
 use push::Push;
@@ -86,6 +88,16 @@ impl Telemetry {
     /// A meter for the part of the program that is called `scope`.
     pub fn meter(&self, scope: &'static str) -> Meter {
         self.metrics.meter(scope)
+    }
+
+    /// Measures until when the certificates are valid that are shown to the registry and, as `tls` has it, to servers; and counts changed
+    /// files of either that could not be used. For a binary that only calls others: one that serves does it by itself.
+    pub fn observe_credentials(&self, registry: Option<&Registry>, tls: Option<&ClientTls>) {
+        let followers = Followers {
+            tls: tls.and_then(ClientTls::files).cloned(),
+            registry: registry.cloned(),
+        };
+        followers.observe(&self.meter(SCOPE));
     }
 
     /// How the part of the program that is called `scope` traces its calls: for a channel, `Builder::tracing` takes it. A call

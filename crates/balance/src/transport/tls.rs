@@ -94,10 +94,16 @@ impl ClientTls {
 
     /// Trusts and shows what these files hold, instead of what else was given. They are looked at for each connection and once
     /// a minute: new ones are in force from the next connection on, whom to trust whatever our own certificate is. What cannot be
-    /// used leaves what was in force before; it is logged once and counted, by `files`.
+    /// used leaves what was in force before; it is logged once and counted, by `files`. Where nothing is in force a channel that
+    /// is built reads them once; who is to wait for the end of a renewal awaits [`Followed::in_force`] before.
     pub fn with_files(mut self, files: Arc<Followed>) -> Self {
         self.files = Some(files);
         self
+    }
+
+    /// The [files](Self::with_files) that are followed, if any are.
+    pub fn files(&self) -> Option<&Arc<Followed>> {
+        self.files.as_ref()
     }
 
     /// Verifies that a server's certificate is for `spiffe://DOMAIN/SERVICE`, the service being the one that the target names

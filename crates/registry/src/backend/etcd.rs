@@ -68,6 +68,7 @@ pub use self::{
 use crate::{
     Change, Document, FoundDocument, Hold, HoldRequest, InstanceId, Intent, Intents, Member,
     Placement, Reconciled, ServiceName, Snapshot, Store, StoreError, Undecodable, dialect::Dialect,
+    tls::Validity,
 };
 
 /// A registry in an etcd cluster, in the form that etcd's own Go packages read and write.
@@ -342,6 +343,10 @@ impl Store for EtcdStore {
 
     fn refused_files(&self) -> u64 {
         self.members.refused_files()
+    }
+
+    fn certificate(&self) -> Option<Validity> {
+        self.members.certificate()
     }
 
     fn reconciled(&self) -> Reconciled {

@@ -29,6 +29,7 @@ pub use self::{
     tls::TlsFailure,
 };
 use super::EtcdOptions;
+use crate::tls::Validity;
 
 /// How often one call tries, at the fewest and the most: even with one member, the connection may be what has failed.
 const TRIES: (usize, usize) = (2, 3);
@@ -57,6 +58,11 @@ impl Members {
     /// How often changed files could not be used.
     pub(super) fn refused_files(&self) -> u64 {
         self.ring.tls.as_ref().map_or(0, |tls| tls.refused())
+    }
+
+    /// From when to when the certificate that members are shown is valid.
+    pub(super) fn certificate(&self) -> Option<Validity> {
+        self.ring.tls.as_ref()?.certificate()
     }
 
     /// The connection in use. Does no I/O, unless a token is to be fetched.

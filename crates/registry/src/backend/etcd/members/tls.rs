@@ -27,7 +27,7 @@ use super::dial::CONNECT;
 use crate::{
     Address,
     backend::etcd::EtcdTls,
-    tls::{Credentials, Derived, Followed},
+    tls::{Credentials, Derived, Followed, Validity},
 };
 
 /// HTTP/2 in a TLS handshake (RFC 9113, section 3.2).
@@ -67,6 +67,11 @@ impl Tls {
     /// How often changed files could not be used.
     pub(in super::super) fn refused(&self) -> u64 {
         self.files.refused()
+    }
+
+    /// From when to when the certificate that we show is valid.
+    pub(in super::super) fn certificate(&self) -> Option<Validity> {
+        self.files.validity()
     }
 
     /// Looks every minute, for ever.
