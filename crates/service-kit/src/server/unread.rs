@@ -4,7 +4,8 @@
 //! h2 resets such a call once it is answered, and what comes after that is nothing bad for as long as h2 remembers the reset: a second, and
 //! of 50 calls of a connection. Beyond that each DATA frame is a mistake of the peer's for it, and a thousand of them end the
 //! connection, with every other call on it, though the peer has only not heard yet. So what still comes is taken and dropped until the
-//! caller has ended it, or there is a place among the resets that h2 remembers.
+//! caller has ended it or says no more, or there is a place among the resets that h2 remembers. Of who is being answered for long no
+//! more is taken than a window: then nothing can come until somebody opens it again, and nobody does.
 
 use std::{
     convert::Infallible,
@@ -25,17 +26,19 @@ use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::yield_now,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tonic::{Status, body};
 use tower::{Layer, Service};
 
-use super::connection::OfConnection;
+use super::{STREAM_WINDOW, connection::OfConnection};
 
 /// Half of those that h2 remembers: it forgets only when it next looks at the connection, which may be when the other half comes.
 const REMEMBERED: usize = 25;
 /// For how long h2 does, and a moment for the response to have left.
 const FORGOTTEN_AFTER: Duration = Duration::from_millis(1_250);
+/// Who has said nothing for so long after the answer has nothing under way of which its reset could make a mistake.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// The places among the resets that h2 remembers of one connection. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -185,15 +188,16 @@ impl Coming {
             answered,
             resets,
         } = self;
-        let place = async {
+        select! {
+            biased;
+            () = a_window_of(&mut body) => return,
             // Nothing is sent, only dropped.
-            let _ = answered.await;
-            resets.place().await
-        };
+            _ = answered => {}
+        }
         let place = select! {
             biased;
-            () = ended(&mut body) => return,
-            place = place => place,
+            () = until_quiet(&mut body) => return,
+            place = resets.place() => place,
         };
         // Now it is reset.
         drop(body);
@@ -202,10 +206,22 @@ impl Coming {
     }
 }
 
-/// Takes what comes until nothing can come any more: a frame each time that the task has its turn, so that one that never ends
-/// holds up nobody.
-async fn ended(body: &mut body::Body) {
-    while let Some(Ok(_)) = body.frame().await {
+/// Takes what comes until it is a window, or nothing can come any more: a frame each time that the task has its turn, so that one
+/// that never ends holds up nobody.
+async fn a_window_of(body: &mut body::Body) {
+    let mut taken = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        taken += frame.data_ref().map_or(0, Bytes::len) as u64;
+        if taken >= u64::from(STREAM_WINDOW) {
+            return;
+        }
+        yield_now().await;
+    }
+}
+
+/// Takes what comes in the same way, until nothing has come for a while, or can come any more.
+async fn until_quiet(body: &mut body::Body) {
+    while let Ok(Some(Ok(_))) = timeout(QUIET, body.frame()).await {
         yield_now().await;
     }
 }

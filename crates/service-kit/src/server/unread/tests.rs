@@ -1,15 +1,22 @@
-use std::{convert::Infallible, net::Ipv4Addr};
+use std::{convert::Infallible, net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use tokio::{runtime::Handle, sync::mpsc, task::yield_now, time::advance};
+use tokio::{
+    runtime::Handle,
+    sync::{SemaphorePermit, mpsc},
+    task::yield_now,
+    time::{Instant, sleep},
+};
 use tonic::{Code, Status, body};
 use tower::{Layer, ServiceExt, service_fn};
 
-use super::{FORGOTTEN_AFTER, OfConnection, REMEMBERED, Resets, TakenBody, Unread};
+use super::{
+    FORGOTTEN_AFTER, OfConnection, QUIET, REMEMBERED, Resets, STREAM_WINDOW, TakenBody, Unread,
+};
 use crate::{
     Telemetry,
     config::LimitsConfig,
@@ -52,6 +59,23 @@ async fn is_heard(caller: &mpsc::Sender<Bytes>) -> bool {
     true
 }
 
+/// Time passes, in which these go on.
+async fn pass(time: Duration, callers: &[mpsc::Sender<Bytes>]) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        sleep(QUIET / 8).await;
+        for caller in callers {
+            is_heard(caller).await;
+        }
+    }
+}
+
+/// None is left of these for as long as what is given lives.
+async fn take_all(resets: &Resets) -> SemaphorePermit<'_> {
+    let all = REMEMBERED.try_into().expect("a few");
+    resets.0.acquire_many(all).await.expect("they are free")
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_still_comes_is_taken_until_h2_can_remember_that_the_call_was_reset() {
     let resets = Resets::default();
@@ -74,8 +98,34 @@ async fn what_still_comes_is_taken_until_h2_can_remember_that_the_call_was_reset
         }
         callers = heard;
         assert_eq!(callers.len(), left);
-        advance(FORGOTTEN_AFTER).await;
+        pass(FORGOTTEN_AFTER + QUIET / 8, &callers).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_no_more_needs_no_place() {
+    let resets = Resets::default();
+    let _places = take_all(&resets).await;
+    let (caller, request) = request(&resets);
+    drop(answer(request).await);
+    assert!(is_heard(&caller).await);
+    sleep(2 * QUIET).await;
+    assert!(!is_heard(&caller).await);
+}
+
+#[tokio::test]
+async fn while_an_answer_goes_on_no_more_is_taken_than_a_window() {
+    const PIECE: u32 = STREAM_WINDOW / 16;
+    let (caller, request) = request(&Resets::default());
+    let answer = answer(request).await;
+    let piece = Bytes::from(vec![7; PIECE as usize]);
+    let mut taken = 0;
+    while caller.send(piece.clone()).await.is_ok() {
+        taken += PIECE;
+        assert!(taken <= STREAM_WINDOW + 2 * PIECE);
+    }
+    assert!(taken >= STREAM_WINDOW);
+    drop(answer);
 }
 
 #[tokio::test]
@@ -112,7 +162,7 @@ async fn nothing_is_left_of_a_call_whose_caller_ends_it() {
     drop(answer);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_that_memory_is_refused_gives_back_what_it_has_while_more_comes() {
     const PIECE: u32 = 64 * 1024;
     let limits = LimitsConfig {
@@ -130,9 +180,7 @@ async fn a_call_that_memory_is_refused_gives_back_what_it_has_while_more_comes()
     let service = Messages::new(memory.clone()).layer(handler);
     // No place is left, so that what comes is taken for as long as it comes.
     let resets = Resets::default();
-    let all = REMEMBERED.try_into().expect("a few");
-    let places = resets.0.acquire_many(all).await;
-    let _places = places.expect("they are free");
+    let _places = take_all(&resets).await;
     let (caller, request) = request(&resets);
     let serving = Unread::<&str>::new().layer(service).oneshot(request);
     let said = async {
