@@ -69,8 +69,8 @@ impl InFlight {
         &self.endpoint
     }
 
-    /// Tells what came of the attempt, and that it was now. One that is dropped untold, because its caller or its deadline gave it up, says
-    /// nothing of the endpoint.
+    /// Tells what came of the attempt, and that it was now. One that is dropped untold, because its caller or its deadline gave
+    /// it up, says nothing of the endpoint.
     pub(crate) fn ended(&self, how: Ended, now: Instant) {
         let record = self.endpoint.record();
         let verdict = Verdict::of(how);

@@ -100,9 +100,10 @@ impl Shared {
                         since,
                         now,
                     };
+                    // Before the attempt, so that what it holds outlives that: the slot is free only when h2 is done with it.
                     let mut held = None;
                     let sent = match call.start(leaving, progress, to, body, &mut held) {
-                        Ok(attempt) => attempt.settled(held, body).await,
+                        Ok(attempt) => attempt.settled(&mut held, body).await,
                         Err(sent) => *sent,
                     };
                     (endpoint, sent)
@@ -207,13 +208,13 @@ impl Call {
 }
 
 impl Attempt {
-    async fn settled<B>(mut self, held: Option<Held>, body: &RequestBody<B>) -> Sent
+    async fn settled<B>(mut self, held: &mut Option<Held>, body: &RequestBody<B>) -> Sent
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
         let response = (&mut self.response).await;
-        self.ended(response, held, body)
+        self.ended(response, held.take(), body)
     }
 
     fn ended<B>(

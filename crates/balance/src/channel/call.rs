@@ -112,11 +112,12 @@ where
         Ok((pending, admitted))
     }
 
-    /// Makes the call, whose first attempt begins like that; whatever comes of it is told by the response's status.
+    /// Makes the call, whose first attempt begins like that; whatever comes of it is told by the response's status. It is let go
+    /// (`admitted` is dropped) after it was measured.
     pub(super) async fn run(
         self,
-        progress: Progress,
         admitted: Admitted,
+        progress: Progress,
         mut deadline: Option<Deadline>,
         first: First,
     ) -> http::Response<ResponseBody> {

@@ -187,7 +187,7 @@ fn judge(response: &mut http::Response<RecvStream>, held: &mut Held) -> (Verdict
 #[cold]
 fn unanswered(held: &mut Held, error: &h2::Error, unsent: Option<Status>) -> Unsettled {
     if let Some(status) = unsent {
-        held.ended(Ended::ByCaller);
+        held.given_up(status.code);
         return Unsettled::Failed(status.into(), None);
     }
     let status = Status::from_h2(held.peer(), error);

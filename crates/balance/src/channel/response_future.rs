@@ -105,7 +105,7 @@ where
         first: First,
     ) -> Self {
         Self(Stage::Running(Box::pin(
-            pending.run(progress, admitted, deadline, first),
+            pending.run(admitted, progress, deadline, first),
         )))
     }
 

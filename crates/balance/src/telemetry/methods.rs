@@ -180,7 +180,7 @@ impl Methods {
             adding: Mutex::default(),
         };
         for path in &these {
-            methods.of(path);
+            methods.add(path.trim_start_matches('/'));
         }
         // One that was named twice leaves no place to another.
         methods.left.store(more, Ordering::Relaxed);
@@ -193,6 +193,7 @@ impl Methods {
         let mut known = self.places_of(name).map_while(OnceLock::get);
         match known.find(|method| *method.name == *name) {
             Some(method) => method,
+            None if name.len() > LONGEST => &self.other,
             None => self.add(name),
         }
     }
@@ -208,7 +209,7 @@ impl Methods {
     /// The method of a name that was not known, if so many may have names.
     #[cold]
     fn add(&self, name: &str) -> &Arc<Method> {
-        if name.len() > LONGEST || self.left.load(Ordering::Relaxed) == 0 {
+        if self.left.load(Ordering::Relaxed) == 0 {
             return &self.other;
         }
         // One at a time, so that no name gets two places, and no place is taken that is too many.

@@ -146,19 +146,22 @@ impl Held {
 
     /// Tells how the attempt ended. One that is dropped untold was given up by its caller or its deadline.
     pub(crate) fn ended(&mut self, how: Ended) {
+        self.ended_with(how, how.code());
+    }
+
+    /// Its caller's side has ended it, which its caller is told by that code.
+    pub(crate) fn given_up(&mut self, code: Code) {
+        self.ended_with(Ended::ByCaller, Some(code));
+    }
+
+    fn ended_with(&mut self, how: Ended, code: Option<Code>) {
         // One look for all who ask when that was.
         let now = Instant::now();
         self.has_ended = true;
         self.in_flight.ended(how, now);
-        if let Some(code) = how.code() {
+        if let Some(code) = code {
             self.measured.ended(code, now);
         }
-    }
-
-    /// Its caller's side has ended it, which its caller is told by that code.
-    pub(super) fn given_up(&mut self, code: Code) {
-        self.ended(Ended::ByCaller);
-        self.measured.ended(code, Instant::now());
     }
 
     /// For whoever measures what becomes of the attempt.

@@ -195,10 +195,13 @@ impl Followed {
         found: Found<Option<Vec<u8>>, Arc<RootCertStore>>,
     ) -> Option<Arc<RootCertStore>> {
         let mut known = self.known();
-        if known.trust.note(found) && known.put_in_force().is_some() {
+        let is_new = known.trust.note(found) && known.put_in_force().is_some();
+        let trust = known.trust.in_force().cloned();
+        drop(known);
+        if is_new {
             self.say_new("authorities");
         }
-        known.trust.in_force().cloned()
+        trust
     }
 
     fn read_own(&self, trust: Arc<RootCertStore>) {
@@ -216,7 +219,9 @@ impl Followed {
         }
         let before = known.put_in_force();
         let is_new = |before: Arc<Credentials>| before.certificate() != known.certificate();
-        if before.is_some_and(is_new) {
+        let is_new = before.is_some_and(is_new);
+        drop(known);
+        if is_new {
             self.say_new("certificate");
         }
     }
