@@ -1,7 +1,9 @@
-//! A server that cannot: it listens, and every call ends with `UNAVAILABLE`.
+//! A server that cannot: it listens, and every call ends with `UNAVAILABLE`, or none ends.
+
+use std::future::pending;
 
 use anyhow::{Context, Result};
-use axum::Router;
+use axum::{Router, body::Body, response::Response};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{
     Status,
@@ -26,12 +28,20 @@ pub struct Unable {
 impl Unable {
     /// Starts one on a free port of this machine.
     pub async fn start() -> Result<Self> {
+        let refuse = async || Status::unavailable("not now").into_http::<Body>();
+        Self::serve(Router::new().fallback(refuse)).await
+    }
+
+    /// Starts one that is there, and answers no call: its connections live on, since it answers PINGs.
+    pub async fn hanging() -> Result<Self> {
+        Self::serve(Router::new().fallback(pending::<Response>)).await
+    }
+
+    async fn serve(calls: Router) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.context("no port for a server that cannot")?;
         let address = listener.local_addr()?.to_string();
-        let refuse = async || Status::unavailable("not now").into_http::<axum::body::Body>();
-        let routes = Routes::from(Router::new().fallback(refuse));
-        let server = Server::builder().add_routes(routes);
+        let server = Server::builder().add_routes(Routes::from(calls));
         let mut serving = JoinSet::new();
         serving.spawn(async {
             let ended = server.serve_with_incoming(TcpIncoming::from(listener));

@@ -13,7 +13,7 @@ use proto::user::v1::{
 use registry::{Document, ServiceName};
 use tempfile::TempDir;
 use testkit::{
-    Port, Signal, Unable,
+    Port, Unable,
     etcd::Cluster,
     eventually,
     fleet::{Client, Fleet},
@@ -159,10 +159,12 @@ impl Causes {
         self.keep((fleet, nobody));
     }
 
-    /// A user service whose greeter hangs.
+    /// A user service whose greeter answers no call. One that was stopped as a whole would be taken for dead after a while, and calls
+    /// would fail at once.
     async fn a_dependency_that_hangs(&mut self) {
-        let mut fleet = self.fleet("hung");
-        let greeter = fleet.add().await.expect("a greeter");
+        let registry = registry::connect(&self.url("hung")).expect("a registry");
+        let greeter = Unable::hanging().await.expect("a server");
+        let registration = register(&registry, greeter.address());
         let page = Port::free().expect("a port");
         let mut command = Command::new(binary("user-service").expect("it is built"));
         command
@@ -170,7 +172,6 @@ impl Causes {
             .env("DISCOVERY__ADMIN__LISTEN", page.address())
             .env("XDG_DATA_HOME", self.directory.path().join("data"));
         let service = Process::spawn("user-service", command).expect("it starts");
-        let registry = registry::connect(&self.url("hung")).expect("a registry");
         let channel = Channel::builder("user").registry(&registry);
         let mut users = UserServiceClient::new(channel.build().expect("a channel"));
         let ann = CreateUserRequest {
@@ -185,9 +186,6 @@ impl Causes {
         request.extensions_mut().insert(balance::WaitForReady(true));
         request.set_timeout(BOUND);
         users.create_user(request).await.expect("ann is created");
-        fleet
-            .signal(&greeter, Signal::SIGSTOP)
-            .expect("the greeter hangs");
         let mut callers = JoinSet::new();
         for _ in 0..4 {
             let mut users = users.clone();
@@ -202,7 +200,7 @@ impl Causes {
             });
         }
         self.jobs.push(("hung", page));
-        self.keep((service, fleet, registry, callers));
+        self.keep((service, greeter, registration, registry, callers));
     }
 
     /// A server of few file descriptors, to which many connect.
@@ -221,23 +219,23 @@ impl Causes {
             .wait_for_line("registered", BOUND)
             .await
             .expect("it serves");
-        let mut connections = Vec::new();
-        let nearly_all = DESCRIPTORS * 9 / 10;
-        eventually(BOUND, "most descriptors to be open", async || {
+        let open = async || {
             let metrics = http::text(page.number(), "/metrics").await;
             let metrics = metrics.expect("a page");
             let line = metrics
                 .lines()
                 .find(|line| line.starts_with("process_open_fds"));
-            let open = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
-            let open: u64 = open.expect("a number");
-            for _ in open..nearly_all {
-                let connection = TcpStream::connect(port.address()).await;
-                connections.push(connection.expect("it is accepted"));
-            }
-            open >= nearly_all
-        })
-        .await;
+            let open = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+            open.expect("a number")
+        };
+        let nearly_all = DESCRIPTORS * 9 / 10;
+        let mut connections = Vec::new();
+        for _ in open().await..nearly_all {
+            let connection = TcpStream::connect(port.address()).await;
+            connections.push(connection.expect("it is accepted"));
+        }
+        let are_open = async || open().await >= nearly_all;
+        eventually(BOUND, "most descriptors to be open", are_open).await;
         self.jobs.push(("full", page));
         self.keep((server, port, connections));
     }

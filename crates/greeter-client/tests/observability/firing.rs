@@ -19,6 +19,7 @@ fn hurried(rules: &str) -> String {
             let line = ranges
                 .iter()
                 .fold(line.to_owned(), |line, range| line.replace(range, "[5s]"));
+            assert!(!line.contains("m]") && !line.contains("h]"), "{line}");
             line.replace("staleness_seconds > 60", "staleness_seconds > 2") + "\n"
         }
     });
