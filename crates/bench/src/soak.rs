@@ -146,7 +146,7 @@ async fn soak(args: &Args) -> Result<()> {
     if !excess.is_empty() {
         bail!("something stays behind: {}", excess.join("; "));
     }
-    counts.verdict()
+    counts.verdict(flapping.turns())
 }
 
 /// Waits until all endpoints are connected and nothing is more than it was `before`, or for long enough; tells what is held.

@@ -45,6 +45,11 @@ impl Flapping {
         &self.registry
     }
 
+    /// How often some have gone.
+    pub(super) fn turns(&self) -> u32 {
+        self.turns
+    }
+
     /// How many servers there are.
     pub(super) fn servers(&self) -> usize {
         self.groups.len() * GROUP
