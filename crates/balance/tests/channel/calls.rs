@@ -1,4 +1,4 @@
-//! Calls of all four kinds, their deadlines, their cancellation, their retries.
+//! Calls of all four kinds, their deadlines, their cancellation, and who answered.
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
@@ -316,29 +316,6 @@ async fn a_large_message_and_readers_that_do_not_read_stall_no_other_call() {
         .expect("an answer")
         .into_inner();
     assert!(reply.message.len() > 64 << 20);
-}
-
-#[tokio::test]
-async fn a_call_is_retried_as_its_policy_says_and_the_server_is_told() {
-    let server = Server::start().await;
-    let json = r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s",
-        "maxBackoff":"0.1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#;
-    call(&configured(&server, json), "third time")
-        .await
-        .expect("the third attempt is answered");
-    assert_eq!(server.seen.calls.load(Ordering::SeqCst), 3);
-    assert_eq!(server.seen.previous_attempts.load(Ordering::SeqCst), 2);
-}
-
-#[tokio::test]
-async fn without_a_policy_a_call_that_an_application_refused_is_not_retried() {
-    let (server, channel) = one().await;
-    let status = call(&channel, "third time").await.expect_err("refused");
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Unavailable, "not yet")
-    );
-    assert_eq!(server.seen.calls.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -1,17 +1,21 @@
 //! Attempts beside one another (gRFC A6, "Hedging"), unary and streaming.
 
-use std::future::poll_fn;
+use std::{collections::BTreeSet, future::poll_fn, time::Duration};
 
 use balance::Channel;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use proto::helloworld::HelloRequest;
 use registry::Address;
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
-use tonic::{Code, Status};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tonic::{Code, Request, Status};
 
 use crate::{
-    BOUND, client, hello,
+    BOUND, bound, client, hello,
     peer::{Peer, greet, handshake, refuse},
     to_with, until_ready,
 };
@@ -108,9 +112,13 @@ impl Asked {
 type Answer = JoinHandle<Result<String, Status>>;
 
 fn unary(channel: &Channel) -> Answer {
+    asks(channel, hello("hello"))
+}
+
+fn asks(channel: &Channel, request: Request<HelloRequest>) -> Answer {
     let mut client = client(channel);
     tokio::spawn(async move {
-        let answer = client.say_hello(hello("hello")).await?;
+        let answer = client.say_hello(request).await?;
         Ok(answer.into_inner().message)
     })
 }
@@ -153,6 +161,48 @@ async fn a_hedge_goes_to_another_endpoint_and_the_attempt_that_is_slower_is_canc
     second.answers();
     assert_eq!(ended(call).await.expect("an answer"), expected);
     first.cancelled().await;
+}
+
+#[tokio::test]
+async fn no_endpoint_gets_two_attempts_of_a_call_while_there_is_another() {
+    let mut fleet = Fleet::start(3).await;
+    let channel = fleet.channel(SOON).await;
+    // All of them would go where the call is bound to.
+    let to = fleet.peers[0].address.clone();
+    let call = asks(&channel, bound("hello", &to));
+    let attempts = [
+        fleet.asked().await,
+        fleet.asked().await,
+        fleet.asked().await,
+    ];
+    let first = attempts.iter().find(|asked| asked.previous.is_none());
+    assert_eq!(first.expect("a first attempt").at, to);
+    let at: BTreeSet<_> = attempts.iter().map(|asked| asked.at.as_str()).collect();
+    assert_eq!(at.len(), 3, "{at:?}");
+    let [any, ..] = attempts;
+    any.answers();
+    ended(call).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn a_deadline_between_two_hedges_ends_the_call() {
+    const DEADLINE: Duration = Duration::from_secs(5);
+    let mut fleet = Fleet::start(2).await;
+    let channel = fleet.channel(NEVER).await;
+    let mut request = hello("hello");
+    request.set_timeout(DEADLINE);
+    let began = Instant::now();
+    let call = asks(&channel, request);
+    let mut first = fleet.asked().await;
+    tokio::time::pause();
+    let status = ended(call).await.expect_err("nobody answers");
+    let took = began.elapsed();
+    tokio::time::resume();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    let at_the_deadline = DEADLINE..DEADLINE + Duration::from_secs(1);
+    assert!(at_the_deadline.contains(&took), "{took:?}");
+    first.cancelled().await;
+    assert!(fleet.calls.try_recv().is_err(), "it was not sent again");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod policies;
 mod readiness;
 mod regressions;
 mod replay;
+mod retries;
 mod rubbish;
 mod scaling;
 mod server;
