@@ -16,6 +16,7 @@ mod life;
 mod load_reports;
 mod mass_loss;
 mod measures;
+mod messages;
 mod metadata;
 mod peer;
 mod policies;
