@@ -1,4 +1,4 @@
-//! Calls of all four kinds, their deadlines, their cancellation, and who answered.
+//! Calls of all four kinds, their deadlines, their cancellation, who made them and who answered.
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
@@ -329,4 +329,24 @@ async fn a_response_tells_who_gave_it_when_its_request_asks_for_that() {
     let telling = client.say_hello(request).await.expect("an answer");
     let by = telling.extensions().get::<ServedBy>();
     assert_eq!(by.expect("it was asked for").address(), &server.address);
+}
+
+#[tokio::test]
+async fn a_server_is_told_which_client_this_is_or_what_the_caller_says_that_it_is() {
+    let (server, channel) = one().await;
+    let told = || {
+        let metadata = server.seen.metadata.lock().expect("no panic holds it");
+        let told = metadata.get_all("user-agent").iter();
+        told.map(|value| value.to_str().expect("ASCII").to_owned())
+            .collect::<Vec<_>>()
+    };
+    call(&channel, "x").await.expect("an answer");
+    let this = concat!("grpc-rust-balance/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(told(), [this]);
+    let mut request = hello("x");
+    let shop = "shop/7".parse().expect("a value");
+    request.metadata_mut().insert("user-agent", shop);
+    let answer = client(&channel).say_hello(request).await;
+    answer.expect("an answer");
+    assert_eq!(told(), ["shop/7"]);
 }

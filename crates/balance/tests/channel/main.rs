@@ -1,5 +1,6 @@
 //! The channel against real servers on real sockets, and against peers that do what real servers do not.
 
+mod addresses;
 mod answers;
 mod balancing;
 mod calls;
