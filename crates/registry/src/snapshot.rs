@@ -45,6 +45,7 @@ pub struct Change {
 pub struct Snapshot {
     service: ServiceName,
     revision: Revision,
+    intents_revision: Revision,
     instances: OrdMap<InstanceId, Arc<Instance>>,
 }
 
@@ -54,6 +55,7 @@ impl Snapshot {
         Self {
             service,
             revision: Revision::default(),
+            intents_revision: Revision::default(),
             instances: OrdMap::new(),
         }
     }
@@ -63,9 +65,25 @@ impl Snapshot {
         &self.service
     }
 
-    /// The revision that it stands at.
+    /// The revision that it stands at: as of it, this is what the instances say of themselves.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// As of which revision of the store operators want of them what they want. 0 in a store that has [none] for that, and
+    /// where what the instances say themselves is all that was read.
+    ///
+    /// [none]: crate::Intents::revision
+    pub fn intents_revision(&self) -> Revision {
+        self.intents_revision
+    }
+
+    /// The same, under intents as of that revision.
+    pub(crate) fn with_intents_as_of(self, intents_revision: Revision) -> Self {
+        Self {
+            intents_revision,
+            ..self
+        }
     }
 
     /// The instances, in the order of their ids.

@@ -4,6 +4,7 @@ use registry::Weight;
 use serde_json::Value;
 use testkit::{
     Signal,
+    etcd::Cluster,
     process::{Lines, Process},
 };
 
@@ -64,6 +65,32 @@ async fn what_happens_to_a_service_is_told_a_line_an_event_until_ctrl_c() {
         first.deregister().await.expect("it leaves");
         assert_eq!(events.next().await.0, "removed greeter/10.0.0.7:1");
         assert_eq!(events.ends_by(Signal::SIGINT).await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_changes_is_told_with_the_revision_at_which_it_was_written() {
+    let cluster = Cluster::start_one().await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let _registration = place.register(instance("greeter", "10.0.0.7:1")).await;
+    let mut events = Events::of(&place, &["greeter"]);
+    assert_eq!(events.next().await.0, "listed greeter/10.0.0.7:1");
+    let mut before = 0;
+    for command in [
+        &["drain", "10.0.0.7:1"][..],
+        &["weight", "10.0.0.7:1", "3"],
+        &["undrain", "10.0.0.7:1"],
+        &["weight", "10.0.0.7:1", "own"],
+    ] {
+        place.text(command).await;
+        let (told, event) = events.next().await;
+        assert_eq!(told, "changed greeter/10.0.0.7:1");
+        // Nobody else writes anything.
+        let answer = cluster.etcdctl(&["get", "nothing"]).await;
+        let newest = answer.expect("an answer")["header"]["revision"].as_u64();
+        assert_eq!(event["revision"].as_u64(), newest, "{command:?}: {event}");
+        assert!(newest > Some(before), "{command:?} writes");
+        before = newest.expect("a number");
     }
 }
 

@@ -25,7 +25,8 @@ impl Merged {
         merged
     }
 
-    /// The instances as they are to be taken. Its revision is that of what they say themselves.
+    /// The instances as they are to be taken. Its revision is that of what they say themselves; that of the intents is beside
+    /// it.
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
@@ -72,7 +73,8 @@ impl Merged {
             revision: self.snapshot.revision(),
             updates: updates.collect(),
         };
-        self.snapshot = self.snapshot.clone().apply(change);
+        let snapshot = self.snapshot.clone().apply(change);
+        self.snapshot = snapshot.with_intents_as_of(revision);
     }
 
     fn under(&self, instance: &Arc<Instance>) -> Arc<Instance> {
@@ -232,6 +234,23 @@ mod tests {
 
     fn status_of(merged: &Merged, id: &InstanceId) -> Option<Status> {
         merged.snapshot().get(id).map(|instance| instance.status)
+    }
+
+    #[test]
+    fn the_revisions_of_both_sides_are_told_apart() {
+        let (mut merged, _) = drained();
+        let revisions = |merged: &Merged| {
+            let snapshot = merged.snapshot();
+            (snapshot.revision().0, snapshot.intents_revision().0)
+        };
+        assert_eq!(revisions(&merged), (21, 20));
+        merged.wanted(nothing_at(22));
+        assert_eq!(revisions(&merged), (21, 22));
+        merged.said(Change {
+            revision: Revision(23),
+            updates: Vec::new(),
+        });
+        assert_eq!(revisions(&merged), (23, 22));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) struct Event {
     kind: Kind,
     /// `None` where it is about the registry.
     service: Option<String>,
-    /// The revision of the list after it, by the registry's count; `None` while there is no list.
+    /// As of which revision the list after it is known, by the registry's count; `None` while there is no list.
     revision: Option<u64>,
     /// Whom it is about, as it is now; of one that is removed, as it was.
     instance: Option<InstanceForm>,
@@ -75,7 +75,7 @@ impl Known {
         };
         for event in &mut turned {
             event.service = Some(service.to_string());
-            event.revision = view.snapshot.as_ref().map(|list| list.revision().0);
+            event.revision = view.snapshot.as_ref().map(revision);
         }
         events.append(&mut turned);
         events
@@ -98,10 +98,16 @@ impl Known {
     }
 }
 
+/// As of which revision the list is known: what instances say and what operators want are read apart, and either may be what
+/// has changed.
+fn revision(list: &Snapshot) -> u64 {
+    list.revision().max(list.intents_revision()).0
+}
+
 fn happened(before: Option<&Snapshot>, now: &Snapshot) -> Vec<Event> {
     let about = |kind, instance: Option<&Instance>| Event {
         service: Some(now.service().to_string()),
-        revision: Some(now.revision().0),
+        revision: Some(revision(now)),
         instance: instance.map(InstanceForm::from),
         ..Event::new(kind)
     };
