@@ -12,15 +12,21 @@ use testkit::{
 
 use crate::place::{Ended, Place, end, instance};
 
+/// From when on a member is slow to whom a machine that is busy is no finding.
+const PATIENT: &str = "1m";
+
 /// What a doctor has found, with its exit code.
 async fn examined(place: &Place) -> (Option<i32>, Vec<Value>) {
-    examined_with(place, &[]).await
+    examined_with(place, PATIENT, &[]).await
 }
 
-/// The same for one with these variables.
-async fn examined_with(place: &Place, variables: &[(&str, &Path)]) -> (Option<i32>, Vec<Value>) {
-    // A machine that is busy is no finding.
-    let patient = ["doctor", "--connect-timeout", "30s", "--slow", "1m"];
+/// The same for one with these variables, to whom an answer is slow from that time on.
+async fn examined_with(
+    place: &Place,
+    slow: &str,
+    variables: &[(&str, &Path)],
+) -> (Option<i32>, Vec<Value>) {
+    let patient = ["doctor", "--connect-timeout", "30s", "--slow", slow];
     let arguments = [&patient[..], &["--output", "json"]].concat();
     let mut command = place.command(&arguments);
     command.envs(variables.iter().copied());
@@ -62,7 +68,7 @@ async fn a_registry_that_is_well_has_no_findings_but_that_it_is_well() {
         );
         assert_eq!(code, Some(0));
         let table = place
-            .text(&["doctor", "--connect-timeout", "30s", "--slow", "1m"])
+            .text(&["doctor", "--connect-timeout", "30s", "--slow", PATIENT])
             .await;
         assert!(table.contains("0 problems and 0 warnings."), "{table}");
     }
@@ -90,6 +96,16 @@ async fn a_member_that_is_down_is_a_problem_and_the_others_are_told_of() {
     );
     let clocks = findings.iter().filter(|one| one["check"] == "clock");
     assert_eq!(clocks.count(), 2, "of those that answer");
+}
+
+#[tokio::test]
+async fn a_member_that_is_slow_to_answer_is_a_warning() {
+    let cluster = Cluster::start_one().await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let (code, findings) = examined_with(&place, "1ns", &[]).await;
+    assert_eq!(code, Some(0), "{findings:?}");
+    let slow = format!("warning {}", cluster.endpoints()[0]);
+    assert_eq!(of("member", &findings), [slow]);
 }
 
 #[tokio::test]
@@ -121,7 +137,7 @@ async fn a_member_behind_tls_tells_the_time_to_whom_it_lets_in() {
         ),
         ("DISCOVERY__REGISTRY__TLS__KEY", &operator.key),
     ];
-    let (code, findings) = examined_with(&place, &variables).await;
+    let (code, findings) = examined_with(&place, PATIENT, &variables).await;
     assert_eq!(code, Some(0), "{findings:?}");
     let clocks: Vec<_> = findings
         .iter()

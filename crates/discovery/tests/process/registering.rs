@@ -4,7 +4,7 @@ use std::{fs, process::Command, sync::Arc};
 
 use registry::{Instance, Snapshot, SnapshotWatch, Status};
 use serde_json::json;
-use testkit::{Port, Signal, process::Process, tls::Authority};
+use testkit::{Port, Signal, etcd::Cluster, process::Process, tls::Authority};
 use tokio::time::timeout;
 
 use crate::place::{BOUND, Place, end, instance, service};
@@ -189,6 +189,43 @@ async fn it_exits_with_the_code_of_its_command() {
     }
     let line = place.refusal(&register(&["--", "/nowhere/program"])).await;
     assert!(line.contains("/nowhere/program"), "{line}");
+}
+
+#[tokio::test]
+async fn what_has_ended_is_not_left_to_its_lease() {
+    let cluster = Cluster::start_one().await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let mut watch = place.registry.watch(&service("web"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let over = directory.path().join("over");
+    let script = format!(
+        "until test -e {}; do sleep 0.05; done; exit 7",
+        over.display()
+    );
+    let command = ["--check", "exec=true", "--", "sh", "-c", &script];
+    let process = place.start(&register(&command));
+    until_there_are(1, &mut watch).await;
+    fs::write(&over, "").expect("a file");
+    let ended = end(&process).await;
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    let said = ended.stderr.join("\n");
+    let told = "is taken out: the command has ended";
+    assert!(said.contains(told), "{said}");
+    let left = cluster.keys("shop/").await.expect("the keys");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn it_is_held_under_a_lease_of_as_long_as_was_asked_for() {
+    let place = Place::etcd().await;
+    let mut watch = place.registry.watch(&service("web"));
+    let process = place.start(&["register", "web", AT, "--ttl", "7m", "--drain-notice", "0s"]);
+    until_there_are(1, &mut watch).await;
+    let shown = place.json(&["why", "web", AT]).await;
+    let lease = &shown["instances"][0]["places"][0]["lease"];
+    assert_eq!(lease["ttl_s"], 420, "{shown}");
+    process.signal(Signal::SIGTERM).expect("it runs");
+    leaves(&process, &place).await;
 }
 
 #[tokio::test]
@@ -434,6 +471,27 @@ async fn it_is_registered_only_while_it_is_healthy() {
         process.signal(Signal::SIGTERM).expect("it runs");
         assert_eq!(end(&process).await.code, Some(0));
     }
+}
+
+#[tokio::test]
+async fn so_many_checks_in_a_row_as_were_asked_for_put_it_in_and_take_it_out() {
+    let place = Place::directory();
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = directory.path().join("made");
+    // The third check fails, and the seventh.
+    let check = format!(
+        "exec=echo >> {0}; case $(wc -l < {0}) in 3|7) exit 1;; esac",
+        made.display()
+    );
+    let counts = ["--healthy-after", "3", "--unhealthy-after", "1"];
+    let process = place.start(&register(&[&["--check", &check][..], &counts].concat()));
+    let said = process.wait_for("what becomes of it", |line| line.starts_with("web/"), BOUND);
+    let said = said.await.expect("it says so");
+    assert!(said.contains("is not registered yet"), "{said}");
+    let out = process.wait_for_line("is taken out", BOUND).await;
+    out.expect("it was in after the sixth");
+    process.signal(Signal::SIGTERM).expect("it runs");
+    leaves(&process, &place).await;
 }
 
 #[tokio::test]

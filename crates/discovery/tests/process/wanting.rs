@@ -144,21 +144,24 @@ async fn who_is_deregistered_drains_for_good_registered_or_not() {
     }
 }
 
+/// `deregister greeter/10.0.0.7:1` at a terminal at which that is typed, and no more.
+fn deregister_at_a_terminal(place: &Place, typed: &str, further: &str) -> Process {
+    let line = format!(
+        "'{}' --registry '{}' deregister greeter/10.0.0.7:1 {further}",
+        env!("CARGO_BIN_EXE_discovery"),
+        place.url
+    );
+    let typing = r#"printf %s "$1" | script --quiet --return --command "$2" /dev/null"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", typing, "sh", typed, &line]);
+    Process::spawn("discovery at a terminal", command).expect("a shell is there")
+}
+
 #[tokio::test]
 async fn a_person_at_a_terminal_is_asked_before_an_instance_is_deregistered() {
     let place = Place::directory();
     let _registration = greeter(&place).await;
-    let command = |further: &str| {
-        let line = format!(
-            "'{}' --registry '{}' deregister greeter/10.0.0.7:1 {further}",
-            env!("CARGO_BIN_EXE_discovery"),
-            place.url
-        );
-        // A terminal at which nobody answers.
-        let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-        Process::spawn("discovery at a terminal", command).expect("script is there")
-    };
+    let command = |further: &str| deregister_at_a_terminal(&place, "", further);
     let asked = end(&command("")).await;
     let said = asked.stdout.join("\n");
     assert_eq!(asked.code, Some(1), "{said}");
@@ -177,6 +180,18 @@ async fn a_person_at_a_terminal_is_asked_before_an_instance_is_deregistered() {
     assert_eq!(seen(&place).await, (Status::Serving, 1));
     assert_eq!(end(&command("--yes")).await.code, Some(0));
     assert_eq!(seen(&place).await, (Status::Draining, 1));
+}
+
+#[tokio::test]
+async fn only_who_says_yes_at_the_terminal_has_an_instance_deregistered() {
+    let place = Place::directory();
+    let _registration = greeter(&place).await;
+    for (typed, code, status) in [("n\n", 1, Status::Serving), ("y\n", 0, Status::Draining)] {
+        let asked = end(&deregister_at_a_terminal(&place, typed, "")).await;
+        assert_eq!(asked.code, Some(code), "{asked:?}");
+        assert!(asked.stdout.join("\n").contains("[y/N]"), "{asked:?}");
+        assert_eq!(seen(&place).await, (status, 1));
+    }
 }
 
 #[tokio::test]

@@ -121,3 +121,38 @@ async fn silent(url: &str, instances: Vec<Arc<Instance>>, patience: Duration) ->
     findings.push(Finding::fine("instance", url, found));
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use registry::{Address, RegistrationState};
+    use testkit::etcd::Cluster;
+
+    use super::{Duration, Instance, ServiceName, lease};
+    use crate::command::doctor::Level;
+
+    #[tokio::test]
+    async fn a_lease_of_which_less_than_a_third_is_left_is_about_to_end() {
+        let cluster = Cluster::start_one().await.expect("an etcd");
+        let registry = registry::connect(&cluster.url("shop")).expect("a registry");
+        let greeter = ServiceName::new("greeter").expect("a name");
+        let address = Address::new("10.0.0.7:1").expect("an address");
+        let one = Instance::new(greeter.clone(), address);
+        let registration = registry.register(one, Duration::from_mins(10));
+        let mut states = registration.states();
+        let held = states.wait_for(RegistrationState::is_held).await;
+        drop(held.expect("it goes on"));
+        let mut places = registry.placements(&greeter).await.expect("the places");
+        let place = &mut places[0];
+        // As when its owner has not been heard of since.
+        let mut left = |seconds| {
+            let held_by = place.lease.as_mut().expect("a lease");
+            held_by.remaining = Duration::from_secs(seconds);
+            lease(registry.url(), place)
+        };
+        assert_eq!(left(200), None);
+        let finding = left(199).expect("it is told");
+        assert_eq!(finding.level, Level::Warning);
+        assert_eq!(finding.subject, "shop/greeter/10.0.0.7:1");
+        assert_eq!(finding.found, "has 199 s left of its lease of 600 s");
+    }
+}
