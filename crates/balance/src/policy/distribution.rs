@@ -3,6 +3,7 @@
 mod around;
 mod hashing;
 mod loads;
+mod moving;
 mod settings;
 mod shares;
 
@@ -48,6 +49,15 @@ fn endpoints(weights: &[u32]) -> Vec<Arc<Endpoint>> {
         .enumerate()
         .map(|(number, weight)| endpoint(number, *weight))
         .collect()
+}
+
+/// From now on the registry says these weights of these endpoints.
+fn weigh(endpoints: &[Arc<Endpoint>], weights: &[u32]) {
+    for (endpoint, weight) in endpoints.iter().zip(weights) {
+        let weight = Weight::new(*weight).expect("a weight");
+        let instance = (*endpoint.instance()).clone().with_weight(weight);
+        endpoint.now_says(Arc::new(instance));
+    }
 }
 
 fn candidate(endpoint: &Arc<Endpoint>, state: ConnectivityState) -> Candidate {

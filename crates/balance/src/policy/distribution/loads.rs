@@ -186,3 +186,33 @@ async fn a_new_one_is_tried_and_not_flooded() {
     );
     drop(calls);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_called_at_once_until_it_is_loaded_as_the_others_and_who_has_gone_is_not()
+{
+    fastrand::seed(23);
+    let all = endpoints(&[1; 5]);
+    for endpoint in &all {
+        answer(endpoint, Duration::from_millis(10)).await;
+    }
+    let mut policy = policy("peak_ewma", json!({}));
+    let (flapping, staying) = all.split_last().expect("five");
+    for turn in 0..50 {
+        let without = ready(&mut *policy, staying);
+        let mut calls: Vec<_> = (0..80)
+            .map(|_| InFlight::count(unkeyed(&without), Instant::now()))
+            .collect();
+        assert_eq!(flapping.in_flight(), 0, "turn {turn}: it has gone");
+
+        let with = ready(&mut *policy, &all);
+        let mut call = |_| calls.push(InFlight::count(unkeyed(&with), Instant::now()));
+        // It is one of two that are drawn of five: 30 pairs are without it once in four million times.
+        (0..30).for_each(&mut call);
+        assert!(flapping.in_flight() > 0, "turn {turn}: it is back");
+        (30..220).for_each(call);
+        // 80 calls to four and 220 to five: 60 each.
+        let each: Vec<_> = all.iter().map(|endpoint| endpoint.in_flight()).collect();
+        let is_even = each.iter().all(|calls| (56..=64).contains(calls));
+        assert!(is_even, "turn {turn}: {each:?}");
+    }
+}
