@@ -139,6 +139,10 @@ async fn an_endpoint_that_is_ejected_says_why_and_for_how_much_longer() {
     assert_eq!(endpoint.remark.as_ref(), Some(&ejection.why));
     assert_eq!(endpoint.state, "READY", "its connection is well");
     assert_eq!(of(&explained, &server.address).ejection, None);
+    let now = || of(&channel.explain(), &broken.address).ejection.clone();
+    let goes_on =
+        || now().is_some_and(|now| now.for_ms > ejection.for_ms && now.left_ms < ejection.left_ms);
+    until("it goes on to be ejected", goes_on).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The channel against real servers on real sockets, and against peers that do what real servers do not.
 
 mod addresses;
+mod ages;
 mod answers;
 mod balancing;
 mod calls;
