@@ -1,6 +1,7 @@
 //! user-service as a process: what it answers, what it keeps, and what it does while its storage is down.
 
 mod answers;
+mod deadlines;
 mod ending;
 mod greeters_killed;
 mod identities;
