@@ -45,7 +45,7 @@ pub(crate) enum Operation {
     Undrain(intent::UndrainArgs),
     /// Gives an instance another share of the calls than it says itself
     Weight(intent::WeightArgs),
-    /// Drains an instance for good, registered or not
+    /// Drains an instance for good
     Deregister(intent::DeregisterArgs),
     /// Shows what operators want of instances
     Intents(intents::IntentsArgs),
@@ -69,7 +69,7 @@ impl Operation {
         match self {
             Self::Services(args) => once(args.run(session), signals).await,
             Self::List(args) => once(args.run(session), signals).await,
-            Self::Watch(args) => until_ended(args.run(session), signals).await,
+            Self::Watch(args) => until_ended(args.begin(session), signals).await,
             Self::Register(args) => args.run(session, signals).await,
             Self::Drain(args) => once(args.run(session), signals).await,
             Self::Undrain(args) => once(args.run(session), signals).await,
@@ -80,10 +80,10 @@ impl Operation {
             Self::Why(args) => once(args.run(session), signals).await,
             Self::Doctor(args) => once(args.run(session), signals).await,
             Self::Config(args) => once(args.run(session), signals).await,
-            Self::Export(args) if args.is_endless() => {
-                until_ended(args.run(session), signals).await
-            }
-            Self::Export(args) => once(args.run(session), signals).await,
+            Self::Export(args) => match args.every {
+                Some(every) => until_ended(args.begin(session, every), signals).await,
+                None => once(args.run(session), signals).await,
+            },
             Self::Import(args) => args.run(session, signals).await,
         }
     }
@@ -97,13 +97,17 @@ async fn once(done: impl Future<Output = Result<()>>, mut signals: Signals) -> R
     }
 }
 
-/// What goes on until somebody ends it, which is as it was asked for.
+/// What goes on until somebody ends it, which is as it was asked for once it has `begun`.
 async fn until_ended(
-    done: impl Future<Output = Result<()>>,
+    begun: impl Future<Output = Result<impl Future<Output = Result<()>>>>,
     mut signals: Signals,
 ) -> Result<ExitCode> {
+    let goes_on = select! {
+        begun = begun => begun?,
+        _ = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
     select! {
-        done = done => done.map(|()| ExitCode::SUCCESS),
+        done = goes_on => done.map(|()| ExitCode::SUCCESS),
         _ = signals.next() => Ok(ExitCode::SUCCESS),
     }
 }

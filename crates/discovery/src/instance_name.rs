@@ -1,6 +1,6 @@
 //! What an operator calls an instance: SERVICE/ID, or its id alone where only one service has it.
 
-use std::{str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use anyhow::{Result, bail};
 use registry::{Instance, InstanceId, Intent, InvalidInstance, ServiceName};
@@ -27,6 +27,16 @@ impl FromStr for InstanceName {
     }
 }
 
+/// As it was written.
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.service {
+            Some(service) => write!(f, "{service}/{}", self.id),
+            None => self.id.fmt(f),
+        }
+    }
+}
+
 /// An instance of a certain service, and what the registry has of it.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -46,6 +56,16 @@ impl Found {
 
     fn is_known(&self) -> bool {
         self.instance.is_some() || self.wanted.is_some()
+    }
+
+    /// One that is listed, with what is wanted of it.
+    pub(crate) fn listed(instance: &Arc<Instance>) -> Self {
+        Self {
+            service: instance.service.clone(),
+            id: instance.id.clone(),
+            instance: Some(Arc::clone(instance)),
+            wanted: instance.intent().cloned(),
+        }
     }
 
     /// What the registry has of it now.
@@ -74,6 +94,11 @@ impl InstanceName {
     pub(crate) fn new(service: ServiceName, id: InstanceId) -> Self {
         let service = Some(service);
         Self { service, id }
+    }
+
+    /// The same text as a service's name, where it can be one: `shop/basket` is the instance `basket` of `shop`, or that service.
+    pub(crate) fn as_service(&self) -> Option<ServiceName> {
+        ServiceName::new(&self.to_string()).ok()
     }
 
     /// What the registry has of it. Of an id alone, all services are asked, and an error tells when it is not one that has it.
@@ -105,10 +130,10 @@ impl InstanceName {
         }
     }
 
-    /// The same, which refuses one of which the registry has nothing, unless it may be `absent`.
-    pub(crate) async fn find(&self, session: &Session, absent: bool) -> Result<Found> {
+    /// The same, which refuses one of which the registry has nothing, with `a_way_out` at the end of what it says.
+    pub(crate) async fn find(&self, session: &Session, a_way_out: &str) -> Result<Found> {
         let found = self.look_up(session).await?;
-        if absent || found.is_known() {
+        if found.is_known() {
             return Ok(found);
         }
         let listed = session
@@ -118,7 +143,7 @@ impl InstanceName {
         let (service, id, url) = (&found.service, &found.id, session.registry.url());
         if there.is_empty() {
             bail!(
-                "{service} has no instance in {url}, so that there is no {id}; see `discovery services`"
+                "{service} has no instance in {url}, so that there is no {id}; see `discovery services`{a_way_out}"
             );
         }
         // An error is read by a person.
@@ -128,7 +153,7 @@ impl InstanceName {
             more => format!(" and {more} more"),
         };
         bail!(
-            "{service} has no instance {id} in {url}; it has {}{more}",
+            "{service} has no instance {id} in {url}; it has {}{more}{a_way_out}",
             named.join(", ")
         )
     }

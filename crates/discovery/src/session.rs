@@ -92,6 +92,37 @@ impl Session {
         }
     }
 
+    /// Refuses services of which the registry has nothing: most such names are typing errors.
+    pub(crate) async fn ensure_known(&self, named: &[ServiceName]) -> Result<()> {
+        let known = self.each(named, async |service| self.knows(service).await);
+        let known = known.await?;
+        let unknown = named.iter().zip(known).filter(|(_, known)| !known);
+        let unknown: Vec<_> = unknown.map(|(service, _)| service.as_str()).collect();
+        ensure!(
+            unknown.is_empty(),
+            "{} has nothing of {}: no instance, no intent and no service config; see `discovery services`",
+            self.registry.url(),
+            unknown.join(", ")
+        );
+        Ok(())
+    }
+
+    /// Asks about the service alone: who may read no more than its keys cannot ask which services there are.
+    async fn knows(&self, service: &ServiceName) -> Result<bool> {
+        let registry = &self.registry;
+        Ok(!self.answer(registry.list(service)).await?.is_empty()
+            || self
+                .answer(registry.intents(service))
+                .await?
+                .iter()
+                .next()
+                .is_some()
+            || self
+                .answer(registry.read_document(service))
+                .await?
+                .is_some())
+    }
+
     /// Prints `object` for a program, or what `drawn` says for a person.
     pub(crate) fn show(
         &self,

@@ -44,7 +44,7 @@ pub(crate) struct ExportArgs {
 
     /// Writes the file again each time that so much is over, until Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = positive_time, requires = "file")]
-    every: Option<Duration>,
+    pub(super) every: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,26 +54,29 @@ enum Format {
 }
 
 impl ExportArgs {
-    pub(crate) fn is_endless(&self) -> bool {
-        self.every.is_some()
+    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
+        session.ensure_known(&self.services).await?;
+        self.write(session).await
     }
 
-    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        ensure!(
-            self.port.is_none() || self.format == Format::Prometheus,
-            "--port is for Prometheus: give --format prometheus too"
-        );
-        self.once(session).await?;
-        let Some(every) = self.every else {
-            return Ok(());
-        };
+    /// Writes it once, and gives what goes on with that. Services that are named may be there later.
+    pub(crate) async fn begin(
+        &self,
+        session: &Session,
+        every: Duration,
+    ) -> Result<impl Future<Output = Result<()>>> {
+        self.write(session).await?;
+        Ok(self.go_on(session, every))
+    }
+
+    async fn go_on(&self, session: &Session, every: Duration) -> Result<()> {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         let mut is_behind = false;
         loop {
             ticks.tick().await;
-            match self.once(session).await {
+            match self.write(session).await {
                 Ok(()) => is_behind = false,
                 // Once for each outage.
                 Err(error) if !std::mem::replace(&mut is_behind, true) => {
@@ -84,7 +87,11 @@ impl ExportArgs {
         }
     }
 
-    async fn once(&self, session: &Session) -> Result<()> {
+    async fn write(&self, session: &Session) -> Result<()> {
+        ensure!(
+            self.port.is_none() || self.format == Format::Prometheus,
+            "--port is for Prometheus: give --format prometheus too"
+        );
         let text = match self.format {
             Format::Json => {
                 let exported = Exported::read(session, &self.services).await?;

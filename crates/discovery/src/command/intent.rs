@@ -39,10 +39,10 @@ Example:
   discovery deregister --yes greeter/10.0.0.7:50051
       Callers give it nothing new, for good. Without --yes it asks first, on a terminal.
 
-It is drained, registered or not, and so is whoever takes its id later. Its record stays for as
-long as its process is there to hold it: stop that. `discovery undrain` takes it back.";
+It is drained, and so is whoever takes its id later. Its record stays for as long as its process is
+there to hold it: stop that. `discovery undrain` takes it back.";
 
-/// Which instance, and whether it has to be there.
+/// Which instance: one of which the registry has something.
 #[derive(Debug, Args)]
 struct Whom {
     /// The instance: SERVICE/ID, or its ID where one service alone has it
@@ -50,15 +50,33 @@ struct Whom {
     name: InstanceName,
 }
 
+/// Which instance, and whether it has to be there.
+#[derive(Debug, Args)]
+struct Whoever {
+    #[command(flatten)]
+    whom: Whom,
+
+    /// Also one of which the registry has nothing: it holds for who comes under that name
+    #[arg(long)]
+    absent: bool,
+}
+
+impl Whoever {
+    async fn find(&self, session: &Session) -> Result<Found> {
+        let name = &self.whom.name;
+        if self.absent {
+            return name.look_up(session).await;
+        }
+        let meant = "; --absent says that one is meant which is not there";
+        name.find(session, meant).await
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = DRAIN)]
 pub(crate) struct DrainArgs {
     #[command(flatten)]
-    whom: Whom,
-
-    /// Also one that is not registered: it drains when it comes
-    #[arg(long)]
-    absent: bool,
+    whom: Whoever,
 }
 
 #[derive(Debug, Args)]
@@ -72,22 +90,18 @@ pub(crate) struct UndrainArgs {
 #[command(after_help = WEIGHT)]
 pub(crate) struct WeightArgs {
     #[command(flatten)]
-    whom: Whom,
+    whom: Whoever,
 
     /// Its share of the calls relative to the others, 1 to 1,000,000; `own` takes back what was wanted
     #[arg(value_name = "N|own", value_parser = weight)]
     weight: WantedWeight,
-
-    /// Also of one that is not registered: it has the weight when it comes
-    #[arg(long)]
-    absent: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = DEREGISTER)]
 pub(crate) struct DeregisterArgs {
     #[command(flatten)]
-    whom: Whom,
+    whom: Whoever,
 
     /// Does not ask
     #[arg(long)]
@@ -112,7 +126,7 @@ fn weight(text: &str) -> Result<WantedWeight, String> {
 
 impl DrainArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        let found = self.whom.name.find(session, self.absent).await?;
+        let found = self.whom.find(session).await?;
         let name = found.name();
         let done =
             format!("{name} drains: callers give it nothing new, until `discovery undrain {name}`");
@@ -122,7 +136,7 @@ impl DrainArgs {
 
 impl DeregisterArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        let found = self.whom.name.find(session, true).await?;
+        let found = self.whom.find(session).await?;
         let name = found.name();
         let question = format!("Deregister {name} in {}?", session.registry.url());
         ensure!(
@@ -138,7 +152,7 @@ impl DeregisterArgs {
 
 impl UndrainArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        let found = self.whom.name.find(session, false).await?;
+        let found = self.whom.name.find(session, "").await?;
         let name = found.name();
         if let Some(one) = &found.instance {
             let own = one.own_status();
@@ -155,7 +169,7 @@ impl UndrainArgs {
 
 impl WeightArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        let found = self.whom.name.find(session, self.absent).await?;
+        let found = self.whom.find(session).await?;
         let name = found.name();
         let (weight, done) = match self.weight {
             WantedWeight::Of(weight) => {

@@ -2,7 +2,7 @@
 
 mod canary;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, slice};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -183,6 +183,7 @@ async fn take_share(session: &Session, service: &ServiceName, version: &str) -> 
     let url = session.registry.url();
     match left {
         Left::Same => {
+            session.ensure_known(slice::from_ref(service)).await?;
             // What is there, if anything is, is not ours to take away.
             let done = format!("version {version} of {service} in {url} has no share of its own");
             show(session, service, document.as_ref(), &done)
@@ -195,7 +196,9 @@ async fn take_share(session: &Session, service: &ServiceName, version: &str) -> 
     }
 }
 
+/// Where there is none that is so already, unless nobody knows the service.
 async fn delete(session: &Session, service: &ServiceName) -> Result<()> {
+    session.ensure_known(slice::from_ref(service)).await?;
     let deleted = session.registry.delete_document(service);
     session.answer(deleted).await?;
     let url = session.registry.url();

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, future, time::Duration};
 use anyhow::{Context, Result};
 use clap::Args;
 use futures_util::{
-    Stream, StreamExt,
+    FutureExt, Stream, StreamExt,
+    future::BoxFuture,
     stream::{self, BoxStream, SelectAll},
 };
 use registry::{Registry, ServiceName, View, one_line};
@@ -51,36 +52,70 @@ pub(crate) struct WatchArgs {
 type Views = BoxStream<'static, (ServiceName, View)>;
 
 impl WatchArgs {
-    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        match &self.service {
-            Some(service) => one(session, service).await,
-            None => all(session).await,
-        }
+    /// Waits until the registry has been read, and gives what follows it from then on.
+    pub(crate) async fn begin<'a>(
+        &self,
+        session: &'a Session,
+    ) -> Result<BoxFuture<'a, Result<()>>> {
+        Ok(match &self.service {
+            Some(service) => one(session, service).await?.boxed(),
+            None => all(session).await?.boxed(),
+        })
     }
 }
 
-async fn one(session: &Session, service: &ServiceName) -> Result<()> {
-    let mut views = views(&session.registry, service.clone());
-    let mut known = Known::default();
+async fn one<'a>(
+    session: &'a Session,
+    service: &ServiceName,
+) -> Result<impl Future<Output = Result<()>> + use<'a>> {
+    let mut following = One {
+        session,
+        views: views(&session.registry, service.clone()),
+        known: Known::default(),
+    };
     let first_read_by = Instant::now() + session.patience;
-    loop {
-        let next = select! {
-            next = views.next() => next,
-            () = sleep_until(first_read_by), if !known.is_read() => return session.no_answer(),
+    let mut readers = Readers::Reading;
+    while readers == Readers::Reading && !following.known.is_read() {
+        readers = select! {
+            told = following.next() => told?,
+            () = sleep_until(first_read_by) => return session.no_answer(),
         };
-        let (service, view) = next.context("what follows a service does not end")?;
-        if tell(session, &known.take(&service, &view))? == Readers::Gone {
-            return Ok(());
+    }
+    Ok(async move {
+        while readers == Readers::Reading {
+            readers = following.next().await?;
         }
+        Ok(())
+    })
+}
+
+/// A service that is followed.
+struct One<'a> {
+    session: &'a Session,
+    views: Views,
+    known: Known,
+}
+
+impl One<'_> {
+    /// Tells what happens next.
+    async fn next(&mut self) -> Result<Readers> {
+        let next = self.views.next().await;
+        let (service, view) = next.context("what follows a service does not end")?;
+        tell(self.session, &self.known.take(&service, &view))
     }
 }
 
-async fn all(session: &Session) -> Result<()> {
+async fn all(session: &Session) -> Result<impl Future<Output = Result<()>>> {
+    let first = session.answer(session.registry.services()).await?;
+    Ok(follow_all(session, first))
+}
+
+async fn follow_all(session: &Session, first: Vec<ServiceName>) -> Result<()> {
     let mut followed = BTreeMap::<ServiceName, Known>::new();
     let mut views = SelectAll::<Views>::new();
     let mut registry = Known::default();
     let mut looks = looks(session);
-    let mut listed = Some(session.answer(session.registry.services()).await?);
+    let mut listed = Some(first);
     loop {
         for service in listed.take().into_iter().flatten() {
             followed.entry(service).or_insert_with_key(|service| {

@@ -5,20 +5,20 @@ mod seen;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use registry::{Instance, InstanceId, Intent, Placement, ServiceName, dialect::DialectName};
+use registry::{InstanceId, Intent, Placement, ServiceName, dialect::DialectName};
 use serde::Serialize;
 
 use crate::{
     form::{InstanceForm, IntentForm},
-    instance_name::InstanceName,
+    instance_name::{Found, InstanceName},
     session::Session,
 };
 
 const EXAMPLE: &str = "\
 Examples:
-  discovery why greeter 10.0.0.7:50051
+  discovery why greeter/10.0.0.7:50051
       Its key and revision, its lease and how long that lives on, its dialects, its status and
       who wants it, and who sees it.
   discovery why greeter
@@ -29,12 +29,12 @@ Leases and dialects are etcd's: elsewhere it is said what holds an instance inst
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct WhyArgs {
-    /// The service's name
-    #[arg(value_parser = ServiceName::new)]
-    service: ServiceName,
+    /// The service's name, for each of its instances; or an instance: SERVICE/ID, or its ID where one service alone has it
+    #[arg(value_name = "SERVICE|INSTANCE")]
+    about: InstanceName,
 
-    /// The instance's id; without it, each instance
-    #[arg(value_name = "INSTANCE", value_parser = InstanceId::new)]
+    /// The instance's id, after its service's name
+    #[arg(value_parser = InstanceId::new)]
     id: Option<InstanceId>,
 }
 
@@ -87,24 +87,13 @@ struct LeaseForm {
 
 impl WhyArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        let service = &self.service;
-        let placed = session.answer(session.registry.placements(service)).await?;
+        let (service, found) = self.find(session).await?;
+        let placed = session
+            .answer(session.registry.placements(&service))
+            .await?;
         let url = session.registry.url();
-        let explain = |id, instance, wanted| Explained::new(id, instance, wanted, &placed, url);
-        let instances = if let Some(id) = &self.id {
-            let name = InstanceName::new(service.clone(), id.clone());
-            let found = name.find(session, false).await?;
-            vec![explain(
-                id,
-                found.instance.as_deref(),
-                found.wanted.as_ref(),
-            )]
-        } else {
-            let listed = session.answer(session.registry.list(service)).await?;
-            let all = listed.instances();
-            all.map(|one| explain(&one.id, Some(&**one), one.intent()))
-                .collect()
-        };
+        let explain = |one: &Found| Explained::new(one, &placed, url);
+        let instances = found.iter().map(explain).collect();
         let shape = Shape {
             registry: url.to_owned(),
             service: service.to_string(),
@@ -114,16 +103,40 @@ impl WhyArgs {
             .show(&shape, |look| draw::all(&shape, look))
             .map(drop)
     }
+
+    /// Whom it is about: all instances of a service that has some; else the name is one instance's.
+    async fn find(&self, session: &Session) -> Result<(ServiceName, Vec<Found>)> {
+        let alone = |one: Found| (one.service.clone(), vec![one]);
+        let service = self.about.as_service();
+        if let Some(id) = &self.id {
+            let service =
+                service.with_context(|| format!("{} names an instance already", self.about))?;
+            let name = InstanceName::new(service, id.clone());
+            return name.find(session, "").await.map(alone);
+        }
+        let Some(service) = service else {
+            return self.about.find(session, "").await.map(alone);
+        };
+        let listed = session.answer(session.registry.list(&service)).await?;
+        if listed.is_empty() {
+            let found = self.about.find(session, "").await.map(alone);
+            return found.with_context(|| format!("the service {service} has no instance"));
+        }
+        let instances = listed.instances().map(Found::listed).collect();
+        Ok((service, instances))
+    }
 }
 
 impl Explained {
-    fn new(
-        id: &InstanceId,
-        instance: Option<&Instance>,
-        wanted: Option<&Intent>,
-        placed: &[Placement],
-        url: &str,
-    ) -> Self {
+    fn new(one: &Found, placed: &[Placement], url: &str) -> Self {
+        let Found {
+            id,
+            instance,
+            wanted,
+            ..
+        } = one;
+        let instance = instance.as_deref();
+        let wanted = wanted.as_ref();
         let its_own = placed.iter().filter(
             |Placement {
                  instance: there, ..

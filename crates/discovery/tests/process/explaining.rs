@@ -92,7 +92,41 @@ async fn what_keeps_calls_from_an_instance_is_named() {
 
         let line = place.refusal(&["why", "greeter", "10.0.0.8:1"]).await;
         assert!(line.contains("10.0.0.8:1"), "{line}");
-        let nobody = place.text(&["why", "nobody"]).await;
-        assert!(nobody.contains("nobody has no instance"), "{nobody}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_named_as_everywhere_else() {
+    for place in Place::each().await {
+        let _greeter = place.register(instance("greeter", "10.0.0.7:1")).await;
+        let _basket = place.register(instance("shop/basket", "10.0.0.9:1")).await;
+        // A service has this name, and an instance of another service.
+        let _both = place
+            .register(instance("greeter", "10.0.0.8:1").with_id("own".parse().expect("an id")))
+            .await;
+        let _own = place.register(instance("greeter/own", "10.0.0.8:2")).await;
+        for (arguments, service, id) in [
+            (&["greeter", "10.0.0.7:1"][..], "greeter", "10.0.0.7:1"),
+            (&["greeter/10.0.0.7:1"], "greeter", "10.0.0.7:1"),
+            (&["10.0.0.7:1"], "greeter", "10.0.0.7:1"),
+            (&["shop/basket"], "shop/basket", "10.0.0.9:1"),
+            (&["shop/basket", "10.0.0.9:1"], "shop/basket", "10.0.0.9:1"),
+            (&["shop/basket/10.0.0.9:1"], "shop/basket", "10.0.0.9:1"),
+            (&["greeter/own"], "greeter/own", "10.0.0.8:2"),
+            (&["greeter", "own"], "greeter", "own"),
+        ] {
+            let shown = place.json(&[&["why"], arguments].concat()).await;
+            assert_eq!(shown["service"], service, "{arguments:?}");
+            let instances = shown["instances"].as_array().expect("a list");
+            let ids: Vec<_> = instances.iter().map(|one| &one["id"]).collect();
+            assert_eq!(ids, [id], "{arguments:?}");
+        }
+        let line = place.refusal(&["why", "greeter/10.0.0.6:1"]).await;
+        assert!(
+            line.contains("no instance 10.0.0.6:1") && line.contains("10.0.0.7:1"),
+            "{line}"
+        );
+        let ended = place.run(&["why", "a b"]).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
     }
 }

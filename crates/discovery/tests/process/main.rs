@@ -3,6 +3,7 @@
 mod certifying;
 mod command_line;
 mod examining;
+mod exiting;
 mod explaining;
 mod first_try;
 mod moving;

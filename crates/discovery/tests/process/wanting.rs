@@ -138,7 +138,9 @@ async fn who_drains_by_itself_is_not_undrained_by_an_operator() {
 #[tokio::test]
 async fn who_is_deregistered_drains_for_good_registered_or_not() {
     for place in Place::each().await {
-        place.text(&["deregister", "greeter/10.0.0.7:1"]).await;
+        place
+            .text(&["deregister", "--absent", "greeter/10.0.0.7:1"])
+            .await;
         let _registration = greeter(&place).await;
         assert_eq!(seen(&place).await, (Status::Draining, 1));
     }

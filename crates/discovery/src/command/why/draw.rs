@@ -6,13 +6,8 @@ use super::{Explained, Shape};
 
 pub(super) fn all(shape: &Shape, look: Look) -> String {
     let Shape {
-        registry,
-        service,
-        instances,
+        service, instances, ..
     } = shape;
-    if instances.is_empty() {
-        return format!("{service} has no instance in {registry}");
-    }
     let tables: Vec<_> = instances
         .iter()
         .map(|one| explained(service, one, look))
