@@ -15,6 +15,12 @@ use crate::{session::Session, wanted};
 
 const VERSION: u32 = 1;
 
+/// By which version of this form something was written.
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
 /// A registry, or a part of it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,13 +113,22 @@ impl Exported {
         })
     }
 
+    /// What this version of the program has written, or an older one. What a newer one has added is refused by its name: passed
+    /// over, it would be lost in silence, as would what somebody has misspelt.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        // First, as nothing is known of another version.
+        let Version { v } = serde_json::from_str(text).context("it is no export")?;
+        ensure!(
+            v == VERSION,
+            "it is of version {v}, and this program reads version {VERSION}; import it with a `discovery` of the version that wrote it"
+        );
+        serde_json::from_str(text).with_context(|| {
+            format!("it is no export of version {VERSION} as this program knows it; import what a newer `discovery` wrote with that one, or take out what it has added")
+        })
+    }
+
     /// All that is in it, checked: an error names what cannot be.
     pub(crate) fn contents(&self) -> Result<Contents> {
-        ensure!(
-            self.v == VERSION,
-            "it is of version {}, and this program reads version {VERSION}",
-            self.v
-        );
         once("service", self.services.iter().map(|of| &of.service))?;
         let mut contents = Contents::default();
         for of in &self.services {
@@ -232,8 +247,8 @@ mod tests {
     use super::Exported;
 
     fn refusal(json: &str) -> String {
-        let exported: Exported = serde_json::from_str(json).expect(json);
-        format!("{:#}", exported.contents().expect_err(json))
+        let exported = Exported::parse(json).and_then(|exported| exported.contents());
+        format!("{:#}", exported.expect_err(json))
     }
 
     #[test]

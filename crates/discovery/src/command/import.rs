@@ -79,8 +79,8 @@ impl ImportArgs {
 
     async fn import(&self, session: &Session, held: &mut Vec<Registration>) -> Result<ExitCode> {
         let text = input::read(self.file.clone(), LARGEST).await?;
-        let exported: Exported = serde_json::from_str(&text).context("it is no export")?;
-        let contents = exported.contents().context("nothing was imported")?;
+        let contents = Exported::parse(&text).and_then(|exported| exported.contents());
+        let contents = contents.context("nothing was imported")?;
         let all = contents.instances.len();
         ensure!(
             all == 0 || self.hold || self.without_instances,

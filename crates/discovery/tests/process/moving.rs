@@ -171,6 +171,60 @@ async fn what_is_no_export_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn what_an_older_version_has_exported_is_imported() {
+    let place = Place::directory();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    // What has come to be since is not there.
+    let least = json!({"v": 1, "services": [{
+        "service": "greeter",
+        "instances": [{"id": "10.0.0.7:1", "addresses": ["10.0.0.7:1"]}],
+        "intents": [{"id": "10.0.0.7:1", "weight": 3}],
+    }]});
+    fs::write(&file, least.to_string()).expect("a file");
+    let import = place.start(&["import", "--hold", path]);
+    let told = import.wait_for_line("holds 1 instance", BOUND).await;
+    told.expect("it says so");
+    let of = &exported(&place).await["services"][0];
+    let expected = json!([{
+        "id": "10.0.0.7:1", "addresses": ["10.0.0.7:1"], "status": "serving", "weight": 1,
+        "zone": null, "version": null, "labels": {}, "metadata": null,
+    }]);
+    assert_eq!(of["instances"], expected);
+    assert_eq!(
+        of["intents"],
+        json!([{"id": "10.0.0.7:1", "status": null, "weight": 3}])
+    );
+    import.signal(Signal::SIGINT).expect("it runs");
+    assert_eq!(end(&import).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn what_a_newer_version_says_and_this_one_does_not_know_is_refused_by_its_name() {
+    let place = Place::directory();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    let intent = json!({"id": "a", "status": "draining", "until": "2030-01-01"});
+    let unknown = json!({"v": 1, "services": [{"service": "greeter", "intents": [intent]}]});
+    // Of another version nothing is known, and nothing is said but that.
+    let other = json!({"v": 2, "registries": []});
+    for (text, named) in [
+        (unknown.to_string(), &["`until`", "version 1", "line 1"][..]),
+        (other.to_string(), &["version 2", "version 1"]),
+        (json!({"services": []}).to_string(), &["missing field `v`"]),
+    ] {
+        fs::write(&file, text).expect("a file");
+        let line = place.refusal(&["import", path]).await;
+        assert!(line.contains("nothing was imported"), "{line}");
+        for named in named {
+            assert!(line.contains(named), "{line}");
+        }
+        assert!(!line.contains("registries"), "{line}");
+    }
+    assert_eq!(place.json(&["intents"]).await["intents"], json!([]));
+}
+
+#[tokio::test]
 async fn prometheus_is_told_the_status_that_is_in_force() {
     let place = Place::directory();
     let _one = place.register(instance("greeter", "10.0.0.7:1")).await;
