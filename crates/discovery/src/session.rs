@@ -92,6 +92,16 @@ impl Session {
         }
     }
 
+    /// Refuses a list that nothing can be registered in: a registration would try on for ever, as in an outage.
+    pub(crate) fn ensure_takes_instances(&self) -> Result<()> {
+        let url = self.registry.url();
+        ensure!(
+            !url.starts_with("fixed:"),
+            "{url} is a fixed list, in which nothing can be registered: write it into the list, or name another registry with --registry URL"
+        );
+        Ok(())
+    }
+
     /// Refuses services of which the registry has nothing: most such names are typing errors.
     pub(crate) async fn ensure_known(&self, named: &[ServiceName]) -> Result<()> {
         let known = self.each(named, async |service| self.knows(service).await);

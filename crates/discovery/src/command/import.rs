@@ -88,6 +88,11 @@ impl ImportArgs {
              Ctrl-C, or --without-instances; nothing was imported",
             count(all, "instance")
         );
+        if self.hold {
+            session
+                .ensure_takes_instances()
+                .context("nothing was imported")?;
+        }
         write(session, &contents).await?;
         let mut already_there = 0;
         if self.hold {

@@ -152,6 +152,7 @@ impl RegisterArgs {
         session: &Session,
         signals: service_kit::Signals,
     ) -> Result<ExitCode> {
+        session.ensure_takes_instances()?;
         let mut signals = Signals::listen(signals, !self.command.is_empty())?;
         let check = self.check(session).await?;
         let mut child = Child::start(&self.command)?;

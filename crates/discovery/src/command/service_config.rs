@@ -198,9 +198,12 @@ async fn take_share(session: &Session, service: &ServiceName, version: &str) -> 
 
 /// Where there is none that is so already, unless nobody knows the service.
 async fn delete(session: &Session, service: &ServiceName) -> Result<()> {
-    session.ensure_known(slice::from_ref(service)).await?;
-    let deleted = session.registry.delete_document(service);
-    session.answer(deleted).await?;
+    let registry = &session.registry;
+    match session.answer(registry.read_document(service)).await {
+        Ok(None) => session.ensure_known(slice::from_ref(service)).await?,
+        // Also what cannot be read.
+        Ok(Some(_)) | Err(_) => session.answer(registry.delete_document(service)).await?,
+    }
     let url = session.registry.url();
     let done = format!("{service} has no service config in {url}; its callers go by their own");
     show(session, service, None, &done)

@@ -3,26 +3,14 @@
 use serde_json::{Value, json};
 use testkit::etcd::Cluster;
 
-use crate::place::{Place, TTL, instance};
+use crate::place::{Place, instance};
 
 #[tokio::test]
 async fn an_instance_in_etcd_is_explained_with_its_lease_and_each_of_its_dialects() {
     let cluster = Cluster::start_one().await.expect("an etcd");
-    let place = Place::of(cluster.url("shop"));
-    let dialects = "etcd,kratos".parse().expect("dialects");
-    let both = registry::connect_with(&place.url, |etcd| Ok(etcd.with_dialects(dialects)));
-    let both = both.expect("a registry");
-    let registration = both.register(instance("greeter", "10.0.0.7:1"), TTL);
-    let mut states = registration.states();
-    let held = states.wait_for(registry::RegistrationState::is_held).await;
-    drop(held.expect("it is held"));
-
-    let mut command = place.command(&["why", "greeter", "10.0.0.7:1", "--output", "json"]);
-    command.env("DISCOVERY__REGISTRY__DIALECTS", "etcd,kratos");
-    let process = testkit::process::Process::spawn("discovery why", command).expect("it starts");
-    let ended = crate::place::end(&process).await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let shown: Value = serde_json::from_str(&ended.stdout[0]).expect("an object");
+    let place = Place::in_dialects(cluster.url("shop"), "etcd,kratos");
+    let _registration = place.register(instance("greeter", "10.0.0.7:1")).await;
+    let shown = place.json(&["why", "greeter", "10.0.0.7:1"]).await;
     let one = &shown["instances"][0];
     assert_eq!(
         (&one["id"], &one["called"]),

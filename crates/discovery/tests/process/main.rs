@@ -8,6 +8,7 @@ mod explaining;
 mod first_try;
 mod moving;
 mod place;
+mod reading;
 mod registering;
 mod resolving;
 mod showing;

@@ -1,6 +1,6 @@
 //! A registry of a test's own, and the binary on it.
 
-use std::{process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use registry::{Address, Instance, Registration, RegistrationState, Registry, ServiceName};
 use serde_json::Value;
@@ -15,6 +15,8 @@ pub(crate) const TTL: Duration = Duration::from_mins(10);
 pub(crate) struct Place {
     pub(crate) url: String,
     pub(crate) registry: Registry,
+    /// What the command line is told by its environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
     /// Ends with it.
     _kept: Option<Kept>,
 }
@@ -58,7 +60,31 @@ impl Place {
         Self {
             url,
             registry,
+            environment: Vec::new(),
             _kept: None,
+        }
+    }
+
+    /// One that is read and written in these dialects.
+    pub(crate) fn in_dialects(url: String, dialects: &str) -> Self {
+        let written = dialects.parse().expect("dialects");
+        let registry = registry::connect_with(&url, |etcd| Ok(etcd.with_dialects(written)));
+        Self {
+            registry: registry.expect("a registry"),
+            environment: vec![("DISCOVERY__REGISTRY__DIALECTS", dialects.to_owned())],
+            ..Self::of(url)
+        }
+    }
+
+    /// A list that somebody else keeps, and nobody changes.
+    pub(crate) fn fixed(list: &Value) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let file = directory.path().join("list.json");
+        fs::write(&file, list.to_string()).expect("a file");
+        let url = format!("fixed://{}", file.display());
+        Self {
+            _kept: Some(Kept::Directory(directory)),
+            ..Self::of(url)
         }
     }
 
@@ -86,6 +112,7 @@ impl Place {
             }
         }
         command.args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if arguments.first() == Some(&"resolve") {
             // A machine that is busy is no finding.
             command.args(["--connect-timeout", "1m"]);

@@ -151,6 +151,22 @@ async fn a_service_config_is_checked_written_read_and_deleted() {
 }
 
 #[tokio::test]
+async fn what_is_no_service_config_is_deleted_as_well() {
+    let place = Place::directory();
+    let directory = place.url.strip_prefix("file://").expect("a directory");
+    let file = format!("{directory}/_service_config/greeter.json");
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&config, "{}").expect("a file");
+    let path = config.path().to_str().expect("a path");
+    place.text(&["config", "set", "greeter", path]).await;
+    fs::write(&file, b"\xff").expect("it is there");
+    place.refusal(&["config", "get", "greeter"]).await;
+    place.text(&["config", "delete", "greeter"]).await;
+    let line = place.refusal(&["config", "delete", "greeter"]).await;
+    assert!(line.contains("has nothing of greeter"), "{line}");
+}
+
+#[tokio::test]
 async fn a_version_gets_the_share_of_the_calls_that_it_is_given_until_that_is_taken_back() {
     let place = Place::directory();
     let mut fleet = Fleet::new(&place.url).expect("a fleet");
