@@ -12,5 +12,6 @@ mod reading;
 mod registering;
 mod resolving;
 mod showing;
+mod stable;
 mod wanting;
 mod watching;
