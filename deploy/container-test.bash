@@ -97,6 +97,21 @@ run_detached() {
   quietly docker compose run --detach --no-deps --name "$container" "${@:2}" || fail "$container starts"
 }
 
+# contained SERVICE…: its containers, those that have ended too, are nobody's root, and can change nothing but their volumes
+contained() {
+  local service containers said
+  for service; do
+    containers=$(docker ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
+      --filter "label=com.docker.compose.service=$service") || fail "Docker names the containers of $service"
+    [ -n "$containers" ] || fail "$service has a container"
+    said=$(xargs docker inspect --format "$containment" <<<"$containers") || fail "Docker tells how $service is contained"
+    ! said=$(grep -vE "$is_contained" <<<"$said") || fail "not root, nothing to write, no capabilities: $said"
+  done
+  ok "not root, nothing to write and no capabilities: $*"
+}
+containment='{{.Name}} user={{.Config.User}} read-only={{.HostConfig.ReadonlyRootfs}} dropped={{.HostConfig.CapDrop}} added={{.HostConfig.CapAdd}} security={{.HostConfig.SecurityOpt}} privileged={{.HostConfig.Privileged}}'
+is_contained=' user=[1-9][0-9]*:[1-9][0-9]* read-only=true dropped=\[ALL\] added=\[\] security=\[no-new-privileges:true\] privileged=false$'
+
 scale() { quietly just scale "greeter=$1" || fail "just scale greeter=$1"; }
 greeters() { docker compose ps --quiet greeter; }
 etcdctl() { docker compose exec -T etcd-0 etcdctl "$@"; }
