@@ -10,6 +10,7 @@
 //! ```
 
 mod almost_whole;
+mod too_long;
 mod unread;
 mod wire;
 
@@ -67,6 +68,8 @@ pub enum Attack {
     UnfinishedMessages,
     /// Sends messages of 4 MiB but for their last byte, 512 MiB in all, on four connections ([`AlmostWhole`]).
     AlmostWholeMessages,
+    /// Sends messages that are a byte longer than 4 MiB, 132 MiB in all, unless it is told to stop.
+    TooLongMessages,
     /// Asks whether the server is there, tens of thousands of times.
     Pings,
     /// Answers as often what nobody has asked.
@@ -126,6 +129,7 @@ impl Attack {
             Self::EmptyData => "empty DATA",
             Self::UnfinishedMessages => "unfinished messages",
             Self::AlmostWholeMessages => "messages but for a byte",
+            Self::TooLongMessages => "messages above the limit",
             Self::Pings => "PING",
             Self::PingAnswers => "answers to no PING",
             Self::Settings => "SETTINGS",
@@ -161,6 +165,10 @@ impl Attack {
                 } else {
                     Verdict::Endured
                 })
+            }
+            Self::TooLongMessages => {
+                let calls = too_long::try_on(server).await?;
+                Ok(Verdict::Exhausted { calls })
             }
             Self::Silence => {
                 let (_write, hearing) = begin(server).await?;
@@ -222,9 +230,11 @@ impl Attack {
                 write.write_all(&open(1)).await?;
                 flood(write, &frame(RST_STREAM, 0, 1, &CANCEL)).await
             }
-            Self::SlowHandshake | Self::Connections | Self::Silence | Self::AlmostWholeMessages => {
-                Ok(())
-            }
+            Self::SlowHandshake
+            | Self::Connections
+            | Self::Silence
+            | Self::AlmostWholeMessages
+            | Self::TooLongMessages => Ok(()),
         }
     }
 }

@@ -195,6 +195,17 @@ async fn a_message_above_the_limit_is_refused_and_one_below_it_is_not() {
 }
 
 #[tokio::test]
+async fn messages_above_the_limit_are_refused_one_by_one_and_fail_no_other_call() {
+    let (_runtime, server) = start(&[]).await;
+    let verdict = server.under(Attack::TooLongMessages).await;
+    assert!(matches!(verdict, Verdict::Exhausted { .. }), "{verdict:?}");
+    server.until_no_call_is_in_flight().await;
+    // 132 MiB were sent, or less, and none of it is gathered; the connection has a window of 16 MiB.
+    let peak = server.peak_resident();
+    assert!(peak < 100, "{peak} MiB");
+}
+
+#[tokio::test]
 async fn headers_are_kept_no_longer_than_they_may_be() {
     let (_runtime, server) = start(&[]).await;
     for attack in [

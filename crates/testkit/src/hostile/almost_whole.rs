@@ -72,7 +72,7 @@ impl AlmostWhole {
     }
 }
 
-async fn handshake(
+pub(super) async fn handshake(
     socket: TcpStream,
 ) -> io::Result<(client::SendRequest<Bytes>, client::Connection<TcpStream>)> {
     client::handshake(socket).await.map_err(io::Error::other)
@@ -86,7 +86,7 @@ pub(super) fn request() -> Request<()> {
         .expect("it is well-formed")
 }
 
-fn is_exhausted(response: &Response<h2::RecvStream>) -> io::Result<()> {
+pub(super) fn is_exhausted(response: &Response<h2::RecvStream>) -> io::Result<()> {
     let status = response.headers().get("grpc-status");
     if status.is_some_and(|status| status == EXHAUSTED) {
         return Ok(());
