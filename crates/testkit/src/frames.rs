@@ -51,6 +51,20 @@ impl Caller {
         let (response, body) = made.map_err(io::Error::other)?;
         Ok(Call { response, body })
     }
+
+    /// The error code of the GOAWAY that the server has sent; `None` while it has sent none.
+    ///
+    /// # Errors
+    /// When the connection has ended in another way.
+    pub async fn told_to_go(&self) -> io::Result<Option<u32>> {
+        match self.requests.clone().ready().await {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_go_away() && error.is_remote() => {
+                Ok(error.reason().map(u32::from))
+            }
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
 }
 
 /// A call under way.

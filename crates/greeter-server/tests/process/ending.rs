@@ -1,11 +1,25 @@
 //! How it ends, and what becomes of the calls that it has.
 
 use registry::Status;
-use testkit::{Port, Signal, etcd::Cluster, eventually, process::Process};
+use testkit::{
+    Port, Signal,
+    etcd::Cluster,
+    eventually,
+    frames::{Call, Caller, message},
+    process::Process,
+};
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::running::{BOUND, command, greeters, hello, registry_of, runtime, spawn, start};
+use crate::running::{
+    BOUND, Running, command, greeters, hello, registry_of, runtime, spawn, start,
+};
+
+/// gRPC's statuses on the wire.
+const OK: &str = "0";
+const UNAVAILABLE: &str = "14";
+/// RFC 9113, section 7: with which error code of HTTP/2 a server says that it goes of itself.
+const NO_ERROR: u32 = 0;
 
 #[tokio::test]
 async fn either_signal_deregisters_and_exits_with_0() {
@@ -75,6 +89,66 @@ async fn a_stream_in_flight_is_finished_before_the_server_ends() {
 
     drop(names);
     assert!(replies.message().await.expect("an end in order").is_none());
+    let status = server.process.wait(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+/// A stream on a connection of its own, of which the server has begun to take what is said.
+async fn streaming(server: &Running) -> (Caller, Call) {
+    let address = server.address.parse().expect("an address");
+    let mut caller = Caller::connect(address).await.expect("it listens");
+    let method = "helloworld.Greeter/SayHelloBidiStream";
+    let mut stream = caller.call(method).await.expect("a stream");
+    stream.say(message(0, &[]));
+    server.until_in_flight(1).await;
+    (caller, stream)
+}
+
+async fn until_told_to_go(caller: &Caller) {
+    eventually(BOUND, "GOAWAY", async || {
+        let told = caller.told_to_go().await.expect("the connection lives");
+        assert!(told.is_none_or(|code| code == NO_ERROR), "{told:?}");
+        told.is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_is_told_to_go_once_the_registry_has_let_go_and_its_stream_goes_on() {
+    let runtime = runtime();
+    let server = start(&runtime, &[]).await;
+    let registry = registry_of(&runtime);
+    eventually(BOUND, "the greeter", async || {
+        greeters(&registry).await == [(server.address.clone(), Status::Serving)]
+    })
+    .await;
+    let (mut caller, mut stream) = streaming(&server).await;
+    let told = caller.told_to_go().await.expect("the connection lives");
+    assert_eq!(told, None, "nobody is sent away while it serves");
+
+    server.process.signal(Signal::SIGTERM).expect("it runs");
+    until_told_to_go(&caller).await;
+    assert_eq!(greeters(&registry).await, []);
+    let another = caller.call("helloworld.Greeter/SayHello").await;
+    another.expect_err("no call begins on it any more");
+    assert!(server.process.try_wait().is_none(), "it waits");
+
+    stream.end(message(0, &[]));
+    assert_eq!(stream.status().await.expect("an end in order"), OK);
+    let status = server.process.wait(BOUND).await.expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_stream_that_outlives_the_limit_is_told_so_and_the_process_ends_in_order() {
+    let runtime = runtime();
+    let mut command = command(runtime.path(), &[]);
+    command.env("DISCOVERY__SERVER__DRAIN_LIMIT", "1s");
+    let server = spawn(command).await;
+    let (caller, mut stream) = streaming(&server).await;
+    server.process.signal(Signal::SIGTERM).expect("it runs");
+    until_told_to_go(&caller).await;
+    assert_eq!(stream.status().await.expect("it is told"), UNAVAILABLE);
     let status = server.process.wait(BOUND).await.expect("it ends");
     assert_eq!(status.code(), Some(0));
 }

@@ -128,12 +128,17 @@ impl Running {
     }
 
     pub(crate) async fn until_no_call_is_in_flight(&self) {
-        eventually(BOUND, "no call in flight", async || {
+        self.until_in_flight(0).await;
+    }
+
+    pub(crate) async fn until_in_flight(&self, calls: usize) {
+        let count = format!(" {calls}");
+        eventually(BOUND, &format!("{calls} calls in flight"), async || {
             let metrics = self.admin_page("/metrics").await;
             let active = metrics
                 .lines()
                 .find(|line| line.starts_with("rpc_server_calls_active"));
-            active.is_some_and(|line| line.ends_with(" 0"))
+            active.is_some_and(|line| line.ends_with(&count))
         })
         .await;
     }
