@@ -1,11 +1,16 @@
 //! Mutual TLS between the binaries, as processes: who may call whom, and certificates that change under load.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use balance::{Channel, ClientTls};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tempfile::TempDir;
-use testkit::{fleet::Fleet, tls::Authority};
+use testkit::{
+    Port,
+    fleet::Fleet,
+    process::{Process, binary},
+    tls::Authority,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -97,7 +102,7 @@ impl Domain {
         self.keeps_its_keys_to_itself(client.process());
     }
 
-    fn keeps_its_keys_to_itself(&self, process: &testkit::process::Process) {
+    fn keeps_its_keys_to_itself(&self, process: &Process) {
         for name in ["greeter-key.pem", "client-key.pem"] {
             let key = fs::read_to_string(self.path().join(name)).expect("a key");
             let secret = key.lines().nth(1).expect("a line");
@@ -109,6 +114,14 @@ impl Domain {
 
     fn trusted(&self) -> ClientTls {
         trusting(&self.authority)
+    }
+
+    /// What is called by whoever has that identity, at that address alone.
+    fn caller(&self, id: &str, address: &str) -> GreeterClient<Channel> {
+        let own = self.authority.sign_spiffe(id).expect("a certificate");
+        let tls = self.trusted().with_identity(own.certificate, own.key);
+        let channel = Channel::builder(format!("static:///{address}"));
+        GreeterClient::new(channel.tls(tls).build().expect("a channel"))
     }
 }
 
@@ -197,6 +210,74 @@ async fn a_caller_that_may_not_call_a_method_is_told_so() {
     assert_eq!(
         message,
         format!("{CLIENT} may not call helloworld.Greeter/SayHello of {GREETER}")
+    );
+}
+
+#[tokio::test]
+async fn each_method_is_for_those_whom_the_configuration_file_names() {
+    let domain = Domain::new();
+    let port = Port::free().expect("a port");
+    let address = port.address();
+    let configuration = format!(
+        r#"
+        [registry]
+        url = "memory:"
+        [server]
+        listen = "{address}"
+        [tls]
+        ca = "{files}/ca.pem"
+        certificate = "{files}/greeter.pem"
+        key = "{files}/greeter-key.pem"
+        domain = "example.org"
+        [[tls.allow]]
+        method = "helloworld.Greeter/SayHello"
+        callers = ["client", "user"]
+        [[tls.allow]]
+        method = "helloworld.Greeter/SayHelloStreamReply"
+        callers = ["user"]
+        "#,
+        files = domain.path().display(),
+    );
+    let file = domain.path().join("greeter.toml");
+    fs::write(&file, configuration).expect("it is written");
+    let mut command = Command::new(binary("greeter-server").expect("it is built"));
+    command
+        .arg("--config")
+        .arg(&file)
+        .env("XDG_RUNTIME_DIR", domain.path());
+    let server = Process::spawn("greeter-server", command).expect("it starts");
+    let listening = server.wait_for_line("listening", BOUND).await;
+    listening.expect("it starts");
+    let asked = || {
+        let name = "world".into();
+        let mut request = Request::new(HelloRequest { name });
+        request.set_timeout(BOUND);
+        request
+    };
+
+    let mut user = domain.caller("spiffe://example.org/user", &address);
+    user.say_hello(asked()).await.expect("it may");
+    let stream = user.say_hello_stream_reply(asked()).await;
+    let first = stream.expect("it may").into_inner().message().await;
+    first.expect("a greeting").expect("the first");
+
+    let mut client = domain.caller(CLIENT, &address);
+    let refused = client.say_hello_stream_reply(asked()).await;
+    let refused = refused.expect_err("it may not");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert_eq!(
+        refused.message(),
+        format!("{CLIENT} may not call helloworld.Greeter/SayHelloStreamReply of {GREETER}")
+    );
+    // What it may, on the same connection.
+    client.say_hello(asked()).await.expect("it may");
+
+    let mut stranger = domain.caller(BASKET, &address);
+    let refused = stranger.say_hello(asked()).await.expect_err("it may not");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert_eq!(
+        refused.message(),
+        format!("{BASKET} may not call helloworld.Greeter/SayHello of {GREETER}")
     );
 }
 
