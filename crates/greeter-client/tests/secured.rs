@@ -282,6 +282,29 @@ async fn each_method_is_for_those_whom_the_configuration_file_names() {
 }
 
 #[tokio::test]
+async fn a_stream_that_outlives_its_connection_s_age_is_told_so_and_may_begin_again() {
+    let mut domain = Domain::new();
+    for (key, value) in [("DRAIN_LIMIT", "1s"), ("LIMITS__CONNECTION_AGE", "1s")] {
+        let key = format!("DISCOVERY__SERVER__{key}");
+        domain.fleet.set_env(&key, value);
+    }
+    let greeter = domain.greeter().await;
+    let mut client = domain.caller(CLIENT, &greeter);
+    // Each on a connection of its own: nobody is served on one that has been told to go.
+    for _ in 0..2 {
+        let stream = client
+            .say_hello_bidi_stream(futures_util::stream::pending())
+            .await;
+        let mut stream = stream.expect("a stream").into_inner();
+        let told = timeout(BOUND, stream.message()).await.expect("it ends");
+        let told = told.expect_err("it has lasted too long");
+        assert_eq!(told.code(), Code::Unavailable, "{told}");
+        let message = told.message();
+        assert!(message.contains("has reached its age"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn who_proves_nothing_is_not_served() {
     let mut domain = Domain::new();
     let greeter = domain.greeter().await;

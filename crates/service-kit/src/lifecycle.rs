@@ -35,7 +35,7 @@ const DEREGISTER_WITHIN: Duration = Duration::from_secs(5);
 /// What telemetry may take after all else, with something to spare.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(5);
 /// What calls that were cut off may take to be told so, and their connections to end.
-const CUT_OFF_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const CUT_OFF_WITHIN: Duration = Duration::from_secs(2);
 /// What the last answers may take to leave, and calls to come that were sent before GOAWAY was seen.
 const LINGER: Duration = Duration::from_secs(1);
 

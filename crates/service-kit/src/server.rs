@@ -9,6 +9,7 @@ mod cut_off;
 mod frames;
 mod messages;
 mod methods;
+mod notice;
 mod observe;
 mod panic;
 mod refused;
@@ -23,10 +24,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{
-    service::Routes,
-    transport::{self, server::TcpConnectInfo},
-};
+use tonic::{service::Routes, transport};
 use tower::util::MapResponseLayer;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -46,7 +44,7 @@ pub(crate) use messages::MessageMemory;
 use messages::Messages;
 use observe::Observe;
 pub(crate) use served::check_rules;
-use tls::{Acceptor, Peer};
+use tls::Acceptor;
 pub(crate) use traces::Traces;
 use unread::Unread;
 
@@ -76,17 +74,23 @@ impl Serving {
     pub(crate) async fn until(self, stop: CancellationToken) -> anyhow::Result<()> {
         let limits = &self.config.limits;
         let age = limits.connection_age.map(|age| about(age, fastrand::f64()));
-        let lifetime = lifetime(&self.config, age);
+        let lifetime = Lifetime {
+            handshake: limits.handshake_timeout,
+            age,
+            // As long as all calls have when the server ends.
+            drain_limit: self.config.drain_limit,
+        };
         let server = settings(limits, age)
             // The first is the outermost: what the others log belongs to the call's trace.
             .layer(Observe::new(self.calls.clone(), self.traces))
             .layer(
                 TraceLayer::new_for_grpc().on_failure(DefaultOnFailure::new().level(Level::DEBUG)),
             )
-            .layer(CutOff::new(self.calls))
+            .layer(CutOff::new(self.calls.notice()))
             .layer(MapResponseLayer::new(status::settled))
-            .layer(CatchPanicLayer::custom(panic::internal));
-        let messages = Messages::new(self.memory);
+            .layer(CatchPanicLayer::custom(panic::internal))
+            .layer(Unread)
+            .layer(Messages::new(self.memory));
         let sockets = accept::sockets(self.listener, self.admission);
         let stopped = stop.cancelled_owned();
         // Two servers, so that what is in clear pays nothing for what is not.
@@ -94,15 +98,13 @@ impl Serving {
             let _looking = AbortOnDropHandle::new(tokio::spawn(tls.files.clone().look_on()));
             let most = as_usize(limits.connections);
             let connections = accept::secured(sockets, lifetime, Acceptor::new(&tls), most);
-            let server = server.layer(Unread::<Peer>::new()).layer(messages);
             let mut server = server.layer(Authorize::new(&tls));
             let router = server.add_routes(self.routes);
             let serving = router.serve_with_incoming_shutdown(connections, stopped);
             serving.await
         } else {
             let connections = accept::connections(sockets, lifetime);
-            let server = server.layer(Unread::<TcpConnectInfo>::new());
-            let mut server = server.layer(messages);
+            let mut server = server;
             let router = server.add_routes(self.routes);
             let serving = router.serve_with_incoming_shutdown(connections, stopped);
             serving.await
@@ -127,14 +129,6 @@ fn settings(limits: &LimitsConfig, age: Option<Duration>) -> transport::Server {
     match age {
         Some(age) => server.max_connection_age(age),
         None => server,
-    }
-}
-
-/// A connection that is told to end for its age has as long for its calls as all have when the server ends.
-fn lifetime(config: &ServerConfig, age: Option<Duration>) -> Lifetime {
-    Lifetime {
-        handshake: config.limits.handshake_timeout,
-        whole: age.map(|age| age + config.drain_limit),
     }
 }
 

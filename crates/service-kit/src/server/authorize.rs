@@ -13,7 +13,6 @@ use registry::tls::{InvalidSpiffeId, SpiffeId, TrustDomain};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::tls::Peer;
 use crate::config::{Allow, Tls};
 
 /// Who has made a call, in the extensions of each request that came by mutual TLS.
@@ -126,22 +125,17 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
-        let allowed = match request.extensions().get::<Peer>() {
-            Some(peer) => self.rules.check(&peer.caller, method),
+        let allowed = match request.extensions().get::<Caller>() {
+            Some(caller) => self.rules.check(caller, method),
             None => Err(Refused("the connection is of nobody".into())),
         };
         if let Err(refused) = allowed {
             tracing::debug!(%refused, "a call is refused");
             let status = Status::permission_denied(refused.0);
             return Either::Right(ready(Ok(status.into_http())));
-        }
-        if let Some(Peer { tcp, caller }) = request.extensions_mut().remove::<Peer>() {
-            // By the one, tonic knows the peer's address.
-            request.extensions_mut().insert(tcp);
-            request.extensions_mut().insert(caller);
         }
         Either::Left(self.inner.call(request))
     }

@@ -3,17 +3,16 @@
 use std::{
     pin::pin,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use opentelemetry::metrics::{Histogram, Meter};
-use tokio::sync::{Notify, futures::OwnedNotified};
-use tonic::Status;
+use tokio::sync::Notify;
 
-use super::methods::Ended;
+use super::{methods::Ended, notice::Notice};
 
 /// Seconds: those that OpenTelemetry's RPC conventions advise, from 5 ms on, and before them what a call in memory takes.
 const BUCKETS: [f64; 18] = [
@@ -30,9 +29,7 @@ struct Counted {
     duration: Histogram<f64>,
     in_flight: Arc<AtomicU64>,
     idle: Notify,
-    /// Set once the time is over of those that there are: what they were given.
-    cut_off: OnceLock<Duration>,
-    told_of_cut_off: Arc<Notify>,
+    cut_off: Notice,
 }
 
 impl Calls {
@@ -55,8 +52,7 @@ impl Calls {
             duration,
             in_flight,
             idle: Notify::new(),
-            cut_off: OnceLock::new(),
-            told_of_cut_off: Arc::default(),
+            cut_off: Notice::default(),
         }))
     }
 
@@ -77,22 +73,14 @@ impl Calls {
 
     /// Ends the calls that there are, and that come: `limit` was their time, and each is told so.
     pub(crate) fn cut_off(&self, limit: Duration) {
-        let _ = self.0.cut_off.set(limit);
-        self.0.told_of_cut_off.notify_waiters();
-    }
-
-    /// What a call ends with whose time is over; `None` until then.
-    pub(super) fn status_of_cut_off(&self) -> Option<Status> {
-        let limit = self.0.cut_off.get()?;
-        let message = format!(
+        self.0.cut_off.give(format!(
             "the instance stops, and this call took longer than the {limit:?} that it gives calls to end"
-        );
-        Some(Status::unavailable(message))
+        ));
     }
 
-    /// Resolves when calls are [cut off](Self::cut_off) after this was made. Cancellation safe.
-    pub(super) fn told_of_cut_off(&self) -> OwnedNotified {
-        Arc::clone(&self.0.told_of_cut_off).notified_owned()
+    /// Given when they are [cut off](Self::cut_off).
+    pub(super) fn notice(&self) -> Notice {
+        self.0.cut_off.clone()
     }
 
     /// One more call is being served, until [`end`](Self::end).

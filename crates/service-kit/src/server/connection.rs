@@ -10,11 +10,12 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tonic::transport::server::Connected;
 
-use super::{admission::Admitted, frames::Frames, unread::Resets};
+use super::{admission::Admitted, frames::Frames, notice::Notice, tls::Peer, unread::Resets};
+use crate::lifecycle::CUT_OFF_WITHIN;
 
 /// What a client of HTTP/2 begins with (RFC 9113, section 3.4): a fixed text, and the head of a SETTINGS frame.
 const BEGINNING: usize = 24 + 9;
@@ -24,12 +25,14 @@ const BEGINNING: usize = 24 + 9;
 pub(super) struct Lifetime {
     /// Until the peer has begun to speak HTTP/2.
     pub(super) handshake: Duration,
-    /// Until it ends, whatever is under way on it; for ever when `None`.
-    pub(super) whole: Option<Duration>,
+    /// Until its peer is told to go; never when `None`.
+    pub(super) age: Option<Duration>,
+    /// From then on, until what is still under way on it is ended.
+    pub(super) drain_limit: Duration,
 }
 
 /// A connection that keeps its place among the others until it is dropped. What is read from it fails when its peer has said
-/// nothing of HTTP/2 in time, when it floods us, and at the end of its life.
+/// nothing of HTTP/2 in time, when it floods us, and at the end of its life, of which its calls are told before.
 #[derive(Debug)]
 pub(super) struct Connection<IO> {
     io: IO,
@@ -37,21 +40,32 @@ pub(super) struct Connection<IO> {
     beginning: Option<Beginning>,
     frames: Frames,
     resets: Resets,
-    end: Option<Pin<Box<Sleep>>>,
+    end: Option<End>,
+    over: Notice,
 }
 
 /// What each request of a connection carries of it.
 #[derive(Debug, Clone)]
-pub(super) struct OfConnection<P> {
+pub(super) struct OfConnection {
     /// Who is at the other end.
-    pub(super) peer: P,
+    pub(super) peer: Peer,
     pub(super) resets: Resets,
+    /// Given when the time of its calls is over.
+    pub(super) over: Notice,
 }
 
 #[derive(Debug)]
 struct Beginning {
     missing: usize,
     deadline: Pin<Box<Sleep>>,
+}
+
+#[derive(Debug)]
+struct End {
+    /// When its calls are told, and then when it is over for who has not heard.
+    due: Pin<Box<Sleep>>,
+    /// How long the calls had.
+    drain_limit: Duration,
 }
 
 impl<IO> Connection<IO> {
@@ -66,7 +80,11 @@ impl<IO> Connection<IO> {
                 missing: BEGINNING,
                 deadline: Box::pin(sleep(lifetime.handshake)),
             }),
-            end: lifetime.whole.map(|whole| Box::pin(sleep(whole))),
+            end: lifetime.age.map(|age| End {
+                due: Box::pin(sleep(age + lifetime.drain_limit)),
+                drain_limit: lifetime.drain_limit,
+            }),
+            over: Notice::default(),
         }
     }
 
@@ -79,11 +97,18 @@ impl<IO> Connection<IO> {
             self.place.too_slow();
             return Err(timed_out("the peer has not begun to speak HTTP/2 in time"));
         }
-        if let Some(end) = &mut self.end
-            && end.as_mut().poll(context).is_ready()
+        while let Some(end) = &mut self.end
+            && end.due.as_mut().poll(context).is_ready()
         {
-            self.end = None;
-            return Err(timed_out("the connection has reached its age"));
+            if self.over.is_given() {
+                self.end = None;
+                return Err(timed_out("the connection has reached its age"));
+            }
+            self.over.give(format!(
+                "the connection has reached its age, and this call took longer than the {:?} that it gives calls to end",
+                end.drain_limit
+            ));
+            end.due.as_mut().reset(Instant::now() + CUT_OFF_WITHIN);
         }
         Ok(())
     }
@@ -164,13 +189,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
     }
 }
 
-impl<IO: Connected> Connected for Connection<IO> {
-    type ConnectInfo = OfConnection<IO::ConnectInfo>;
+impl<IO: Connected<ConnectInfo: Into<Peer>>> Connected for Connection<IO> {
+    type ConnectInfo = OfConnection;
 
     fn connect_info(&self) -> Self::ConnectInfo {
         OfConnection {
-            peer: self.io.connect_info(),
+            peer: self.io.connect_info().into(),
             resets: self.resets.clone(),
+            over: self.over.clone(),
         }
     }
 }
@@ -184,7 +210,7 @@ mod tests {
         time::{Instant, advance},
     };
 
-    use super::{BEGINNING, Connection, Lifetime};
+    use super::{BEGINNING, CUT_OFF_WITHIN, Connection, Lifetime};
     use crate::{
         Telemetry,
         config::{LimitsConfig, as_usize},
@@ -192,8 +218,9 @@ mod tests {
     };
 
     const HANDSHAKE: Duration = Duration::from_secs(10);
+    const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
-    fn connected(whole: Option<Duration>) -> (DuplexStream, Connection<DuplexStream>) {
+    fn connected(age: Option<Duration>) -> (DuplexStream, Connection<DuplexStream>) {
         let meter = Telemetry::metrics_only().expect("metrics").meter("test");
         let admission = Admission::new(&LimitsConfig::default(), &meter);
         let place = admission
@@ -202,7 +229,8 @@ mod tests {
         let (peer, io) = duplex(64);
         let lifetime = Lifetime {
             handshake: HANDSHAKE,
-            whole,
+            age,
+            drain_limit: DRAIN_LIMIT,
         };
         (peer, Connection::new(io, place, lifetime))
     }
@@ -274,17 +302,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_ends_at_its_age_though_its_peer_reads_nothing() {
-        let whole = Duration::from_mins(1);
-        let (mut peer, mut connection) = connected(Some(whole));
+        let age = Duration::from_mins(1);
+        let (mut peer, mut connection) = connected(Some(age));
         peer.write_all(&[b'P'; BEGINNING]).await.expect("room");
         let mut beginning = [0; BEGINNING];
         connection.read_exact(&mut beginning).await.expect("said");
-        let began = Instant::now();
-        let ended = connection.write_all(&[0; 1024]).await;
+        let (began, over) = (Instant::now(), connection.over.clone());
+        let (told, ended) = tokio::join!(
+            async {
+                over.heard().await;
+                began.elapsed()
+            },
+            connection.write_all(&[0; 1024])
+        );
+        assert_eq!(told, age + DRAIN_LIMIT);
         assert_eq!(
             ended.expect_err("nobody reads").kind(),
             io::ErrorKind::TimedOut
         );
-        assert_eq!(began.elapsed(), whole);
+        assert_eq!(began.elapsed(), told + CUT_OFF_WITHIN);
     }
 }

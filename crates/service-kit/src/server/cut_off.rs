@@ -1,5 +1,5 @@
-//! Ends the calls that are still there when their time is over: each is told so by its status, and its connection is not
-//! broken.
+//! Ends the calls that are still there when their time is over, as the instance stops or their connection has reached its age: each
+//! is told so by its status, and its connection is not broken.
 //!
 //! A call that has not begun to answer gets a response of trailers alone, one that is in the middle of its messages gets
 //! trailers next. What its handler was doing is dropped. A call that never waits costs a look at a flag.
@@ -16,16 +16,16 @@ use tokio::sync::futures::OwnedNotified;
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::calls::Calls;
+use super::{connection::OfConnection, notice::Notice};
 
 /// The layer. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct CutOff(Calls);
+pub(super) struct CutOff(Notice);
 
 impl CutOff {
-    /// Ends calls when these are [cut off](Calls::cut_off).
-    pub(super) fn new(calls: Calls) -> Self {
-        Self(calls)
+    /// Ends all calls when this is given, and those of a connection when its own is.
+    pub(super) fn new(to_all: Notice) -> Self {
+        Self(to_all)
     }
 }
 
@@ -35,7 +35,7 @@ impl<S> Layer<S> for CutOff {
     fn layer(&self, inner: S) -> Self::Service {
         Limited {
             inner,
-            calls: self.0.clone(),
+            to_all: self.0.clone(),
         }
     }
 }
@@ -44,7 +44,7 @@ impl<S> Layer<S> for CutOff {
 #[derive(Debug, Clone)]
 pub(super) struct Limited<S> {
     inner: S,
-    calls: Calls,
+    to_all: Notice,
 }
 
 impl<S, I, O> Service<Request<I>> for Limited<S>
@@ -60,37 +60,59 @@ where
     }
 
     fn call(&mut self, request: Request<I>) -> Self::Future {
+        let of_connection = request.extensions().get::<OfConnection>();
+        let end = End {
+            to_all: self.to_all.clone(),
+            to_connection: of_connection.map(|of| of.over.clone()).unwrap_or_default(),
+            heard: None,
+        };
         LimitedFuture {
             response: self.inner.call(request),
-            end: Some(End {
-                calls: self.calls.clone(),
-                heard: None,
-            }),
+            end: Some(end),
         }
     }
 }
 
 /// A call's view of its end.
 struct End {
-    calls: Calls,
+    to_all: Notice,
+    to_connection: Notice,
     /// Made when the call waits for the first time.
-    heard: Option<Pin<Box<OwnedNotified>>>,
+    heard: Option<Pin<Box<Heard>>>,
+}
+
+pin_project! {
+    struct Heard {
+        #[pin]
+        to_all: OwnedNotified,
+        #[pin]
+        to_connection: OwnedNotified,
+    }
 }
 
 impl End {
     /// The status to end with, once the time is over; until then, whoever polls is woken by it.
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<Status> {
-        let heard = self
-            .heard
-            .get_or_insert_with(|| Box::pin(self.calls.told_of_cut_off()));
-        // It hears what is said from when it is made, so that the look cannot be too early.
-        if let Some(status) = self.calls.status_of_cut_off() {
-            return Poll::Ready(status);
-        }
-        ready!(heard.as_mut().poll(task));
-        self.calls
-            .status_of_cut_off()
-            .map_or(Poll::Pending, Poll::Ready)
+        let Self {
+            to_all,
+            to_connection,
+            heard,
+        } = self;
+        let heard = heard.get_or_insert_with(|| {
+            Box::pin(Heard {
+                to_all: to_all.heard(),
+                to_connection: to_connection.heard(),
+            })
+        });
+        let heard = heard.as_mut().project();
+        // They hear what is said from when they are made, and are polled before the look, so that it cannot be too early.
+        let (_, _) = (heard.to_all.poll(task), heard.to_connection.poll(task));
+        self.status().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// What the call ends with, once its time is over.
+    fn status(&self) -> Option<Status> {
+        self.to_all.status().or_else(|| self.to_connection.status())
     }
 }
 
@@ -142,12 +164,10 @@ impl<B: Body + Unpin> Body for LimitedBody<B> {
         };
         let status = match Pin::new(body).poll_frame(task) {
             // A stream that always has something to say is stopped as well.
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                match self.end.calls.status_of_cut_off() {
-                    Some(status) => status,
-                    None => return Poll::Ready(Some(Ok(frame))),
-                }
-            }
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => match self.end.status() {
+                Some(status) => status,
+                None => return Poll::Ready(Some(Ok(frame))),
+            },
             Poll::Ready(last) => return Poll::Ready(last),
             Poll::Pending => ready!(self.end.poll(task)),
         };

@@ -21,7 +21,6 @@ use pin_project_lite::pin_project;
 use tonic::{Status, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
-use super::tls::Peer;
 use framing::Framing;
 use memory::Held;
 pub(crate) use memory::MessageMemory;
@@ -84,7 +83,6 @@ where
 /// Who has made a call. Those of whom no address is known any more are one.
 fn peer_of(extensions: &Extensions) -> IpAddr {
     let tcp = extensions.get::<TcpConnectInfo>();
-    let tcp = tcp.or_else(|| Some(&extensions.get::<Peer>()?.tcp));
     let address = tcp.and_then(TcpConnectInfo::remote_addr);
     address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
 }

@@ -68,11 +68,9 @@ impl Acceptor {
         }
         let shown = session.peer_certificates().and_then(<[_]>::first);
         let shown = shown.ok_or("it has shown no certificate")?;
-        let caller = Caller(SpiffeId::of(shown).map(Arc::new));
-        Ok(Secured {
-            stream,
-            peer: Peer { tcp, caller },
-        })
+        let caller = Some(Caller(SpiffeId::of(shown).map(Arc::new)));
+        let peer = Peer { tcp, caller };
+        Ok(Secured { stream, peer })
     }
 }
 
@@ -108,11 +106,18 @@ fn server_config(credentials: &Credentials) -> Result<Arc<ServerConfig>, String>
     Ok(Arc::new(config))
 }
 
-/// Who is at the other end of a connection: what each of its requests carries.
+/// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) tcp: TcpConnectInfo,
-    pub(super) caller: Caller,
+    /// `None` in clear.
+    pub(super) caller: Option<Caller>,
+}
+
+impl From<TcpConnectInfo> for Peer {
+    fn from(tcp: TcpConnectInfo) -> Self {
+        Self { tcp, caller: None }
+    }
 }
 
 /// A connection whose peer is known.

@@ -9,7 +9,6 @@
 
 use std::{
     convert::Infallible,
-    marker::PhantomData,
     pin::Pin,
     sync::Arc,
     task::{Context as Task, Poll, ready},
@@ -57,61 +56,47 @@ impl Resets {
     }
 }
 
-/// The layer, for connections whose peers are known by a `P`, which requests carry from here on.
+/// The layer. From here on requests carry of their connection who is at the other end, and nothing else.
 #[derive(Debug, Clone)]
-pub(super) struct Unread<P>(PhantomData<fn() -> P>);
+pub(super) struct Unread;
 
-impl<P> Unread<P> {
-    pub(super) fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<S, P> Layer<S> for Unread<P> {
-    type Service = Taken<S, P>;
+impl<S> Layer<S> for Unread {
+    type Service = Taken<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Taken {
-            inner,
-            peers: PhantomData,
-        }
+        Taken(inner)
     }
 }
 
 /// The service that the layer makes.
-#[derive(Debug)]
-pub(super) struct Taken<S, P> {
-    inner: S,
-    peers: PhantomData<fn() -> P>,
-}
+#[derive(Debug, Clone)]
+pub(super) struct Taken<S>(S);
 
-impl<S: Clone, P> Clone for Taken<S, P> {
-    fn clone(&self) -> Self {
-        Unread::new().layer(self.inner.clone())
-    }
-}
-
-impl<S, P, O> Service<Request<body::Body>> for Taken<S, P>
+impl<S, O> Service<Request<body::Body>> for Taken<S>
 where
     S: Service<Request<TakenBody>, Response = Response<O>>,
-    P: Clone + Send + Sync + 'static,
 {
     type Response = Response<AnsweringBody<O>>;
     type Error = S::Error;
     type Future = Answering<S::Future>;
 
     fn poll_ready(&mut self, task: &mut Task<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(task)
+        self.0.poll_ready(task)
     }
 
     fn call(&mut self, mut request: Request<body::Body>) -> Self::Future {
         let extensions = request.extensions_mut();
-        let resets = extensions
-            .remove::<OfConnection<P>>()
-            .map(|OfConnection { peer, resets }| {
-                extensions.insert(peer);
-                resets
-            });
+        let resets =
+            extensions
+                .remove::<OfConnection>()
+                .map(|OfConnection { peer, resets, .. }| {
+                    // By it, tonic knows the peer's address.
+                    extensions.insert(peer.tcp);
+                    if let Some(caller) = peer.caller {
+                        extensions.insert(caller);
+                    }
+                    resets
+                });
         let (answering, answered) = oneshot::channel();
         let request = request.map(|body| {
             TakenBody(Some(Coming {
@@ -121,7 +106,7 @@ where
             }))
         });
         Answering {
-            response: self.inner.call(request),
+            response: self.0.call(request),
             answering: Some(answering),
         }
     }

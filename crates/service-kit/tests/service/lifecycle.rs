@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use crate::running::{BOUND, Running, config, start};
-use proto::helloworld::HelloRequest;
+use crate::{
+    running::{BOUND, Running, config, start},
+    server::until_active,
+};
+use proto::helloworld::{HelloReply, HelloRequest};
 use registry::{Instance, Status};
 use testkit::eventually;
-use tokio::time::{Instant, timeout};
-use tonic::Code;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tonic::{Code, Response, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -151,21 +157,8 @@ async fn a_call_in_flight_is_waited_for_and_is_told_when_its_time_is_over() {
     config.server.drain_limit = Duration::from_millis(500);
     let mut running = start(config, |_| {}).await;
     running.until_registered_as(Status::Serving).await;
-    let mut greeter = running.greeter();
-    let stream = greeter
-        .say_hello_stream_reply(HelloRequest::default())
-        .await;
-    let mut never_ends = stream.expect("a stream").into_inner();
-    let mut greeter = running.greeter();
-    let never_answered = tokio::spawn(async move {
-        let name = "never".to_owned();
-        greeter.say_hello(HelloRequest { name }).await
-    });
-    eventually(BOUND, "both calls in flight", async || {
-        let metrics = running.telemetry.render().expect("metrics");
-        metrics.lines().any(is_two_active)
-    })
-    .await;
+    let endless = Endless::begin(&running).await;
+    until_active(&running, 2).await;
 
     let asked = Instant::now();
     running.ask_to_end();
@@ -175,30 +168,80 @@ async fn a_call_in_flight_is_waited_for_and_is_told_when_its_time_is_over() {
         "{:?}",
         asked.elapsed()
     );
-    let told = [
-        never_ends.message().await.expect_err("it was cut off"),
-        never_answered
-            .await
-            .expect("no panic")
-            .expect_err("it was cut off"),
-    ];
-    for status in told {
+    for status in endless.told().await {
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        assert!(
-            status.message().contains("longer than the 500ms"),
-            "{status}"
-        );
+        let message = status.message();
+        assert!(message.contains("longer than the 500ms"), "{status}");
+        assert!(message.contains("the instance stops"), "{status}");
     }
-    let metrics = running.telemetry.render().expect("metrics");
-    let counted = metrics.lines().filter(|line| {
-        line.starts_with("rpc_server_call_duration_seconds_count")
-            && line.contains("error_type=\"UNAVAILABLE\"")
-    });
-    assert_eq!(counted.count(), 2, "{metrics}");
+    until_two_are_counted_as_unavailable(&running).await;
 }
 
-fn is_two_active(line: &str) -> bool {
-    line.starts_with("rpc_server_calls_active") && line.ends_with(" 2")
+#[tokio::test]
+async fn a_call_on_an_aged_connection_is_told_when_its_time_is_over_and_others_go_on() {
+    let mut config = config();
+    config.server.drain_limit = Duration::from_millis(500);
+    config.server.limits.connection_age = Some(Duration::from_secs(1));
+    let running = start(config, |_| {}).await;
+    let endless = Endless::begin(&running).await;
+    for status in endless.told().await {
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        let message = status.message();
+        assert!(message.contains("longer than the 500ms"), "{status}");
+        assert!(message.contains("reached its age"), "{status}");
+    }
+    until_two_are_counted_as_unavailable(&running).await;
+    let request = HelloRequest {
+        name: "four".to_owned(),
+    };
+    let reply = running.greeter().say_hello(request).await;
+    let reply = reply.expect("the service goes on").into_inner();
+    assert_eq!(reply.message, "4");
+}
+
+/// A stream that never says anything, and a call that is never answered.
+struct Endless {
+    stream: Streaming<HelloReply>,
+    call: JoinHandle<Result<Response<HelloReply>, tonic::Status>>,
+}
+
+impl Endless {
+    async fn begin(running: &Running) -> Self {
+        let (mut greeter, mut another) = (running.greeter(), running.greeter());
+        let stream = greeter
+            .say_hello_stream_reply(HelloRequest::default())
+            .await;
+        let name = "never".to_owned();
+        Self {
+            stream: stream.expect("a stream").into_inner(),
+            call: tokio::spawn(async move { another.say_hello(HelloRequest { name }).await }),
+        }
+    }
+
+    /// How each has ended.
+    async fn told(self) -> [tonic::Status; 2] {
+        let Self { mut stream, call } = self;
+        let both = async {
+            [
+                stream.message().await.expect_err("it was cut off"),
+                call.await.expect("no panic").expect_err("it was cut off"),
+            ]
+        };
+        timeout(BOUND, both).await.expect("they end")
+    }
+}
+
+async fn until_two_are_counted_as_unavailable(running: &Running) {
+    eventually(BOUND, "two calls that were cut off", async || {
+        let metrics = running.telemetry.render().expect("metrics");
+        let counted = metrics.lines().filter(|line| {
+            line.starts_with("rpc_server_call_duration_seconds_count")
+                && line.contains("error_type=\"UNAVAILABLE\"")
+                && line.ends_with(" 1")
+        });
+        counted.count() == 2
+    })
+    .await;
 }
 
 #[tokio::test]

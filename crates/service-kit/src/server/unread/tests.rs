@@ -1,4 +1,8 @@
-use std::{convert::Infallible, net::Ipv4Addr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
@@ -11,7 +15,7 @@ use tokio::{
     task::yield_now,
     time::{Instant, sleep},
 };
-use tonic::{Code, Status, body};
+use tonic::{Code, Status, body, transport::server::TcpConnectInfo};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::{
@@ -20,10 +24,13 @@ use super::{
 use crate::{
     Telemetry,
     config::LimitsConfig,
-    server::messages::{MessageMemory, Messages},
+    server::{
+        messages::{MessageMemory, Messages},
+        notice::Notice,
+    },
 };
 
-const PEER: &str = "whoever calls";
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
 
 /// A call of a connection, whose caller sends by the one end as fast as it is taken.
 fn request(resets: &Resets) -> (mpsc::Sender<Bytes>, Request<body::Body>) {
@@ -33,8 +40,15 @@ fn request(resets: &Resets) -> (mpsc::Sender<Bytes>, Request<body::Body>) {
         come.map(|come| come.map(|data| Ok::<_, Status>(Frame::data(data))))
     });
     let mut request = Request::new(body::Body::new(StreamBody::new(frames)));
-    let (peer, resets) = (PEER, resets.clone());
-    let of_connection = OfConnection { peer, resets };
+    let tcp = TcpConnectInfo {
+        local_addr: None,
+        remote_addr: Some(PEER),
+    };
+    let of_connection = OfConnection {
+        peer: tcp.into(),
+        resets: resets.clone(),
+        over: Notice::default(),
+    };
     request.extensions_mut().insert(of_connection);
     (caller, request)
 }
@@ -42,10 +56,11 @@ fn request(resets: &Resets) -> (mpsc::Sender<Bytes>, Request<body::Body>) {
 /// Answers without a look at what comes.
 async fn answer(request: Request<body::Body>) -> Response<impl Sized> {
     let handler = service_fn(async |request: Request<TakenBody>| {
-        assert_eq!(request.extensions().get(), Some(&PEER));
+        let tcp = request.extensions().get::<TcpConnectInfo>();
+        assert_eq!(tcp.and_then(TcpConnectInfo::remote_addr), Some(PEER));
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
     });
-    let answered = Unread::<&str>::new().layer(handler).oneshot(request).await;
+    let answered = Unread.layer(handler).oneshot(request).await;
     answered.expect("an answer")
 }
 
@@ -135,7 +150,7 @@ async fn nothing_is_done_for_what_was_read_to_its_end() {
         Ok::<_, Infallible>(Response::new(Full::new(whole.to_bytes())))
     });
     let (caller, request) = request(&Resets::default());
-    let serving = Unread::<&str>::new().layer(handler).oneshot(request);
+    let serving = Unread.layer(handler).oneshot(request);
     let said = async {
         caller
             .send(Bytes::from_static(b"all"))
@@ -182,7 +197,7 @@ async fn a_call_that_memory_is_refused_gives_back_what_it_has_while_more_comes()
     let resets = Resets::default();
     let _places = take_all(&resets).await;
     let (caller, request) = request(&resets);
-    let serving = Unread::<&str>::new().layer(service).oneshot(request);
+    let serving = Unread.layer(service).oneshot(request);
     let said = async {
         let promise = [&[0], u32::MAX.to_be_bytes().as_slice()].concat();
         for data in [promise, vec![7; PIECE as usize], vec![7; 1]] {
@@ -191,6 +206,6 @@ async fn a_call_that_memory_is_refused_gives_back_what_it_has_while_more_comes()
     };
     let (answer, ()) = tokio::join!(serving, said);
     drop(answer.expect("an answer"));
-    assert_eq!(memory.taken_by(Ipv4Addr::UNSPECIFIED.into()), 0);
+    assert_eq!(memory.taken_by(PEER.ip()), 0);
     assert!(is_heard(&caller).await);
 }
