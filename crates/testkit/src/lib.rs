@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod clock;
 pub mod etcd;
 mod eventually;
 pub mod fleet;

@@ -5,6 +5,7 @@ use std::{fs, net::TcpListener, path::Path};
 use serde_json::Value;
 use testkit::{
     Port,
+    clock::Clock,
     etcd::{Cluster, ClusterOptions, ClusterTls},
     process::Process,
     tls::Authority,
@@ -72,6 +73,27 @@ async fn a_registry_that_is_well_has_no_findings_but_that_it_is_well() {
             .await;
         assert!(table.contains("0 problems and 0 warnings."), "{table}");
     }
+}
+
+#[tokio::test]
+async fn clocks_that_are_an_hour_apart_are_a_warning_of_each_member_and_no_problem() {
+    let cluster = Cluster::start_one().await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let clock = Clock::new().expect("a clock");
+    clock.set("+1h").expect("it is set");
+    let variables = clock.environment();
+    let variables: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| (*name, Path::new(value)))
+        .collect();
+    let (code, findings) = examined_with(&place, PATIENT, &variables).await;
+    let member = cluster.endpoints().remove(0);
+    assert_eq!(of("clock", &findings), [format!("warning {member}")]);
+    let found = findings.iter().find(|one| one["check"] == "clock");
+    let found = found.expect("a finding")["found"].as_str().expect("a text");
+    // What an answer takes is not known better.
+    assert!(found.contains("and ours are 3"), "{found}");
+    assert_eq!(code, Some(0), "calls go on");
 }
 
 #[tokio::test]
