@@ -316,4 +316,84 @@ mod tests {
         let refused = change(&["email", "etag"]).err().expect("refused");
         assert_eq!(fields(&refused), ["update_mask.paths[1]"]);
     }
+
+    /// An e-mail address of so many bytes, from 194 to 257.
+    fn email_of(bytes: usize) -> String {
+        let label = "b".repeat(63);
+        let rest = "c".repeat(bytes - 64 - 1 - 2 * 64);
+        format!("{}@{label}.{label}.{rest}", "a".repeat(64))
+    }
+
+    #[test]
+    fn each_field_is_taken_at_its_limits_and_refused_one_beyond() {
+        type Set = fn(&mut User, String);
+        let long = |count| "å".repeat(count);
+        let none = String::new;
+        let cases: [(_, Set, _, _); 3] = [
+            (
+                "user.display_name",
+                |user, text| user.display_name = text,
+                vec![none(), long(100)],
+                vec![long(101)],
+            ),
+            (
+                "user.email",
+                |user, text| user.email = text,
+                vec!["a@b".to_owned(), email_of(254)],
+                vec![none(), email_of(255)],
+            ),
+            (
+                "user.password",
+                |user, text| user.password = text,
+                vec![none(), long(8), long(128)],
+                vec![long(7), long(129)],
+            ),
+        ];
+        for (field, set, taken, refused) in cases {
+            let is_taken = |text: &String| {
+                let mut user = ann();
+                set(&mut user, text.clone());
+                let created = new_user(CreateUserRequest {
+                    user_id: "ann".to_owned(),
+                    user: Some(user.clone()),
+                    ..CreateUserRequest::default()
+                });
+                let paths = vec!["*".to_owned()];
+                let changed = changes(UpdateUserRequest {
+                    user: Some(user),
+                    update_mask: Some(FieldMask { paths }),
+                });
+                let outcomes = [created.map(drop), changed.map(drop)];
+                outcomes.map(|outcome| match outcome {
+                    Ok(()) => true,
+                    Err(status) => {
+                        assert_eq!(fields(&status), [field]);
+                        false
+                    }
+                })
+            };
+            for text in &taken {
+                assert_eq!(is_taken(text), [true; 2], "{field}: {text}");
+            }
+            for text in &refused {
+                assert_eq!(is_taken(text), [false; 2], "{field}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_are_looked_at_up_to_the_longest_that_a_password_and_an_id_can_be() {
+        let longest = "users/".to_owned() + &"a".repeat(63);
+        // Four bytes are the most that a character has.
+        assert!(credentials(&longest, &"x".repeat(512)).is_ok());
+        let refused = |name: &str, password: &str| {
+            let refused = credentials(name, password).expect_err("refused");
+            fields(&refused)
+        };
+        assert_eq!(refused("users/ann", &"x".repeat(513)), ["password"]);
+        assert_eq!(refused("users/ann", ""), ["password"]);
+        assert_eq!(refused(&(longest + "a"), "secret"), ["name"]);
+        let part = "a".repeat(63);
+        assert!(is_part_of_id(&part) && !is_part_of_id(&(part + "a")));
+    }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use tokio::task::JoinSet;
 
-use super::{Change, HashChange, NewUser, StorageError, UserRow};
-use place::{CONNECTIONS, Place};
+use super::{Change, HashChange, NewUser, Pool, StorageError, UserRow};
+use place::{BOUND, CONNECTIONS, Place};
 
 macro_rules! on_both {
     ($($case:ident)*) => {
@@ -325,4 +325,36 @@ async fn a_storage_whose_connections_are_all_in_use_is_busy_and_well(place: Plac
     let busy = hasty.get("ann").await.expect_err("all are in use");
     assert!(matches!(busy, StorageError::Busy), "{busy:?}");
     assert!(!busy.is_trouble(), "nobody has to look at it");
+}
+
+#[tokio::test]
+async fn each_connection_to_a_file_has_what_a_file_needs() {
+    let place = Place::sqlite();
+    let storage = place.storage().await;
+    let Pool::Sqlite { turns, aside, .. } = &storage.0.pool else {
+        panic!("it is a file's");
+    };
+    let limit = i64::try_from(BOUND.as_millis()).expect("a moment");
+    for (turns, connections) in [(turns, CONNECTIONS), (aside, 1)] {
+        // All at a time, so that none is looked at twice.
+        let mut taken = Vec::new();
+        for _ in 0..connections {
+            taken.push(turns.take(BOUND).await.expect("a turn"));
+        }
+        for connection in &mut taken {
+            let mode = sqlx::query_scalar("PRAGMA journal_mode");
+            let mode: String = mode.fetch_one(&mut **connection).await.expect("a mode");
+            assert_eq!(mode, "wal");
+            for (pragma, expected) in [
+                ("PRAGMA foreign_keys", 1),
+                ("PRAGMA busy_timeout", limit),
+                // FULL: what was committed outlives a power failure.
+                ("PRAGMA synchronous", 2),
+            ] {
+                let value = sqlx::query_scalar(pragma);
+                let value: i64 = value.fetch_one(&mut **connection).await.expect("a number");
+                assert_eq!(value, expected, "{pragma}");
+            }
+        }
+    }
 }
