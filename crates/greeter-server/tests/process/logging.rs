@@ -1,8 +1,12 @@
 //! What is logged, and that it can be changed while the server runs.
 
+use std::process::Command;
+
+use proto::helloworld::greeter_client::GreeterClient;
+use testkit::process::Process;
 use tonic::Request;
 
-use crate::running::{BOUND, Running, command, hello, runtime, spawn, start};
+use crate::running::{BOUND, Running, command, connect, hello, runtime, spawn, start};
 
 const PAGE: &str = "/admin/log-level";
 /// What is logged of a call at `debug`.
@@ -91,4 +95,41 @@ async fn each_line_of_a_call_tells_its_trace_and_whether_that_is_sampled() {
         .collect();
     // Without a collector there is no span of the server's own.
     assert_eq!(told, ["00", "01"].map(|flags| [trace, span, flags]));
+}
+
+#[tokio::test]
+async fn on_a_terminal_each_line_is_compact_text_that_tells_its_trace_at_the_end() {
+    let runtime = runtime();
+    // It gives its child a terminal, and copies what is written there.
+    let mut terminal = Command::new("script");
+    terminal
+        .args(["--quiet", "--return", "--command"])
+        .args([env!("CARGO_BIN_EXE_greeter-server"), "/dev/null"])
+        .env("XDG_RUNTIME_DIR", runtime.path())
+        .env("DISCOVERY__LOG__LEVEL", "info,tower_http=debug")
+        .env("NO_COLOR", "1");
+    let server = Process::spawn("greeter-server", terminal).expect("it starts");
+    let listening = " INFO service_kit::service: listening on ";
+    let line = server.wait_for_line(listening, BOUND).await;
+    let line = line.expect("a line");
+    let (_, said) = line.split_once(listening).expect("it was waited for");
+    let address = said.split(' ').next().expect("an address");
+
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut request = Request::new(hello("you"));
+    let metadata = request.metadata_mut();
+    metadata.insert("traceparent", parent.parse().expect("a value"));
+    let mut greeter = GreeterClient::new(connect(address).await);
+    greeter.say_hello(request).await.expect("a greeting");
+
+    let line = server.wait_for_line(CALL, BOUND).await.expect("a line");
+    let ids = "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7 trace_flags=01";
+    assert!(
+        line.contains(" DEBUG ") && line.trim_end().ends_with(ids),
+        "{line}"
+    );
+    for line in server.output() {
+        let text = &line.text;
+        assert!(!text.starts_with('{') && !text.contains('\x1b'), "{text}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use registry::Status;
+use registry::{ServiceName, Status};
 use testkit::{
     Port,
     etcd::{Cluster, ClusterOptions},
@@ -49,6 +49,29 @@ async fn two_servers_run_side_by_side_without_configuration() {
     .await;
     one.greets("one").await;
     two.greets("two").await;
+}
+
+#[tokio::test]
+async fn a_server_registers_the_zone_of_its_environment_and_none_when_that_is_empty() {
+    // Kubernetes sets it from a label of the pod, and where there is none leaves it empty.
+    for (zone, expected) in [("eu-west-1b", Some("eu-west-1b")), ("", None)] {
+        let runtime = runtime();
+        let mut command = command(runtime.path(), &[]);
+        command.env("DISCOVERY__SERVER__ZONE", zone);
+        let server = spawn(command).await;
+        let registry = registry_of(&runtime);
+        eventually(BOUND, "the greeter", async || {
+            greeters(&registry).await == [(server.address.clone(), Status::Serving)]
+        })
+        .await;
+        let name = ServiceName::new("greeter").expect("a name");
+        let list = registry.list(&name).await.expect("a list");
+        let zones: Vec<_> = list
+            .instances()
+            .map(|instance| instance.zone.as_ref().map(ToString::to_string))
+            .collect();
+        assert_eq!(zones, [expected.map(str::to_owned)]);
+    }
 }
 
 #[tokio::test]
