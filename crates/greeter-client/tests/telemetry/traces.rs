@@ -128,3 +128,32 @@ async fn a_collector_that_is_down_or_hangs_costs_no_call_and_its_loss_is_counted
         fleet.stop(&address).await.expect("it ends well");
     }
 }
+
+#[tokio::test]
+async fn no_call_waits_for_a_collector_that_is_given_an_hour() {
+    // More than are kept for it, so that a call that made room by waiting would be found as well.
+    const CALLS: u64 = 6_000;
+    let hangs = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let hanging = hangs.local_addr().expect("bound");
+    let (mut fleet, _directory) = fleet(&format!("http://{hanging}"));
+    fleet.set_env("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000");
+    let admin = page_of_the_next(&mut fleet);
+    fleet.add().await.expect("a greeter");
+    fleet.set_env("DISCOVERY__ADMIN__LISTEN", "off");
+    let count = CALLS.to_string();
+    let load = ["--count", &*count, "--concurrency", "8"];
+    let told = ["--timeout", "30s", "--output", "json"];
+    let client = fleet.client(&[&load[..], &told].concat());
+    let figures = client.expect("a client").figures(BOUND).await;
+    let figures = figures.expect("figures");
+    assert_eq!((figures.calls, figures.failures), (CALLS, 0));
+    eventually(BOUND, "spans that found no room", async || {
+        counted(&page(&admin).await, "telemetry_spans_total", "dropped") > 0
+    })
+    .await;
+    // It has answered nothing, and nobody has given it up yet: whoever waited for it would wait still.
+    let page = page(&admin).await;
+    for outcome in ["exported", "failed"] {
+        assert_eq!(counted(&page, "telemetry_spans_total", outcome), 0);
+    }
+}
