@@ -166,13 +166,12 @@ impl InForce {
         let throttle = config
             .retry_throttling
             .map(|settings| match &before.throttle {
-                Some(throttle) => throttle.with_settings(settings),
-                None => Throttle::new(settings),
+                // The same, so that calls that have begun count as well.
+                Some(throttle) if throttle.has(settings) => Arc::clone(throttle),
+                Some(throttle) => Arc::new(throttle.with_settings(settings)),
+                None => Arc::new(Throttle::new(settings)),
             });
-        Self {
-            throttle: throttle.map(Arc::new),
-            config,
-        }
+        Self { config, throttle }
     }
 
     /// What the service config says of a method, and the tokens that its attempts cost.

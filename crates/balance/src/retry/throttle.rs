@@ -26,6 +26,11 @@ impl Throttle {
         }
     }
 
+    /// Whether it goes by these settings.
+    pub(crate) fn has(&self, settings: RetryThrottling) -> bool {
+        self.settings == settings
+    }
+
     /// The tokens by other settings: the same share of them is there, so that a new service config neither forgets that a
     /// service fails nor holds that against it for longer.
     pub(crate) fn with_settings(&self, settings: RetryThrottling) -> Self {

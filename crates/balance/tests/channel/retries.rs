@@ -56,9 +56,7 @@ async fn a_service_that_fails_too_much_is_not_asked_again_until_it_has_answered(
         retrying(5, "0.01s")
     );
     let channel = to_with(&[&server.address], &config);
-    // The first picker brings the tokens that are counted from then on.
-    until_ready(&channel, 1).await;
-    // There are retries while more than two tokens are left.
+    // The first call begins before there is a picker, and its tokens are counted all the same. There are retries while more than two tokens are left.
     assert_eq!(attempts(&server, &channel).await, 2, "to three, and to two");
     assert_eq!(attempts(&server, &channel).await, 1, "to one");
     for _ in 0..2 {
