@@ -28,7 +28,7 @@ pub(super) struct Leniency {
     pub(super) panic_percent: u32,
     /// When more than so many of a hundred are dropped at once, those that are connected serve on.
     pub(super) lost_percent: u32,
-    /// For how long at most, while the registry lists others.
+    /// For how long at most.
     pub(super) hold_for: Duration,
 }
 
@@ -129,9 +129,14 @@ impl Entries {
                 Update::Upsert(instance) if self.takes_calls(&instance) => {
                     new.extend(self.update(instance));
                 }
-                // Who says so itself is to be believed, unless there would be nobody.
+                // Who says so itself is to be believed, unless there would be nobody, and for as long as that is so.
                 Update::Upsert(instance) => {
-                    self.leave(&instance.id, held.filter(|_| nobody_is_left));
+                    let held = held.filter(|_| nobody_is_left);
+                    let alone = held.map(|dropped| Dropped {
+                        enough: 1,
+                        ..dropped
+                    });
+                    self.leave(&instance.id, alone);
                 }
                 Update::Remove(id) => self.leave(&id, held),
                 Update::Reset(_) => unreachable!("a difference between two snapshots is no reset"),
@@ -145,7 +150,8 @@ impl Entries {
     /// How those are held on to that `changes` drop; `None` when the registry is to be believed.
     ///
     /// A list that went empty, or lost most of its instances at once, is more often a fault than the end of a service, and
-    /// a call that fails is worse than one that is served by a leaver.
+    /// a call that fails is worse than one that is served by a leaver. They serve beside those that are left, which could
+    /// not take the calls of all.
     fn held(&self, changes: &[Update], nobody_is_left: bool) -> Option<Dropped> {
         let before = self.all.len() - self.dropped().count();
         let lost = changes.iter().filter(|change| match change {
@@ -153,15 +159,11 @@ impl Entries {
             Update::Upsert(_) | Update::Reset(_) => false,
         });
         let percent = |share: u32| before * share as usize / 100;
-        if nobody_is_left {
-            return Some(Dropped {
-                until: None,
-                enough: 1,
-            });
-        }
-        (lost.count() > percent(self.leniency.lost_percent)).then(|| Dropped {
-            until: Some(Instant::now() + self.leniency.hold_for),
-            enough: percent(100 - self.leniency.lost_percent.min(100)).max(1),
+        let many = lost.count() > percent(self.leniency.lost_percent);
+        let enough = percent(100 - self.leniency.lost_percent.min(100));
+        (many || nobody_is_left).then(|| Dropped {
+            until: Instant::now() + self.leniency.hold_for,
+            enough: enough.max(1),
         })
     }
 

@@ -104,7 +104,7 @@ impl Default for MassLossProtection {
     fn default() -> Self {
         Self {
             lost_percent: HALF,
-            hold_for: Duration::from_mins(1),
+            hold_for: Duration::from_mins(5),
         }
     }
 }

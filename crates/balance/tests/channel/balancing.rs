@@ -119,7 +119,7 @@ async fn an_update_that_leaves_nobody_keeps_those_still_connected() {
             .and_then(|endpoint| endpoint.remark.clone())
     };
     until("the endpoint is a last resort", || {
-        remark().is_some_and(|remark| remark.contains("nobody else"))
+        remark().is_some_and(|remark| remark.contains("until others come"))
     })
     .await;
     call(&channel, "after").await.expect("still an answer");

@@ -116,7 +116,7 @@ fn held(channel: &Channel) -> usize {
     let endpoints = channel.explain().endpoints;
     let held = endpoints.iter().filter(|endpoint| {
         let remark = endpoint.remark.as_deref().unwrap_or_default();
-        remark.contains("with many at once")
+        remark.contains("until others come")
     });
     held.count()
 }
@@ -192,7 +192,7 @@ async fn a_last_resort_that_is_silent_for_longer_than_a_caller_waits_stays_one()
     fleet.listed.send_replace(Vec::new());
     let remark = || channel.explain().endpoints.first()?.remark.clone();
     until("it is the last resort", || {
-        remark().is_some_and(|remark| remark.contains("nobody else is left"))
+        remark().is_some_and(|remark| remark.contains("until others come"))
     })
     .await;
     pause.notify_one();
@@ -226,6 +226,20 @@ async fn instances_that_are_dropped_with_most_others_are_let_go_after_a_while() 
     until("they are held on to", || held(&channel) == 4).await;
     until("they are let go", || channel.explain().endpoints.len() == 1).await;
     assert_eq!(answering(&channel).await, 1);
+}
+
+#[tokio::test]
+async fn the_last_instances_that_are_dropped_are_let_go_after_a_while() {
+    let fleet = Fleet::start(2).await;
+    fleet.lists(0..2);
+    let channel = fleet.channel("0.5s");
+    until_ready(&channel, 2).await;
+    fleet.lists(0..0);
+    until("they are held on to", || held(&channel) == 2).await;
+    assert_eq!(answering(&channel).await, 2);
+    until("they are let go", || channel.explain().endpoints.is_empty()).await;
+    let status = call(&channel, "x").await.expect_err("nobody is there");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
 }
 
 #[tokio::test]

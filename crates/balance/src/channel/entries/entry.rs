@@ -30,7 +30,7 @@ pub(super) struct Entry {
 /// How long an endpoint is held on to that the registry has dropped; never longer than its connection lasts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dropped {
-    pub(super) until: Option<Instant>,
+    pub(super) until: Instant,
     /// With so many others that are ready, it is not needed.
     pub(super) enough: usize,
 }
@@ -82,7 +82,7 @@ impl Entry {
     }
 
     pub(super) fn held_until(&self) -> Option<Instant> {
-        self.dropped?.until
+        self.dropped.map(|dropped| dropped.until)
     }
 
     /// A silence is no reason to let go: it may be but a caller's patience that was short, and nobody brings it back.
@@ -90,7 +90,7 @@ impl Entry {
         self.dropped.is_some_and(|dropped| {
             !self.endpoint().subchannel().is_connected()
                 || serving >= dropped.enough
-                || dropped.until.is_some_and(|until| until <= now)
+                || dropped.until <= now
         })
     }
 
@@ -163,12 +163,9 @@ impl Entry {
                 Some(format!("{why}; picked because too few others are healthy").into())
             }
             (Some(why), _) => Some(Arc::clone(why)),
-            (None, Some(Dropped { until: None, .. })) => {
-                Some("gone from the registry; picked because nobody else is left".into())
-            }
-            (None, Some(_)) => {
-                Some("gone from the registry, with many at once; picked until others come".into())
-            }
+            (None, Some(_)) => Some(
+                "gone from the registry, with most others at once; picked until others come".into(),
+            ),
             (None, None) => None,
         }
     }
