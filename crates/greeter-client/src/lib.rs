@@ -74,6 +74,11 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
 
 async fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<Channel> {
     let mut channel = Channel::builder(&args.target)
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ))
         .service_config(args.service_config()?)
         .meter(&telemetry.meter("balance"))
         .tracing(&telemetry.tracing("balance"))

@@ -45,6 +45,11 @@ pub(crate) async fn run(
     telemetry: &Telemetry,
 ) -> Result<()> {
     let mut channel = Channel::builder(&args.target)
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ))
         .service_config(SERVICE_CONFIG)
         .meter(&telemetry.meter("balance"))
         .tracing(&telemetry.tracing("balance"));

@@ -92,6 +92,11 @@ async fn serve(config: UserConfig, telemetry: Telemetry) -> Result<()> {
 
 fn greeter(config: &UserConfig, service: &Service, telemetry: &Telemetry) -> Result<Channel> {
     let mut channel = Channel::builder(&config.greeter.target)
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ))
         .registry(service.registry())
         .service_config(GREETER_SERVICE_CONFIG)
         .meter(&telemetry.meter("balance"))

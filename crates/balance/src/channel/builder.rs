@@ -40,6 +40,7 @@ pub struct Builder {
     #[cfg(feature = "tls")]
     tls: Option<ClientTls>,
     max_calls_in_flight: Option<usize>,
+    user_agent: Option<String>,
     idle_timeout: Option<Duration>,
     zone: Option<Zone>,
     registry_service_config: bool,
@@ -60,6 +61,7 @@ impl Builder {
             #[cfg(feature = "tls")]
             tls: None,
             max_calls_in_flight: None,
+            user_agent: None,
             idle_timeout: Some(IDLE_TIMEOUT),
             zone: None,
             registry_service_config: true,
@@ -180,6 +182,15 @@ impl Builder {
     /// it is 64 KiB.
     pub fn max_inbound_metadata_size(mut self, bytes: u32) -> Self {
         self.connect = self.connect.with_metadata_limit(bytes);
+        self
+    }
+
+    /// Says in `user-agent` which program calls, before which library it calls by: `shop/7 grpc-rust-balance/0.1.0`. What a
+    /// request says of itself in its metadata goes before both.
+    ///
+    /// [`build`](Self::build) refuses what is no value of a header.
+    pub fn user_agent(mut self, program: impl Into<String>) -> Self {
+        self.user_agent = Some(program.into());
         self
     }
 

@@ -34,7 +34,8 @@ impl Head {
     ) -> (Self, Option<Duration>) {
         let headers = request.headers_mut();
         // One look at each header costs less than to ask the map for each of these.
-        let (mut te, mut content_type, mut user_agent, mut timeout) = (false, false, false, None);
+        let (mut te, mut content_type, mut timeout) = (false, false, None);
+        let mut user_agent = None;
         let mut said = Vec::new();
         for (name, value) in &*headers {
             if *name == TE {
@@ -46,7 +47,8 @@ impl Head {
                     continue;
                 }
             } else if *name == USER_AGENT {
-                user_agent = true;
+                user_agent = Some(rpc::before(value, &ours.user_agent));
+                continue;
             } else if *name == GRPC_TIMEOUT {
                 timeout = Timeout::read(value);
                 continue;
@@ -59,9 +61,8 @@ impl Head {
         if !content_type {
             headers.insert(CONTENT_TYPE, GRPC);
         }
-        if !user_agent {
-            headers.insert(USER_AGENT, ours.user_agent.clone());
-        }
+        let both = user_agent.inspect(|both| said.push((USER_AGENT, both.clone())));
+        headers.insert(USER_AGENT, both.unwrap_or_else(|| ours.user_agent.clone()));
         let mut uri = mem::take(request.uri_mut()).into_parts();
         let path = uri.path_and_query.clone();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -159,7 +160,7 @@ mod tests {
         let second = head.again(&ours);
         assert_eq!(first.uri(), "https://origin:7/a.B/C");
         assert_eq!(second.uri(), first.uri());
-        assert_eq!(second.headers()[USER_AGENT], "them");
+        assert_eq!(second.headers()[USER_AGENT], "them us");
         assert_eq!(second.headers(), first.headers());
     }
 }

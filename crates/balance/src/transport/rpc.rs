@@ -34,6 +34,12 @@ pub(crate) struct Head {
     pub(crate) user_agent: HeaderValue,
 }
 
+/// One `user-agent` before another, as gRPC has them: who is nearer to the caller stands first.
+pub(crate) fn before(nearer: &HeaderValue, other: &HeaderValue) -> HeaderValue {
+    let both = [nearer.as_bytes(), other.as_bytes()].join(&b' ');
+    HeaderValue::from_maybe_shared(Bytes::from(both)).unwrap_or_else(|_invalid| other.clone())
+}
+
 impl Head {
     /// The head of a request to that path.
     pub(crate) fn request(&self, path: PathAndQuery) -> Request<()> {

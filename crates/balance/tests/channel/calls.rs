@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{Channel, ServedBy, TellServedBy};
+use balance::{BuildError, Channel, ServedBy, TellServedBy};
 use proto::helloworld::HelloRequest;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
@@ -332,7 +332,7 @@ async fn a_response_tells_who_gave_it_when_its_request_asks_for_that() {
 }
 
 #[tokio::test]
-async fn a_server_is_told_which_client_this_is_or_what_the_caller_says_that_it_is() {
+async fn a_server_is_told_which_program_and_which_library_call_it() {
     let (server, channel) = one().await;
     let told = || {
         let metadata = server.seen.metadata.lock().expect("no panic holds it");
@@ -348,5 +348,15 @@ async fn a_server_is_told_which_client_this_is_or_what_the_caller_says_that_it_i
     request.metadata_mut().insert("user-agent", shop);
     let answer = client(&channel).say_hello(request).await;
     answer.expect("an answer");
-    assert_eq!(told(), ["shop/7"]);
+    assert_eq!(told(), [format!("shop/7 {this}")]);
+    let target = format!("static:///{}", server.address);
+    let builder = Channel::builder(&target);
+    let named = builder.user_agent("market/2").build().expect("a channel");
+    call(&named, "x").await.expect("an answer");
+    assert_eq!(told(), [format!("market/2 {this}")]);
+    for program in ["", "two\nlines", "caf\u{e9}"] {
+        let builder = Channel::builder(&target);
+        let refused = builder.user_agent(program).build().expect_err("no value");
+        assert!(matches!(refused, BuildError::UserAgent { .. }), "{refused}");
+    }
 }

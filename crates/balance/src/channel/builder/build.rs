@@ -49,6 +49,7 @@ impl Builder {
             .unwrap_or_default();
         let policy = self.policy.map(|name| named(&self.policies, name));
         let policy = policy.transpose()?;
+        let user_agent = user_agent(self.user_agent)?;
         let authority =
             Authority::try_from(target.authority()).expect("made of what an authority can have");
         let connect = self.connect;
@@ -82,7 +83,7 @@ impl Builder {
             head: rpc::Head {
                 scheme: connect.scheme.clone(),
                 authority,
-                user_agent: HeaderValue::from_static(USER_AGENT),
+                user_agent,
             },
             has_config: AtomicBool::new(document.is_none()),
             provenance: Arc::default(),
@@ -122,6 +123,20 @@ impl Builder {
                 _driver: driver,
             }),
         })
+    }
+}
+
+/// This library, after the program that calls by it.
+fn user_agent(program: Option<String>) -> Result<HeaderValue, BuildError> {
+    let library = HeaderValue::from_static(USER_AGENT);
+    let Some(program) = program else {
+        return Ok(library);
+    };
+    let said = HeaderValue::from_str(&program).ok();
+    let ascii = |said: &HeaderValue| said.to_str().is_ok_and(|said| !said.is_empty());
+    match said.filter(ascii) {
+        Some(said) => Ok(rpc::before(&said, &library)),
+        None => Err(BuildError::UserAgent { program }),
     }
 }
 

@@ -21,6 +21,12 @@ pub enum BuildError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] InvalidTls),
+    /// The `user-agent` is no value of a header.
+    #[error("{program:?} cannot be said in `user-agent`: printable ASCII can")]
+    UserAgent {
+        /// What was to be said.
+        program: String,
+    },
     /// A policy was registered by a name that means something already.
     #[error(
         "a policy cannot be registered as {name:?}, which is the name of another policy or of what goes around one; \

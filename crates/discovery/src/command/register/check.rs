@@ -103,7 +103,11 @@ impl Check {
 impl GrpcCheck {
     /// By a channel of its own: one that had failed before would wait longer and longer before it connects again.
     async fn make(&self) -> Result<()> {
-        let mut channel = Channel::builder(&self.target);
+        let mut channel = Channel::builder(&self.target).user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ));
         if let Some(tls) = &self.tls {
             channel = channel.tls(tls.clone());
         }
