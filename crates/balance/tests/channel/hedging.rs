@@ -63,9 +63,15 @@ impl Fleet {
 
     /// Up to three attempts, each so much after the last.
     async fn channel(&self, delay: &str) -> Channel {
+        self.throttled(delay, r#"{"maxTokens":1000,"tokenRatio":1}"#)
+            .await
+    }
+
+    /// The same with such `retryThrottling`.
+    async fn throttled(&self, delay: &str, throttling: &str) -> Channel {
         let addresses: Vec<_> = self.peers.iter().map(|peer| &peer.address).collect();
         let config = format!(
-            r#"{{"loadBalancingConfig":[{{"round_robin":{{}}}}],"methodConfig":[{{"name":[{{}}],"hedgingPolicy":
+            r#"{{"loadBalancingConfig":[{{"round_robin":{{}}}}],"retryThrottling":{throttling},"methodConfig":[{{"name":[{{}}],"hedgingPolicy":
                 {{"maxAttempts":3,"hedgingDelay":"{delay}","nonFatalStatusCodes":["UNAVAILABLE"]}}}}]}}"#
         );
         let channel = to_with(&addresses, &config);
@@ -231,6 +237,48 @@ async fn the_failure_of_one_attempt_leaves_the_other_to_answer() {
     let expected = format!("Hello hello from {}", second.at);
     second.answers();
     assert_eq!(ended(call).await.expect("an answer"), expected);
+}
+
+/// How many attempts a call makes that all fail.
+async fn attempts(fleet: &mut Fleet, channel: &Channel) -> usize {
+    let call = unary(channel);
+    let mut attempts = 0;
+    let ended = ended(call);
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            asked = fleet.asked() => asked.fails(Code::Unavailable),
+            ended = &mut ended => {
+                ended.expect_err("all have failed");
+                return attempts;
+            }
+        }
+        attempts += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_fails_too_much_is_sent_no_hedges_until_it_has_answered() {
+    let mut fleet = Fleet::start(3).await;
+    let tokens = r#"{"maxTokens":4,"tokenRatio":1}"#;
+    let channel = fleet.throttled(NEVER, tokens).await;
+    // There are hedges while more than two tokens are left.
+    assert_eq!(
+        attempts(&mut fleet, &channel).await,
+        2,
+        "to three, and to two"
+    );
+    assert_eq!(attempts(&mut fleet, &channel).await, 1, "to one");
+    for _ in 0..3 {
+        let call = unary(&channel);
+        fleet.asked().await.answers();
+        ended(call).await.expect("an answer");
+    }
+    assert_eq!(
+        attempts(&mut fleet, &channel).await,
+        2,
+        "all were there again"
+    );
 }
 
 /// The first attempt of a large stream, which reads nothing and is cancelled, and the hedge that reads on alone.

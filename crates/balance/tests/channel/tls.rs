@@ -1,12 +1,18 @@
 //! TLS and mutual TLS: a real greeter behind rustls.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use balance::{BuildError, Channel, ClientTls};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use registry::Address;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -17,9 +23,14 @@ use tokio_rustls::{
     },
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::{client, greeter, hello, register, registry, server::Server};
+use crate::{
+    client, greeter, hello,
+    peer::{Peer, hang},
+    register, registry,
+    server::Server,
+};
 
 /// A certificate authority.
 pub(crate) struct Authority {
@@ -171,7 +182,7 @@ pub(crate) async fn ask(address: &Address, tls: ClientTls) -> Result<String, Sta
 /// What a call fails with.
 pub(crate) async fn refusal(address: &Address, tls: ClientTls) -> String {
     let status = ask(address, tls).await.expect_err("no call is made");
-    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(status.code(), Code::Unavailable);
     let message = status.message().to_owned();
     assert!(message.contains(address.as_str()), "{message}");
     message
@@ -255,6 +266,31 @@ async fn a_server_without_tls_or_without_http2_is_told_apart() {
         let message = refusal(&old.address, authority.trusted()).await;
         assert!(message.contains("not HTTP/2"), "{message}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_in_its_handshake_is_given_up_in_time() {
+    let (tell, connected) = oneshot::channel();
+    let tell = Mutex::new(Some(tell));
+    let hung = Peer::start(move |_, socket, _| {
+        let first = tell.lock().expect("no panic holds it").take();
+        first.map(|tell| tell.send(()));
+        hang(socket)
+    })
+    .await;
+    let channel = Channel::builder(format!("static:///{}", hung.address))
+        .tls(Authority::new().trusted())
+        .build()
+        .expect("a channel");
+    connected.await.expect("it is connected to");
+    tokio::time::pause();
+    let mut request = hello("x");
+    request.set_timeout(Duration::from_mins(1));
+    let refused = client(&channel).say_hello(request).await;
+    let status = refused.expect_err("no call is made");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let said = "no answer to a TLS handshake within 20s";
+    assert!(status.message().contains(said), "{status}");
 }
 
 #[tokio::test]
