@@ -6,6 +6,7 @@ mod loads;
 mod moving;
 mod settings;
 mod shares;
+mod weighed;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -6,6 +6,7 @@ mod answers;
 mod balancing;
 mod calls;
 mod departures;
+mod ejection;
 mod explains;
 mod faults;
 mod frames;

@@ -22,14 +22,14 @@ fn here() -> Zone {
 }
 
 /// What a service config's `loadBalancingConfig` makes for a caller that is here.
-fn built(wrapper: &str) -> Box<dyn Policy> {
+pub(super) fn built(wrapper: &str) -> Box<dyn Policy> {
     let json = format!(r#"{{"loadBalancingConfig":[{wrapper}]}}"#);
     let config = ServiceConfig::parse(&json, &Policies::default()).expect(&json);
     around::build(config.balancing.as_ref().expect("a policy"), Some(&here()))
 }
 
 /// An endpoint that is here, and one that is not.
-fn in_zone(number: usize, is_here: bool) -> Arc<Endpoint> {
+pub(super) fn in_zone(number: usize, is_here: bool) -> Arc<Endpoint> {
     let instance = (*endpoint(number, 1).instance()).clone();
     let zone = if is_here {
         here()
@@ -40,7 +40,7 @@ fn in_zone(number: usize, is_here: bool) -> Arc<Endpoint> {
 }
 
 /// The share of 10,000 calls that goes to an endpoint of which this holds.
-fn share(plan: &Plan, holds: impl Fn(&Endpoint) -> bool) -> f64 {
+pub(super) fn share(plan: &Plan, holds: impl Fn(&Endpoint) -> bool) -> f64 {
     fastrand::seed(19);
     (0..10_000).filter(|_| holds(&unkeyed(plan))).count() as f64 / 10_000.0
 }
