@@ -24,7 +24,7 @@ impl Deadline {
     pub(super) fn left(self) -> Result<Duration, Status> {
         let left = self.0.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Status::deadline_exceeded("the deadline is over"));
+            return Err(super::status::too_late());
         }
         Ok(left)
     }

@@ -1,9 +1,24 @@
 //! What each failure is called on the wire. What went wrong inside is for the log: a caller is told what it can do.
+//!
+//! Each has a `google.rpc.ErrorInfo` beside its code, whose reason never changes (AIP-193).
+
+use std::collections::HashMap;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{password::PasswordError, storage::StorageError};
+
+/// Whose the reasons are.
+const DOMAIN: &str = "user.v1.UserService";
+
+fn details(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+}
+
+fn failed(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, details(reason))
+}
 
 /// A request that cannot be valid: a `google.rpc.BadRequest` names each field.
 pub(super) fn bad_request(violations: Vec<FieldViolation>) -> Status {
@@ -11,51 +26,72 @@ pub(super) fn bad_request(violations: Vec<FieldViolation>) -> Status {
         .iter()
         .map(|violation| format!("{}: {}", violation.field, violation.description))
         .collect();
-    let mut details = ErrorDetails::new();
+    let mut details = details("INVALID_REQUEST");
     details.set_bad_request(violations);
     Status::with_error_details(Code::InvalidArgument, fields.join("; "), details)
 }
 
 pub(super) fn of_storage(error: StorageError) -> Status {
     match error {
-        StorageError::AlreadyExists => Status::already_exists(error.to_string()),
-        StorageError::NotFound => Status::not_found(error.to_string()),
-        StorageError::Stale => {
-            Status::aborted("the user has changed: get it again, and try with the new etag")
+        StorageError::AlreadyExists => {
+            failed(Code::AlreadyExists, "USER_EXISTS", error.to_string())
         }
+        StorageError::NotFound => failed(Code::NotFound, "USER_NOT_FOUND", error.to_string()),
+        StorageError::Stale => failed(
+            Code::Aborted,
+            "ETAG_MISMATCH",
+            "the user has changed: get it again, and try with the new etag",
+        ),
         StorageError::RequestReused => bad_request(vec![FieldViolation::new(
             "request_id",
             "a request of this id has created another user",
         )]),
         // It is well: whoever tries again at once makes it worse.
-        StorageError::Busy => Status::resource_exhausted(error.to_string()),
+        StorageError::Busy => failed(Code::ResourceExhausted, "STORAGE_BUSY", error.to_string()),
         error if error.is_unavailable() => {
             tracing::debug!(
                 error = registry::one_line(&error),
                 "no answer from the storage"
             );
-            Status::unavailable("the storage cannot be used")
+            failed(
+                Code::Unavailable,
+                "STORAGE_UNAVAILABLE",
+                "the storage cannot be used",
+            )
         }
         error => {
             tracing::error!(error = registry::one_line(&error), "the storage has failed");
-            Status::internal("the storage has failed")
+            failed(Code::Internal, "STORAGE_FAILED", "the storage has failed")
         }
     }
 }
 
 pub(super) fn of_password(error: PasswordError) -> Status {
     match error {
-        PasswordError::Busy => Status::resource_exhausted(error.to_string()),
+        PasswordError::Busy => failed(Code::ResourceExhausted, "PASSWORDS_BUSY", error.to_string()),
         PasswordError::Failed(why) => {
             tracing::error!(error = why, "a password could not be looked at");
-            Status::internal("the password could not be looked at")
+            failed(
+                Code::Internal,
+                "PASSWORD_FAILED",
+                "the password could not be looked at",
+            )
         }
     }
 }
 
 /// The same for everybody who is not let in.
 pub(super) fn wrong_credentials() -> Status {
-    Status::unauthenticated("there is no such user, or the password is another")
+    failed(
+        Code::Unauthenticated,
+        "WRONG_CREDENTIALS",
+        "there is no such user, or the password is another",
+    )
+}
+
+/// Nothing is left of the time that the caller waits.
+pub(super) fn too_late() -> Status {
+    failed(Code::DeadlineExceeded, "TOO_LATE", "the deadline is over")
 }
 
 /// A greeter that is not there is passed on as it is; one that refuses is a fault between the two of us, not the caller's.
@@ -66,10 +102,10 @@ pub(super) fn of_greeter(status: Status) -> Status {
         code @ (Code::Unavailable
         | Code::DeadlineExceeded
         | Code::Cancelled
-        | Code::ResourceExhausted) => Status::new(code, text),
+        | Code::ResourceExhausted) => failed(code, "GREETER_UNAVAILABLE", text),
         code => {
             tracing::warn!(%code, message = status.message(), "the greeter has refused");
-            Status::internal(text)
+            failed(Code::Internal, "GREETER_REFUSED", text)
         }
     }
 }

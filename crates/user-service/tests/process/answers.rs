@@ -13,7 +13,7 @@ use proto::user::v1::{
 };
 use serde_json::Value;
 use testkit::{Signal, postgres::Postgres};
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::running::{BOUND, Scene, bounded};
@@ -22,6 +22,13 @@ fn named(name: &str) -> GetUserRequest {
     GetUserRequest {
         name: name.to_owned(),
     }
+}
+
+/// What kind of failure it is, for programs.
+fn reason(status: &Status) -> String {
+    let told = status.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!(told.domain, "user.v1.UserService");
+    told.reason
 }
 
 fn credentials(name: &str, password: &str) -> AuthenticateRequest {
@@ -44,6 +51,7 @@ async fn a_user_is_created_changed_listed_and_deleted() {
     assert!(!ann.etag.is_empty() && ann.create_time.is_some());
     let taken = scene.create("ann", "").await.expect_err("taken");
     assert_eq!(taken.code(), Code::AlreadyExists);
+    assert_eq!(reason(&taken), "USER_EXISTS");
     let found = users
         .get_user(bounded(named("users/ann")))
         .await
@@ -107,12 +115,14 @@ async fn a_user_is_created_changed_listed_and_deleted() {
         .await
         .expect_err("stale");
     assert_eq!(stale.code(), Code::Aborted);
+    assert_eq!(reason(&stale), "ETAG_MISMATCH");
     users
         .delete_user(delete(&changed.etag))
         .await
         .expect("deleted");
     let nobody = users.delete_user(delete("")).await.expect_err("deleted");
     assert_eq!(nobody.code(), Code::NotFound);
+    assert_eq!(reason(&nobody), "USER_NOT_FOUND");
 }
 
 #[tokio::test]
@@ -127,6 +137,7 @@ async fn what_is_wrong_with_a_request_is_told_field_by_field() {
     let refused = scene.users.clone().create_user(bounded(request)).await;
     let refused = refused.expect_err("refused");
     assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(reason(&refused), "INVALID_REQUEST");
     let told = refused.get_details_bad_request().expect("a BadRequest");
     let fields: Vec<_> = told
         .field_violations
@@ -200,6 +211,7 @@ async fn who_knows_the_password_has_a_token_and_nobody_else_learns_who_there_is(
             *least = computed().saturating_sub(before).min(*least);
             let refused = refused.expect_err("another password");
             assert_eq!(refused.code(), Code::Unauthenticated);
+            assert_eq!(reason(&refused), "WRONG_CREDENTIALS");
             assert_eq!(
                 refused.message(),
                 "there is no such user, or the password is another"
