@@ -6,6 +6,7 @@ mod flapping;
 use std::{
     fs,
     io::{self, IsTerminal as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,12 +22,14 @@ use crate::{
     process::resident,
     table::{Table, grouped},
 };
-use callers::Callers;
+use callers::{Callers, Counts};
 use flapping::Flapping;
 
 /// What may stay: an allocator gives little back, and not at once.
-const MORE_MEMORY: f64 = 1.2;
-const MORE_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
+const MORE_MEMORY: f64 = 1.1;
+const MORE_BYTES: f64 = 8.0 * 1024.0 * 1024.0;
+/// For so much of the time before, the same is done: what an allocator keeps for the next burst is nothing that stays behind.
+const WARM_UP: u32 = 10;
 /// How long a channel has to come to rest.
 const REST: Duration = Duration::from_secs(30);
 
@@ -102,26 +105,12 @@ async fn soak(args: &Args) -> Result<()> {
         .registry(flapping.registry())
         .service_config(SERVICE_CONFIG)
         .build()?;
-    // What is allocated once, such as the buffers of connections, is nothing that stays behind.
-    let warming = Callers::start(&channel, args.callers);
-    sleep(Duration::from_secs(3)).await;
-    warming.stop().await?;
+    let time = Duration::from_secs(args.seconds);
+    use_hard(&channel, &mut flapping, args.callers, time / WARM_UP).await?;
     let before = at_rest(&channel, &flapping, None).await?;
-    let callers = Callers::start(&channel, args.callers);
-    let end = Instant::now() + Duration::from_secs(args.seconds);
-    let watched = io::stderr().is_terminal();
-    while Instant::now() < end {
-        sleep(Duration::from_secs(1)).await;
-        flapping.flap().await?;
-        if watched {
-            let left = end.saturating_duration_since(Instant::now()).as_secs();
-            eprint!("\r{left} s to go, {} calls made ", callers.made());
-        }
-    }
-    if watched {
-        eprint!("\r\x1b[K");
-    }
-    let counts = callers.stop().await?;
+    let turns = flapping.turns();
+    let counts = use_hard(&channel, &mut flapping, args.callers, time).await?;
+    let turns = flapping.turns() - turns;
     let after = at_rest(&channel, &flapping, Some(&before)).await?;
     println!(
         "{} callers for {} s, {} of {} servers gone and as many come each second\n",
@@ -146,7 +135,31 @@ async fn soak(args: &Args) -> Result<()> {
     if !excess.is_empty() {
         bail!("something stays behind: {}", excess.join("; "));
     }
-    counts.verdict(flapping.turns())
+    counts.verdict(turns)
+}
+
+/// Calls of all kinds for so long, while servers come and go each second.
+async fn use_hard(
+    channel: &Channel,
+    flapping: &mut Flapping,
+    callers: u32,
+    time: Duration,
+) -> Result<Arc<Counts>> {
+    let callers = Callers::start(channel, callers);
+    let end = Instant::now() + time;
+    let watched = io::stderr().is_terminal();
+    while Instant::now() < end {
+        sleep(Duration::from_secs(1)).await;
+        flapping.flap().await?;
+        if watched {
+            let left = end.saturating_duration_since(Instant::now()).as_secs();
+            eprint!("\r{left} s to go, {} calls made ", callers.made());
+        }
+    }
+    if watched {
+        eprint!("\r\x1b[K");
+    }
+    callers.stop().await
 }
 
 /// Waits until all endpoints are connected and nothing is more than it was `before`, or for long enough; tells what is held.
