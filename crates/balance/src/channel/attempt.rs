@@ -230,7 +230,12 @@ impl Attempt {
         let Some(mut held) = held else {
             unreachable!("a request that is on its way has a stream");
         };
-        let sending = self.sending;
+        let Self {
+            response: waiting,
+            sending,
+        } = self;
+        // It holds the stream, whose slot is not given back before.
+        drop(waiting);
         match settle(response, &mut held, || body.failure()) {
             Ok(responded) => Sent::Ended(Outcome::Answered(Answer {
                 responded,
