@@ -2,6 +2,7 @@
 //! has dropped them.
 
 mod entry;
+mod losses;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,7 +11,6 @@ use std::{
 };
 
 use registry::{Instance, InstanceId, Snapshot, Status, Update};
-use tokio::time::Instant;
 
 use super::{Remark, Stats, ejection::Ejected};
 use crate::{
@@ -19,7 +19,8 @@ use crate::{
     subchannel::SubchannelContext,
     target::Selector,
 };
-use entry::{Dropped, Entry};
+use entry::Entry;
+use losses::Level;
 
 /// When endpoints serve on that the registry has dropped, and when those are used that are said to be unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,10 @@ pub(super) struct Entries {
     /// Who is in which state; made anew when that changes.
     census: Option<Census>,
     panicking: bool,
+    /// Taken at a loss, unless the one before it was at the same time.
+    level: Option<Level>,
+    /// Whether some serve on that were lost.
+    losing: bool,
     stats: Arc<Stats>,
 }
 
@@ -77,6 +82,8 @@ impl Entries {
             endpoints: None,
             census: None,
             panicking: false,
+            level: None,
+            losing: false,
         }
     }
 
@@ -117,54 +124,23 @@ impl Entries {
             Some(before) => snapshot.changes_since(before),
             None => snapshot.instances().cloned().map(Update::Upsert).collect(),
         };
-        let nobody_is_left = !snapshot.instances().any(|i| self.takes_calls(i));
         self.listed = Some(snapshot);
-        let held = self.held(&changes, nobody_is_left);
-        if held.is_some() && self.dropped().count() < self.all.len() {
-            self.stats.lost_many();
-        }
-        let mut new = Vec::new();
+        let held = self.held(&changes);
+        let (mut new, mut leaving) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
                 Update::Upsert(instance) if self.takes_calls(&instance) => {
                     new.extend(self.update(instance));
                 }
-                // Who says so itself is to be believed, unless there would be nobody, and for as long as that is so.
-                Update::Upsert(instance) => {
-                    let held = held.filter(|_| nobody_is_left);
-                    let alone = held.map(|dropped| Dropped {
-                        enough: 1,
-                        ..dropped
-                    });
-                    self.leave(&instance.id, alone);
-                }
-                Update::Remove(id) => self.leave(&id, held),
+                Update::Upsert(instance) => leaving.push(instance),
+                Update::Remove(id) => self.lose(&id, held),
                 Update::Reset(_) => unreachable!("a difference between two snapshots is no reset"),
             }
         }
         for endpoint in Endpoint::within(&self.context, new) {
             self.insert(endpoint);
         }
-    }
-
-    /// How those are held on to that `changes` drop; `None` when the registry is to be believed.
-    ///
-    /// A list that went empty, or lost most of its instances at once, is more often a fault than the end of a service, and
-    /// a call that fails is worse than one that is served by a leaver. They serve beside those that are left, which could
-    /// not take the calls of all.
-    fn held(&self, changes: &[Update], nobody_is_left: bool) -> Option<Dropped> {
-        let before = self.all.len() - self.dropped().count();
-        let lost = changes.iter().filter(|change| match change {
-            Update::Remove(id) => self.all.get(id).is_some_and(|e| !e.is_dropped()),
-            Update::Upsert(_) | Update::Reset(_) => false,
-        });
-        let percent = |share: u32| before * share as usize / 100;
-        let many = lost.count() > percent(self.leniency.lost_percent);
-        let enough = percent(100 - self.leniency.lost_percent.min(100));
-        (many || nobody_is_left).then(|| Dropped {
-            until: Instant::now() + self.leniency.hold_for,
-            enough: enough.max(1),
-        })
+        self.leave(&leaving);
     }
 
     fn takes_calls(&self, instance: &Instance) -> bool {
@@ -221,14 +197,6 @@ impl Entries {
         self.special().filter(|entry| entry.is_dropped())
     }
 
-    /// An instance takes no calls any more.
-    fn leave(&mut self, id: &InstanceId, held: Option<Dropped>) {
-        let Some(dropped) = held else {
-            return self.remove(id);
-        };
-        self.change(id.clone(), |entry| entry.drop_leniently(dropped));
-    }
-
     fn remove(&mut self, id: &InstanceId) {
         if let Some(entry) = self.all.remove(id) {
             (self.endpoints, self.census) = (None, None);
@@ -279,22 +247,6 @@ impl Entries {
         self.census.get_or_insert_with(count).clone()
     }
 
-    fn let_go(&mut self) {
-        if self.dropped().next().is_none() {
-            return;
-        }
-        let listed = self.all.values().filter(|e| !e.is_dropped());
-        let (serving, now) = (listed.filter(|e| e.is_ready()).count(), Instant::now());
-        let needless: Vec<_> = self
-            .dropped()
-            .filter(|entry| entry.is_held_needlessly(serving, now))
-            .map(|entry| entry.endpoint().instance().id.clone())
-            .collect();
-        for id in needless {
-            self.remove(&id);
-        }
-    }
-
     /// The endpoints whose calls have failed so often in a row that the outlier detection is to be asked.
     pub(super) fn suspicious(&self) -> Vec<u64> {
         // They have told the driver, and so are among those that have changed.
@@ -302,11 +254,6 @@ impl Entries {
         let endpoints = changed.map(Entry::endpoint);
         let suspicious = endpoints.filter(|e| e.record().take_suspicion());
         suspicious.map(|e| e.serial()).collect()
-    }
-
-    /// When somebody who is held on to has to go, at the latest.
-    pub(super) fn next_release(&self) -> Option<Instant> {
-        self.dropped().filter_map(Entry::held_until).min()
     }
 
     /// All endpoints, in the order of their ids.

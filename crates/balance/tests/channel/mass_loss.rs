@@ -18,6 +18,7 @@ use registry::{
 };
 use tokio::sync::{Notify, watch};
 use tonic::Code;
+use tonic_health::ServingStatus::{NotServing, Serving};
 
 use crate::{
     call, client, greeter, hello, patient,
@@ -96,13 +97,23 @@ impl Fleet {
         self.listed.send_replace(instances.collect());
     }
 
+    fn comes(&self, server: usize) {
+        let instance = Arc::new(Instance::new(greeter(), self.address(server).clone()));
+        self.listed.send_modify(|all| all.push(instance));
+    }
+
     fn address(&self, server: usize) -> &Address {
         &self.servers[server].address
     }
 
     fn channel(&self, hold_for: &str) -> Channel {
+        self.channel_with(hold_for, r#""methodConfig":[]"#)
+    }
+
+    /// The same with more in its service config.
+    fn channel_with(&self, hold_for: &str, more: &str) -> Channel {
         let json = format!(
-            r#"{{"loadBalancingConfig":[{{"mass_loss_protection":{{"holdFor":"{hold_for}","childPolicy":[{{"round_robin":{{}}}}]}}}}]}}"#
+            r#"{{"loadBalancingConfig":[{{"mass_loss_protection":{{"holdFor":"{hold_for}","childPolicy":[{{"round_robin":{{}}}}]}}}}],{more}}}"#
         );
         Channel::builder("greeter")
             .registry(&self.registry)
@@ -121,6 +132,12 @@ fn held(channel: &Channel) -> usize {
     held.count()
 }
 
+/// Whether there are so many endpoints, all of them connected.
+fn are_ready(channel: &Channel, count: usize) -> bool {
+    let endpoints = channel.explain().endpoints;
+    endpoints.len() == count && endpoints.iter().all(|endpoint| endpoint.state == "READY")
+}
+
 async fn answering(channel: &Channel) -> usize {
     let mut by = std::collections::BTreeSet::new();
     for _ in 0..20 {
@@ -131,7 +148,7 @@ async fn answering(channel: &Channel) -> usize {
 
 #[tokio::test]
 async fn instances_that_are_dropped_with_most_others_serve_on_until_others_come() {
-    let fleet = Fleet::start(6).await;
+    let fleet = Fleet::start(7).await;
     fleet.lists(0..5);
     let channel = fleet.channel("3600s");
     until_ready(&channel, 5).await;
@@ -142,16 +159,128 @@ async fn instances_that_are_dropped_with_most_others_serve_on_until_others_come(
     fleet.servers[4].shut_down();
     until("it is gone", || held(&channel) == 3).await;
     assert_eq!(answering(&channel).await, 4);
-    // Two are half of five: enough not to need the others.
-    let last = fleet.address(5).clone();
-    fleet.listed.send_modify(|all| {
-        all.push(Arc::new(Instance::new(greeter(), last)));
-    });
+    // Two of five are less than half, with which the others are needed still.
+    fleet.comes(5);
+    until("one more is there", || are_ready(&channel, 5)).await;
+    assert_eq!((held(&channel), answering(&channel).await), (3, 5));
+    fleet.comes(6);
     until("the others are let go", || {
-        channel.explain().endpoints.len() == 2
+        channel.explain().endpoints.len() == 3
     })
     .await;
+    assert_eq!(answering(&channel).await, 3);
+}
+
+#[tokio::test]
+async fn as_many_serve_on_when_two_of_three_are_dropped() {
+    let fleet = Fleet::start(3).await;
+    fleet.lists(0..3);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 3).await;
+    fleet.lists(0..1);
+    until("they are held on to", || held(&channel) == 2).await;
+    assert_eq!(answering(&channel).await, 3);
+}
+
+/// As when leases end after one another.
+#[tokio::test]
+async fn instances_that_are_dropped_one_by_one_serve_on_once_they_are_most() {
+    let fleet = Fleet::start(6).await;
+    fleet.lists(0..6);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 6).await;
+    for left in (0..6).rev() {
+        fleet.lists(0..left);
+        let kept = left.max(3);
+        until("it is seen", || {
+            channel.explain().endpoints.len() == kept && held(&channel) == kept - left
+        })
+        .await;
+    }
+    assert_eq!(answering(&channel).await, 3);
+}
+
+#[tokio::test]
+async fn others_that_are_unhealthy_are_nobody_to_let_the_dropped_go_for() {
+    const NAME: &str = "helloworld.Greeter";
+    let fleet = Fleet::start(3).await;
+    let says = [Serving, Serving, NotServing];
+    for (server, says) in fleet.servers.iter().zip(says) {
+        server.health.set_service_status(NAME, says).await;
+    }
+    fleet.lists(0..2);
+    let asking = r#""healthCheckConfig":{"serviceName":"helloworld.Greeter"}"#;
+    let channel = fleet.channel_with("3600s", asking);
+    until_ready(&channel, 2).await;
+    fleet.lists(2..3);
+    until("it says that it is not serving", || {
+        let endpoints = channel.explain().endpoints;
+        let mut remarks = endpoints.iter().filter_map(|e| e.remark.as_deref());
+        remarks.any(|remark| remark.contains("NOT_SERVING"))
+    })
+    .await;
+    assert_eq!((held(&channel), answering(&channel).await), (2, 2));
+    let other = &fleet.servers[2].health;
+    other.set_service_status(NAME, Serving).await;
+    until("they are let go", || are_ready(&channel, 1)).await;
+}
+
+#[tokio::test]
+async fn who_drains_is_called_on_only_when_nobody_else_is_there() {
+    let fleet = Fleet::start(3).await;
+    fleet.lists(0..3);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 3).await;
+    let draining = |server| {
+        let instance = Instance::new(greeter(), fleet.address(server).clone());
+        Arc::new(instance.with_status(registry::Status::Draining))
+    };
+    let ids = || {
+        let endpoints = channel.explain().endpoints;
+        endpoints.into_iter().map(|e| e.id).collect::<Vec<_>>()
+    };
+    // Two are lost, and serve on: the third is believed.
+    fleet.lists(0..1);
+    until("they are held on to", || held(&channel) == 2).await;
+    fleet.listed.send_replace(vec![draining(0)]);
+    until("it is let go", || {
+        !ids().contains(&fleet.address(0).to_string())
+    })
+    .await;
+    assert_eq!(held(&channel), 2);
+    // They are back, and drain both.
+    fleet.lists(1..3);
+    until("they are back", || held(&channel) == 0).await;
+    fleet.listed.send_replace(vec![draining(1), draining(2)]);
+    let remarks = || {
+        let endpoints = channel.explain().endpoints;
+        endpoints
+            .into_iter()
+            .filter_map(|e| e.remark)
+            .collect::<Vec<_>>()
+    };
+    let said = "drains; picked because nobody else is left";
+    until("they are called on", || remarks() == [said, said]).await;
+    fleet.listed.send_replace(Vec::new());
     assert_eq!(answering(&channel).await, 2);
+    // The first other one is enough.
+    fleet.lists(0..1);
+    until("they are let go", || {
+        ids() == [fleet.address(0).to_string()]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_not_serving_is_believed_though_nobody_else_is_there() {
+    let fleet = Fleet::start(1).await;
+    fleet.lists(0..1);
+    let channel = fleet.channel("3600s");
+    until_ready(&channel, 1).await;
+    let instance = Instance::new(greeter(), fleet.address(0).clone());
+    let instance = instance.with_status(registry::Status::NotServing);
+    fleet.listed.send_replace(vec![Arc::new(instance)]);
+    until("it is let go", || channel.explain().endpoints.is_empty()).await;
 }
 
 /// Greets, except between two notifications: there it does nothing at all.

@@ -27,12 +27,33 @@ pub(super) struct Entry {
     dropped: Option<Dropped>,
 }
 
-/// How long an endpoint is held on to that the registry has dropped; never longer than its connection lasts.
+/// Why an endpoint serves on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The registry dropped it with most others.
+    Lost,
+    /// It says that it leaves, and so do all others.
+    Drains,
+}
+
+/// How long an endpoint is held on to that takes no calls by the registry; never longer than its connection lasts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dropped {
+    pub(super) why: Why,
     pub(super) until: Instant,
     /// With so many others that are ready, it is not needed.
     pub(super) enough: usize,
+}
+
+impl Why {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Lost => {
+                "gone from the registry, with most others at once; picked until others come"
+            }
+            Self::Drains => "drains; picked because nobody else is left",
+        }
+    }
 }
 
 impl Entry {
@@ -74,11 +95,19 @@ impl Entry {
     }
 
     pub(super) fn drop_leniently(&mut self, dropped: Dropped) {
-        self.dropped.get_or_insert(dropped);
+        // It is the same time that it is held on to.
+        let until = self.held_until().unwrap_or(dropped.until);
+        self.dropped = Some(Dropped { until, ..dropped });
     }
 
     pub(super) fn is_dropped(&self) -> bool {
         self.dropped.is_some()
+    }
+
+    /// Whether it serves on although it says that it leaves.
+    pub(super) fn drains(&self) -> bool {
+        self.dropped
+            .is_some_and(|dropped| dropped.why == Why::Drains)
     }
 
     pub(super) fn held_until(&self) -> Option<Instant> {
@@ -163,9 +192,7 @@ impl Entry {
                 Some(format!("{why}; picked because too few others are healthy").into())
             }
             (Some(why), _) => Some(Arc::clone(why)),
-            (None, Some(_)) => Some(
-                "gone from the registry, with most others at once; picked until others come".into(),
-            ),
+            (None, Some(dropped)) => Some(dropped.why.in_words().into()),
             (None, None) => None,
         }
     }
