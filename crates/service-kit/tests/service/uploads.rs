@@ -1,7 +1,7 @@
 //! Requests that a server answers before they have come: what their callers still send, who cannot know of it yet, costs the
 //! other calls of the connection nothing.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -10,7 +10,10 @@ use testkit::{
     frames::{Call, Caller, message},
     link::Link,
 };
-use tokio::time::timeout;
+use tokio::{
+    select,
+    time::{interval, timeout},
+};
 
 use crate::{
     running::{BOUND, Running, config, start},
@@ -94,7 +97,11 @@ async fn refused_at_once(
         upload.say(begun.clone());
         uploads.push(upload);
     }
-    until_counted(running, method, name, UPLOADS).await;
+    let counted = until_counted(running, method, name, UPLOADS);
+    select! {
+        () = counted => {}
+        () = go_on(&mut uploads) => {}
+    }
     for _ in 0..STILL {
         for upload in &mut uploads {
             upload.say(&[0; 1_000][..]);
@@ -114,6 +121,17 @@ async fn refused_at_once(
         assert_eq!(status(upload).await, number);
     }
     assert_eq!(status(&mut innocent).await, OK);
+}
+
+/// Says a byte of each, and again before any of them is taken for silent, however long it takes until all are refused.
+async fn go_on(uploads: &mut [Call]) {
+    let mut again = interval(Duration::from_millis(500));
+    loop {
+        again.tick().await;
+        for upload in &mut *uploads {
+            upload.say(&[0; 1][..]);
+        }
+    }
 }
 
 async fn status(call: &mut Call) -> String {
