@@ -4,8 +4,11 @@
 //! h2 resets such a call once it is answered, and what comes after that is nothing bad for as long as h2 remembers the reset: a second, and
 //! of 50 calls of a connection. Beyond that each DATA frame is a mistake of the peer's for it, and a thousand of them end the
 //! connection, with every other call on it, though the peer has only not heard yet. So what still comes is taken and dropped until the
-//! caller has ended it or says no more, or there is a place among the resets that h2 remembers. Of who is being answered for long no
-//! more is taken than a window: then nothing can come until somebody opens it again, and nobody does.
+//! caller has ended it, or there is a place among the resets that h2 remembers. Who says no more needs none, but would take one of h2's
+//! all the same: these go all together, in a turn of which nobody else is reset.
+//!
+//! Of who is being answered for long no more is taken than a window, which opens another one to the caller: no more than that is ever
+//! under way. h2 drops that itself, and resets the call with the end of its answer, for which nothing can wait.
 
 use std::{
     convert::Infallible,
@@ -23,7 +26,7 @@ use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     select,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -33,26 +36,48 @@ use tower::{Layer, Service};
 use super::{STREAM_WINDOW, connection::OfConnection};
 
 /// Half of those that h2 remembers: it forgets only when it next looks at the connection, which may be when the other half comes.
-const REMEMBERED: usize = 25;
+const REMEMBERED: u32 = 25;
 /// For how long h2 does, and a moment for the response to have left.
 const FORGOTTEN_AFTER: Duration = Duration::from_millis(1_250);
-/// Who has said nothing for so long after the answer has nothing under way of which its reset could make a mistake.
+/// Who has said nothing for so long after the answer has nothing under way of which its reset could make a mistake: it need not be
+/// remembered.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// The places among the resets that h2 remembers of one connection. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Resets(Arc<Semaphore>);
+pub(super) struct Resets {
+    places: Arc<Semaphore>,
+    /// Tells the silent that it is their turn.
+    turn: Arc<Notify>,
+}
 
 impl Default for Resets {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(REMEMBERED)))
+        Self {
+            places: Arc::new(Semaphore::new(REMEMBERED as usize)),
+            turn: Arc::default(),
+        }
     }
 }
 
 impl Resets {
     /// A place, once there is one; who has waited longest is the next. `None` never comes: the places are not closed.
-    async fn place(self) -> Option<OwnedSemaphorePermit> {
-        self.0.acquire_owned().await.ok()
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
+    }
+
+    /// The turn of the silent, once there is one. The first of them takes all places, waiting for them as for one; to the others it is
+    /// told, and `None`.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let all = self.places.clone().acquire_many_owned(REMEMBERED);
+        select! {
+            biased;
+            () = self.turn.notified() => None,
+            all = all => {
+                self.turn.notify_waiters();
+                all.ok()
+            }
+        }
     }
 }
 
@@ -170,44 +195,83 @@ impl Coming {
     async fn taken(self) {
         let Self {
             mut body,
-            answered,
+            mut answered,
             resets,
         } = self;
-        select! {
-            biased;
-            () = a_window_of(&mut body) => return,
-            // Nothing is sent, only dropped.
-            _ = answered => {}
-        }
         let place = select! {
             biased;
-            () = until_quiet(&mut body) => return,
-            place = resets.place() => place,
+            more = a_window_of(&mut body) => {
+                drop(body);
+                if !more {
+                    return;
+                }
+                let _ = answered.await;
+                // It is reset, and remembered if h2 could: a place at once, or none.
+                resets.places.try_acquire_owned().ok()
+            }
+            // Nothing is sent, only dropped.
+            _ = &mut answered => {
+                let place = until_reset(&mut body, &resets).await;
+                // Now it is reset.
+                drop(body);
+                place
+            }
         };
-        // Now it is reset.
-        drop(body);
-        sleep(FORGOTTEN_AFTER).await;
-        drop(place);
+        if let Some(place) = place {
+            sleep(FORGOTTEN_AFTER).await;
+            drop(place);
+        }
     }
 }
 
-/// Takes what comes until it is a window, or nothing can come any more: a frame each time that the task has its turn, so that one
-/// that never ends holds up nobody.
-async fn a_window_of(body: &mut body::Body) {
+/// Takes what comes until it is a window, and says whether there may be more: a frame each time that the task has its turn, so that
+/// one that never ends holds up nobody.
+async fn a_window_of(body: &mut body::Body) -> bool {
     let mut taken = 0;
     while let Some(Ok(frame)) = body.frame().await {
         taken += frame.data_ref().map_or(0, Bytes::len) as u64;
         if taken >= u64::from(STREAM_WINDOW) {
-            return;
+            return true;
         }
         yield_now().await;
     }
+    false
 }
 
-/// Takes what comes in the same way, until nothing has come for a while, or can come any more.
-async fn until_quiet(body: &mut body::Body) {
-    while let Ok(Some(Ok(_))) = timeout(QUIET, body.frame()).await {
-        yield_now().await;
+/// Takes what comes until its call may be reset, and says what is to be kept until h2 has forgotten that: a place, or nothing of one
+/// that has ended, or is silent and goes with others. Who speaks again waits as a new one.
+async fn until_reset(body: &mut body::Body, resets: &Resets) -> Option<OwnedSemaphorePermit> {
+    loop {
+        select! {
+            biased;
+            silent = is_silent(body) => if !silent {
+                return None;
+            },
+            place = resets.place() => return place,
+        }
+        select! {
+            biased;
+            next = body.frame() => if !matches!(next, Some(Ok(_))) {
+                return None;
+            },
+            turn = resets.turn() => {
+                let all = turn?;
+                // The first is the last to go: with its reset h2 looks at the connection, and forgets those of the others.
+                sleep(FORGOTTEN_AFTER).await;
+                return Some(all);
+            }
+        }
+    }
+}
+
+/// Takes what comes in the same way until nothing has come for a while; not so when nothing can come any more.
+async fn is_silent(body: &mut body::Body) -> bool {
+    loop {
+        match timeout(QUIET, body.frame()).await {
+            Ok(Some(Ok(_))) => yield_now().await,
+            Ok(_) => return false,
+            Err(_) => return true,
+        }
     }
 }
 

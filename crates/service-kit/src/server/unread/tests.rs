@@ -5,12 +5,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::stream::poll_fn;
+use futures_util::{
+    future::{join, join_all},
+    stream::poll_fn,
+};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::{
     runtime::Handle,
+    select,
     sync::{SemaphorePermit, mpsc},
     task::yield_now,
     time::{Instant, sleep},
@@ -30,6 +34,8 @@ use crate::{
     },
 };
 
+/// For how long it does, if it looks at the connection.
+const H2_REMEMBERS: Duration = Duration::from_secs(1);
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
 
 /// A call of a connection, whose caller sends by the one end as fast as it is taken.
@@ -87,8 +93,8 @@ async fn pass(time: Duration, callers: &[mpsc::Sender<Bytes>]) {
 
 /// None is left of these for as long as what is given lives.
 async fn take_all(resets: &Resets) -> SemaphorePermit<'_> {
-    let all = REMEMBERED.try_into().expect("a few");
-    resets.0.acquire_many(all).await.expect("they are free")
+    let all = resets.places.acquire_many(REMEMBERED).await;
+    all.expect("they are free")
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,20 +118,126 @@ async fn what_still_comes_is_taken_until_h2_can_remember_that_the_call_was_reset
             }
         }
         callers = heard;
-        assert_eq!(callers.len(), left);
+        assert_eq!(callers.len(), left as usize);
         pass(FORGOTTEN_AFTER + QUIET / 8, &callers).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_no_more_needs_no_place() {
+async fn who_says_no_more_goes_with_all_who_do_not() {
     let resets = Resets::default();
-    let _places = take_all(&resets).await;
-    let (caller, request) = request(&resets);
-    drop(answer(request).await);
-    assert!(is_heard(&caller).await);
+    let places = take_all(&resets).await;
+    let mut callers = Vec::new();
+    for _ in 0..8 * REMEMBERED {
+        let (caller, request) = request(&resets);
+        drop(answer(request).await);
+        assert!(is_heard(&caller).await);
+        callers.push(caller);
+    }
+    let open = || callers.iter().filter(|caller| !caller.is_closed()).count();
     sleep(2 * QUIET).await;
-    assert!(!is_heard(&caller).await);
+    assert_eq!(open(), callers.len());
+    drop(places);
+    sleep(QUIET / 8).await;
+    assert_eq!(
+        open(),
+        1,
+        "the first waits until h2 has forgotten the others"
+    );
+    sleep(FORGOTTEN_AFTER).await;
+    assert_eq!(open(), 0);
+    sleep(FORGOTTEN_AFTER).await;
+    drop(take_all(&resets).await);
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_calls_a_second_that_are_left_open_are_never_as_many_as_a_connection_may_have() {
+    let resets = Resets::default();
+    let mut open = Vec::new();
+    for _ in 0..3_000 {
+        let (caller, request) = request(&resets);
+        drop(answer(request).await);
+        open.push(caller);
+        sleep(Duration::from_millis(10)).await;
+        open.retain(|caller| !caller.is_closed());
+        let most = LimitsConfig::default().concurrent_streams.get() as usize;
+        assert!(open.len() < most * 3 / 4, "{}", open.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_again_is_not_reset_with_those_who_do_not() {
+    let resets = Resets::default();
+    let places = take_all(&resets).await;
+    let begin = async || {
+        let (caller, request) = request(&resets);
+        drop(answer(request).await);
+        caller
+    };
+    let (first, silent, speaks, ends) =
+        (begin().await, begin().await, begin().await, begin().await);
+    sleep(2 * QUIET).await;
+    assert!(is_heard(&speaks).await);
+    drop(ends);
+    drop(places);
+    silent.closed().await;
+    assert!(is_heard(&speaks).await);
+    first.closed().await;
+    assert!(is_heard(&speaks).await);
+    speaks.closed().await;
+    drop(take_all(&resets).await);
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+/// When these were reset, who went on until then or had said all that they would.
+async fn until_reset(callers: &[mpsc::Sender<Bytes>], go_on: bool) -> Vec<Instant> {
+    let each = callers.iter().map(async |caller| {
+        loop {
+            select! {
+                () = caller.closed() => return Instant::now(),
+                () = sleep(QUIET / 8), if go_on => {
+                    is_heard(caller).await;
+                }
+            }
+        }
+    });
+    join_all(each).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_no_more_takes_nothing_of_what_h2_remembers_from_who_goes_on() {
+    let resets = Resets::default();
+    let begin = async |calls| {
+        let mut callers = Vec::new();
+        for _ in 0..calls {
+            let (caller, request) = request(&resets);
+            drop(answer(request).await);
+            callers.push(caller);
+        }
+        callers
+    };
+    let going_on = begin(4 * REMEMBERED).await;
+    pass(QUIET / 8, &going_on).await;
+    let silent = begin(8 * REMEMBERED).await;
+    let silent_since = Instant::now();
+    let (going_on, silent) = join(until_reset(&going_on, true), until_reset(&silent, false)).await;
+    for reset in &going_on {
+        let before = going_on.iter().chain(&silent);
+        let remembered = before
+            .filter(|before| (*reset - H2_REMEMBERS..=*reset).contains(before))
+            .count();
+        assert!(
+            remembered <= 2 * REMEMBERED as usize,
+            "{remembered} at {reset:?}"
+        );
+    }
+    let last = silent.iter().max().expect("some");
+    assert!(
+        *last - silent_since < 4 * QUIET,
+        "{:?}",
+        *last - silent_since
+    );
 }
 
 #[tokio::test]
@@ -141,6 +253,23 @@ async fn while_an_answer_goes_on_no_more_is_taken_than_a_window() {
     }
     assert!(taken >= STREAM_WINDOW);
     drop(answer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_stopped_by_the_window_is_reset_with_its_answer_and_takes_a_place() {
+    let resets = Resets::default();
+    let (caller, request) = request(&resets);
+    let answer = answer(request).await;
+    let window = Bytes::from(vec![7; STREAM_WINDOW as usize]);
+    caller.send(window).await.expect("it is taken");
+    caller.closed().await;
+    let free = || resets.places.available_permits();
+    assert_eq!(free(), REMEMBERED as usize);
+    drop(answer);
+    sleep(FORGOTTEN_AFTER / 2).await;
+    assert_eq!(free(), REMEMBERED as usize - 1);
+    sleep(FORGOTTEN_AFTER).await;
+    assert_eq!(free(), REMEMBERED as usize);
 }
 
 #[tokio::test]
