@@ -206,8 +206,10 @@ struct Remark {
     /// In words: why it is not picked, or why it still is.
     why: Arc<str>,
     ejected: Option<Ejected>,
-    /// The registry has dropped it, and it serves on.
+    /// It takes no calls by the registry, and serves on.
     held: bool,
+    /// Calls are kept from it.
+    shunned: bool,
 }
 
 /// A promise to users: what a generated client asks of a channel.

@@ -58,7 +58,8 @@ impl Published {
     fn bound(&self, call: &CallInfo<'_>, Affinity(id): &Affinity) -> Option<Picked> {
         let by_id = |endpoint: &Arc<Endpoint>| endpoint.instance().id.cmp(id);
         let endpoint = &self.endpoints[self.endpoints.binary_search_by(by_id).ok()?];
-        if call.avoids(endpoint) || self.remarks.contains_key(&endpoint.serial()) {
+        let remark = self.remarks.get(&endpoint.serial());
+        if call.avoids(endpoint) || remark.is_some_and(|remark| remark.shunned) {
             return None;
         }
         Some(Picked {

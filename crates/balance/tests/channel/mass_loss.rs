@@ -21,7 +21,7 @@ use tonic::Code;
 use tonic_health::ServingStatus::{NotServing, Serving};
 
 use crate::{
-    call, client, greeter, hello, patient,
+    bound, call, client, greeter, hello, patient,
     peer::{Peer, greet, handshake},
     server::Server,
     until, until_ready,
@@ -180,6 +180,14 @@ async fn as_many_serve_on_when_two_of_three_are_dropped() {
     fleet.lists(0..1);
     until("they are held on to", || held(&channel) == 2).await;
     assert_eq!(answering(&channel).await, 3);
+    // Who is bound to one of them stays with it.
+    for _ in 0..10 {
+        let answer = client(&channel)
+            .say_hello(bound("x", fleet.address(2)))
+            .await;
+        let message = answer.expect("an answer").into_inner().message;
+        assert!(message.contains(fleet.address(2).as_str()), "{message}");
+    }
 }
 
 /// As when leases end after one another.

@@ -183,6 +183,7 @@ impl Entry {
             why: self.in_words(panicking)?,
             ejected: self.ejected.clone(),
             held: self.is_dropped(),
+            shunned: self.unhealthy.is_some() && !panicking,
         })
     }
 
