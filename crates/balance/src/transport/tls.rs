@@ -4,7 +4,7 @@ mod failed;
 mod peer;
 mod session;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use registry::{
     ServiceName,
@@ -18,7 +18,8 @@ pub(crate) use session::Tls;
 /// TLS towards every server of a channel.
 ///
 /// A server's certificate is verified for the name that the channel's target says: the service's name, with `.` for `/`,
-/// or the host of the first address that a `static:///` target lists without saying `?service=NAME`. What a registry says never counts: who can write
+/// or the host of the first address that a `static:///` target lists without saying `?service=NAME`, which is to be a name
+/// then: an IP address is refused. What a registry says never counts: who can write
 /// there could name itself. By default the system's certificate authorities are trusted.
 ///
 /// With a [trust domain](Self::with_trust_domain) it is verified for the service's identity instead, a URI
@@ -64,6 +65,11 @@ pub enum InvalidTls {
         /// The trust domain.
         domain: TrustDomain,
     },
+    /// The target lists an IP address, of which nobody is vouched for to be a service.
+    #[error(
+        "{0} is an IP address, and whoever writes a list could name any; write static:///HOST:PORT?service=NAME, or set the server's name"
+    )]
+    IpAddress(IpAddr),
     /// The library refuses.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
@@ -127,7 +133,13 @@ impl ClientTls {
         service: Option<&ServiceName>,
         host: &str,
     ) -> Result<Tls, InvalidTls> {
-        Tls::new(self, service, self.server_name.as_deref().unwrap_or(host))
+        let named = self.server_name.as_deref();
+        match host.parse() {
+            Ok(address) if named.is_none() && self.domain.is_none() => {
+                Err(InvalidTls::IpAddress(address))
+            }
+            _ => Tls::new(self, service, named.unwrap_or(host)),
+        }
     }
 }
 

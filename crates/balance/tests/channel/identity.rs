@@ -251,7 +251,7 @@ async fn a_server_whose_authority_was_taken_out_is_trusted_no_more_though_ours_w
 async fn files_that_cannot_be_used_at_the_start_are_told_of_then() {
     let directory = tempfile::tempdir().expect("a directory");
     let tls = ClientTls::new().with_files(follow(directory.path()));
-    let built = Channel::builder("static:///127.0.0.1:1").tls(tls).build();
+    let built = Channel::builder("static:///localhost:1").tls(tls).build();
     let refused = built.expect_err("no file").to_string();
     assert!(refused.contains("ca.pem"), "{refused}");
 }

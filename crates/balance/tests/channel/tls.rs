@@ -236,6 +236,19 @@ async fn a_certificate_for_another_name_is_refused_with_both_names() {
 }
 
 #[tokio::test]
+async fn an_ip_address_is_nobodys_name() {
+    for target in ["static:///127.0.0.1:1", "static:///[::1]:1,127.0.0.1:1"] {
+        let tls = Authority::new().trusted();
+        let refused = Channel::builder(target).tls(tls.clone()).build();
+        let refused = refused.expect_err("an address").to_string();
+        assert!(refused.contains("?service=NAME"), "{refused}");
+        let named = tls.with_server_name("greeter");
+        let named = Channel::builder(target).tls(named).build();
+        named.expect("a channel");
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_of_an_unknown_authority_is_refused() {
     let secured = Secured::start(&Authority::new().issue("greeter")).await;
     let message = refusal(&secured.address, Authority::new().trusted()).await;
@@ -278,7 +291,7 @@ async fn a_server_that_hangs_in_its_handshake_is_given_up_in_time() {
         hang(socket)
     })
     .await;
-    let channel = Channel::builder(format!("static:///{}", hung.address))
+    let channel = Channel::builder(format!("static:///{}?service=greeter", hung.address))
         .tls(Authority::new().trusted())
         .build()
         .expect("a channel");
@@ -304,7 +317,7 @@ async fn what_is_no_certificate_or_no_key_is_refused_and_never_shown() {
             !shown.contains("BEGIN") && !shown.contains("45, 45"),
             "{shown}"
         );
-        let built = Channel::builder("static:///127.0.0.1:1").tls(tls).build();
+        let built = Channel::builder("static:///localhost:1").tls(tls).build();
         match built.expect_err("refused") {
             BuildError::Tls(invalid) => invalid.to_string(),
             other => panic!("{other}"),
