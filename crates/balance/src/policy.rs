@@ -1,8 +1,8 @@
 //! Which endpoint a call goes to.
 //!
 //! A [`Policy`] sees the endpoints with their states, says which are to be connected, and builds an immutable
-//! [`Picker`]; the picker chooses for one call, on the caller's own task, without a lock. Both are pure: they know
-//! weights, counters and states, no clock and no socket.
+//! [`Picker`]; the picker chooses for one call, on the caller's own task, without a lock. They know
+//! weights, counters, states and the time, no socket and no task.
 
 mod alias;
 pub(crate) mod around;

@@ -130,6 +130,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn grpc_waits_two_minutes_at_most_and_a_fifth_more_or_less() {
+        let mut backoff = Backoff::new(BackoffPolicy::GRPC);
+        let waits: Vec<_> = (0..1_000)
+            .map(|_| backoff.next_delay().as_secs_f64())
+            .collect();
+        // 1.6 to the tenth is 110.
+        assert!(waits[..10].iter().all(|wait| *wait < 110.0 * 1.2));
+        let longest = &waits[11..];
+        assert!(longest.iter().all(|wait| (96.0..=144.0).contains(wait)));
+        assert!(longest.iter().any(|wait| *wait < 100.0));
+        assert!(longest.iter().any(|wait| *wait > 140.0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_failure_long_after_the_last_counts_as_the_first() {
         let mut backoff = Backoff::new(
             BackoffPolicy {

@@ -266,6 +266,11 @@ impl Wire {
         })
     }
 
+    /// Says that nothing more comes, and goes on reading.
+    pub(crate) async fn half_close(&mut self) -> io::Result<()> {
+        self.socket.shutdown().await
+    }
+
     pub(crate) async fn write(&mut self, script: Script) -> io::Result<()> {
         self.raw(&script.bytes).await
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{Channel, ConnectivityState};
+use balance::{Channel, ConnectivityState, KeepAlive};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use registry::Address;
@@ -18,7 +18,9 @@ use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Status};
 
 use crate::{
-    client, hello,
+    client,
+    frames::{PING, Wire},
+    hello,
     peer::{Peer, greet, handshake},
     to, until, until_ready,
 };
@@ -162,4 +164,52 @@ async fn an_endpoint_that_never_answers_again_is_connected_anew() {
     peer.goes.send_replace(true);
     until_ready(&channel, 1).await;
     assert_eq!(peer.connections.load(Ordering::SeqCst), 2);
+}
+
+/// Proves that it is there once, and never speaks again.
+async fn silent(connections: &Arc<AtomicUsize>) -> Peer {
+    let connections = Arc::clone(connections);
+    Peer::start(move |_, socket, _| {
+        connections.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let mut wire = Wire::open(socket).await.expect("an HTTP/2 client");
+            while wire.heard().await.is_ok_and(|frame| frame.kind != PING) {}
+            while wire.next().await.is_ok() {}
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_channel_asks_for_signs_of_life_as_it_is_told_to() {
+    let always = KeepAlive::every(Duration::from_secs(20)).without_calls(true);
+    let patient = always.with_timeout(Duration::from_hours(1));
+    let of_calls = always.without_calls(false);
+    for (keep_alive, is_given_up) in [
+        (None, false),
+        (Some(of_calls), false),
+        (Some(patient), false),
+        (Some(always), true),
+    ] {
+        let connections = Arc::default();
+        let peer = silent(&connections).await;
+        let mut builder = Channel::builder(format!("static:///{}", peer.address));
+        if let Some(keep_alive) = keep_alive {
+            builder = builder.keep_alive(keep_alive);
+        }
+        let channel = builder.build().expect("a channel");
+        until_ready(&channel, 1).await;
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_mins(2)).await;
+        tokio::time::resume();
+        if is_given_up {
+            until("it is connected again", || {
+                connections.load(Ordering::SeqCst) > 1
+            })
+            .await;
+        } else {
+            assert_eq!(connections.load(Ordering::SeqCst), 1, "{keep_alive:?}");
+            assert_eq!(channel.explain().endpoints[0].state, "READY");
+        }
+    }
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const PICK_FIRST: &str = r#"{"loadBalancingConfig":[{"pick_first":{}}],
-    "methodConfig":[{"name":[{}],"timeout":"0.1s"}]}"#;
+    "methodConfig":[{"name":[{}],"timeout":"0.5s"}]}"#;
 
 /// How many servers answer ten calls.
 async fn answering(channel: &Channel) -> usize {

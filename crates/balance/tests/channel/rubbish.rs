@@ -122,8 +122,8 @@ fn in_flight(channel: &Channel) -> usize {
     endpoints.iter().map(|endpoint| endpoint.in_flight).sum()
 }
 
-/// The call fails with that, and so does its connection; another endpoint's calls go on, and the next call to this one is
-/// answered on a new connection.
+/// The call fails with that, and so do its connection and another call on it, for nothing that comes on that can be trusted; another
+/// endpoint's calls go on, and the next call to this one is answered on a new connection.
 async fn fails_with_its_connection(
     (code, says): (Code, &str),
     answer: impl Fn(u32) -> Script + Clone + Send + Sync + 'static,
@@ -136,11 +136,21 @@ async fn fails_with_its_connection(
         .await
         .expect("a stream")
         .into_inner();
+    let steady = tokio::spawn({
+        let (mut client, request) = (client(&channel), bound("steady", rude.address()));
+        async move { client.say_hello(request).await }
+    });
+    until("the steady call is under way", || in_flight(&channel) == 2).await;
     let status = client(&channel)
         .say_hello(bound("rubbish", rude.address()))
         .await
         .expect_err("rubbish");
     assert_says(&status, code, says);
+    let beside = steady
+        .await
+        .expect("runs")
+        .expect_err("its connection broke");
+    assert_says(&beside, code, says);
     assert!(
         status.message().contains(rude.address().as_str()),
         "{status} does not say whose fault it was"

@@ -269,6 +269,7 @@ async fn who_makes_no_spans_passes_on_what_a_call_belongs_to() {
 async fn a_call_that_its_caller_gives_up_or_its_deadline_ends_says_so() {
     let (server, traces) = (Server::start().await, Traces::new());
     let channel = traces.channel(&server, 1.0);
+    until_ready(&channel, 1).await;
     let mut request = hello("forever");
     request.set_timeout(Duration::from_millis(50));
     let late = client(&channel).say_hello(request).await;
@@ -276,8 +277,8 @@ async fn a_call_that_its_caller_gives_up_or_its_deadline_ends_says_so() {
 
     let mut greeter = client(&channel);
     let call = tokio::spawn(async move { greeter.say_hello(hello("forever")).await });
-    let seen = || server.seen.calls.load(Ordering::SeqCst) == 2;
-    until("the server has seen the second call", seen).await;
+    let under_way = || channel.explain().endpoints[0].in_flight == 1;
+    until("the second call is under way", under_way).await;
     call.abort();
     let four = || traces.ended().len() == 4;
     until("both calls have ended", four).await;

@@ -7,7 +7,8 @@ use serde_json::json;
 use tokio::time::{Instant, advance};
 
 use super::{
-    Arc, CallInfo, Code, Endpoint, HeaderMap, InFlight, endpoints, pick, policy, ready, unkeyed,
+    Arc, CallInfo, Code, Endpoint, HeaderMap, InFlight, Policy, endpoints, pick, policy, ready,
+    unkeyed, weigh, worst,
 };
 use crate::outlier::Ended;
 
@@ -214,5 +215,44 @@ async fn who_comes_back_is_called_at_once_until_it_is_loaded_as_the_others_and_w
         let each: Vec<_> = all.iter().map(|endpoint| endpoint.in_flight()).collect();
         let is_even = each.iter().all(|calls| (56..=64).contains(calls));
         assert!(is_even, "turn {turn}: {each:?}");
+    }
+}
+
+/// The loads of endpoints that weigh that, after so many calls that do not end.
+fn loads(policy: &mut dyn Policy, endpoints: &[Arc<Endpoint>], calls: usize) -> Vec<u32> {
+    let plan = ready(policy, endpoints);
+    let calls: Vec<_> = (0..calls)
+        .map(|_| InFlight::count(unkeyed(&plan), Instant::now()))
+        .collect();
+    let loads = endpoints
+        .iter()
+        .map(|e| u32::try_from(e.in_flight()).expect("a few"));
+    let loads = loads.collect();
+    drop(calls);
+    loads
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_go_by_weight_while_endpoints_come_and_go_and_weigh_more_or_less() {
+    fastrand::seed(29);
+    let all = endpoints(&[1, 2, 3, 4, 5]);
+    for endpoint in &all {
+        answer(endpoint, Duration::from_millis(10)).await;
+    }
+    for name in ["peak_ewma", "least_request"] {
+        let mut policy = policy(name, json!({}));
+        for turn in 0..20 {
+            let without = loads(&mut *policy, &all[..4], 1_000);
+            let with = loads(&mut *policy, &all, 1_500);
+            weigh(&all, &[5, 4, 3, 2, 1]);
+            let turned = loads(&mut *policy, &all, 1_500);
+            weigh(&all, &[1, 2, 3, 4, 5]);
+            // Of the lightest's hundred calls one is a percent; two of all are drawn, not the best of them.
+            let turned: Vec<_> = turned.into_iter().rev().collect();
+            for (here, loads) in [(&all[..4], without), (&all, with), (&all, turned)] {
+                let worst = worst(here, &loads);
+                assert!(worst < 0.1, "{name}, turn {turn}: {worst}: {loads:?}");
+            }
+        }
     }
 }

@@ -5,16 +5,17 @@ use std::time::Duration;
 use h2::Reason;
 use proto::helloworld::HelloRequest;
 use tokio_stream::StreamExt;
+use tonic::Code;
 
 use crate::{
     call, client,
-    frames::{Script, Wire, framed},
-    hello,
+    frames::{HEADERS, Script, Wire, framed},
+    hello, patient,
     peer::Peer,
     to, until,
 };
 
-use super::{Rude, in_flight};
+use super::{Rude, assert_says, in_flight};
 
 #[tokio::test]
 async fn a_server_that_sends_its_trailers_twice_has_answered_all_the_same() {
@@ -34,6 +35,28 @@ async fn a_server_that_sends_its_trailers_twice_has_answered_all_the_same() {
         let answer = client(&channel).say_hello(request).await;
         answer.expect("an answer");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_closes_its_half_fails_what_it_has_and_gets_no_more_on_that_connection() {
+    let peer = Peer::start(|number, socket, address| async move {
+        let mut wire = Wire::open(socket).await.expect("an HTTP/2 client");
+        if number > 0 {
+            return wire.greet_all(&address).await.unwrap_or_default();
+        }
+        wire.asked().await.expect("a call");
+        wire.half_close().await.expect("the client is there");
+        while let Ok(frame) = wire.next().await {
+            assert_ne!(frame.kind, HEADERS, "a call was sent to it");
+        }
+    })
+    .await;
+    let channel = to(&[&peer.address]);
+    let failed = client(&channel).say_hello(hello("x")).await;
+    let status = failed.expect_err("it cannot be answered");
+    assert_says(&status, Code::Unavailable, peer.address.as_str());
+    let answer = client(&channel).say_hello(patient("next")).await;
+    answer.expect("an answer");
 }
 
 #[tokio::test]

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use registry::Address;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
+};
 use tonic::Code;
 
 use crate::{
@@ -38,6 +42,44 @@ async fn a_call_whose_response_stops_in_the_middle_of_a_message_ends_at_its_dead
         Script::on(stream).head().data(0, &message)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_call_whose_response_stops_before_its_trailers_ends_at_its_deadline_alone() {
+    fails_alone_within(SOON, (Code::DeadlineExceeded, "300ms"), |stream| {
+        let message = greeting("rubbish", &Address::new("10.0.0.1:1").expect("an address"));
+        Script::on(stream).head().data(0, &message)
+    })
+    .await;
+}
+
+/// A listener whose queue is full: Linux answers no more of those who want to connect.
+async fn deaf() -> (TcpListener, Vec<TcpStream>, Address) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    socket.bind(any).expect("a free port");
+    let listener = socket.listen(1).expect("it listens");
+    let at = listener.local_addr().expect("bound");
+    let mut queued = Vec::new();
+    while let Ok(connected) = timeout(SOON, TcpStream::connect(at)).await {
+        queued.push(connected.expect("it is queued"));
+    }
+    (listener, queued, at.into())
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_gets_no_call() {
+    let (_listener, _queued, address) = deaf().await;
+    let server = Server::start().await;
+    let both = to(&[&address, &server.address]);
+    for _ in 0..10 {
+        call(&both, "alive").await.expect("an answer");
+    }
+    let mut request = hello("hung");
+    request.set_timeout(SOON);
+    let alone = to(&[&address]);
+    let status = client(&alone).say_hello(request).await.expect_err("hangs");
+    assert_says(&status, Code::DeadlineExceeded, "CONNECTING");
 }
 
 #[tokio::test]
