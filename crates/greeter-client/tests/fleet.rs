@@ -8,11 +8,12 @@ use testkit::{
     etcd::Cluster,
     eventually,
     fleet::{Client, Fleet},
+    http,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 const BOUND: Duration = Duration::from_mins(1);
@@ -330,4 +331,45 @@ async fn a_second_ctrl_c_does_not_wait() {
     client.interrupt().expect("it runs");
     let (status, _printed) = client.end(Duration::from_secs(10)).await.expect("it ends");
     assert_eq!(status.code(), Some(130));
+}
+
+/// How many attempts the caller with that admin page has given an instance; `None` of one that it does not pick any more.
+async fn picks(admin: &Port, address: &str) -> Option<u64> {
+    let channels = http::get(admin.number(), "/debug/channels").await;
+    let channels = channels.unwrap_or_default();
+    let endpoints = channels["greeter"]["endpoints"].as_array()?;
+    let endpoint = endpoints
+        .iter()
+        .find(|endpoint| endpoint["id"] == address)?;
+    endpoint["picks"].as_u64()
+}
+
+/// An instance that is told to end tells the registry, and waits for `drain_notice`, a second by default, before it goes on.
+#[tokio::test]
+async fn an_instance_that_leaves_is_picked_no_more_within_a_second() {
+    let etcd = Cluster::start_one().await.expect("an etcd");
+    let mut fleet = Fleet::new(etcd.url("leaving")).expect("the binaries are built");
+    fleet.set_env("DISCOVERY__SERVER__DRAIN_NOTICE", "10m");
+    let greeters = fleet.add_many(2).await.expect("two greeters");
+    fleet.remove_env("DISCOVERY__SERVER__DRAIN_NOTICE");
+    let admin = Port::free().expect("a port");
+    fleet.set_env("DISCOVERY__ADMIN__LISTEN", &admin.address());
+    let _client = fleet
+        .client(&["--rate", "200", "--forever"])
+        .expect("a client");
+    let leaving = &greeters[0];
+    eventually(BOUND, "calls to both", async || {
+        picks(&admin, leaving).await > Some(0) && picks(&admin, &greeters[1]).await > Some(0)
+    })
+    .await;
+    let told = Instant::now();
+    fleet.signal(leaving, Signal::SIGTERM).expect("it runs");
+    eventually(BOUND, "it is picked no more", async || {
+        picks(&admin, leaving).await.is_none()
+    })
+    .await;
+    let took = told.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let still = fleet.signal(leaving, Signal::SIGKILL);
+    still.expect("it runs on, and waits for whoever has not heard");
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use registry::{Status, Weight, Zone};
 use serde_json::{Value, json};
-use testkit::{Port, Signal, prometheus::Prometheus};
+use testkit::{Port, Signal, etcd::Cluster, prometheus::Prometheus};
 
 use crate::place::{BOUND, Place, end, instance, service};
 
@@ -288,4 +288,23 @@ async fn prometheus_finds_what_is_registered_and_what_comes_later() {
     testkit::eventually(BOUND, "the second to be scraped", second).await;
     export.signal(Signal::SIGTERM).expect("it runs");
     assert_eq!(end(&export).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn what_is_exported_of_one_dialect_is_imported_into_another() {
+    let cluster = Cluster::start_one().await.expect("an etcd");
+    let place = |dialect: &str| Place::in_dialects(cluster.url(dialect), dialect);
+    let (from, to) = (place("kratos"), place("go-zero"));
+    let registration = from.register(instance("greeter", "10.0.0.7:1")).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    from.text(&["export", "--file", path]).await;
+    let import = to.start(&["import", "--hold", path, "--output", "json"]);
+    let told = import.wait_for_line("\"held\":1", BOUND).await;
+    told.expect("it is held");
+    let shown = to.json(&["why", "greeter"]).await;
+    let one = &shown["instances"][0];
+    assert_eq!(one["instance"]["addresses"], json!(["10.0.0.7:1"]), "{one}");
+    assert_eq!(one["places"][0]["dialect"], "go-zero", "{one}");
+    drop(registration);
 }
