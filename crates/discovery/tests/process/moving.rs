@@ -118,7 +118,7 @@ async fn who_registers_meanwhile_takes_its_place_and_the_others_are_held_on() {
 
 #[tokio::test]
 async fn what_instances_remember_and_what_other_software_says_of_them_is_exported_too() {
-    let cluster = testkit::etcd::Cluster::start_one().await.expect("an etcd");
+    let cluster = Cluster::start_one().await.expect("an etcd");
     let place = Place::of(cluster.url("shop"));
     let remembers = json!({"v": 1, "asked": {"status": "draining"}}).to_string();
     for (address, metadata) in [
