@@ -1,4 +1,5 @@
-//! What a channel measures of its calls, by the names of gRFC A66, A78, A91, A94 and A96.
+//! What a channel measures of its calls, by the names of OpenTelemetry's RPC conventions (calls), and of gRFC A66, A78, A91, A94
+//! and A96 (what those do not have).
 //!
 //! Without a meter nothing is recorded, and a call pays a branch for each of its ends. With one, a method's instruments and
 //! attributes are resolved at its first call with each status, and looked up after that.

@@ -32,10 +32,12 @@ pub(crate) use call::{CallTracing, TracedCall};
 use crate::status::Code;
 
 /// OpenTelemetry's name for which kind of RPC it is.
-const SYSTEM: Key = Key::from_static_str("rpc.system.name");
-const METHOD: Key = Key::from_static_str("rpc.method");
-const STATUS: Key = Key::from_static_str("rpc.response.status_code");
-const ERROR: Key = Key::from_static_str("error.type");
+pub(crate) const SYSTEM: Key = Key::from_static_str("rpc.system.name");
+pub(crate) const METHOD: Key = Key::from_static_str("rpc.method");
+pub(crate) const STATUS: Key = Key::from_static_str("rpc.response.status_code");
+pub(crate) const ERROR: Key = Key::from_static_str("error.type");
+/// Of a call the channel's target, of an attempt its endpoint's host.
+pub(crate) const SERVER: Key = Key::from_static_str("server.address");
 
 /// Which calls are traced, where their spans go, and what they belong to. Cheap to clone.
 ///

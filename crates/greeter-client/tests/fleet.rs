@@ -95,7 +95,7 @@ async fn the_admin_page_measures_the_calls_and_explains_where_they_go() {
         .expect("a client");
     let page = async |path: &str| page(port.number(), path).await.unwrap_or_default();
     eventually(BOUND, "a call to end", async || {
-        let ended = "grpc_client_call_duration_seconds_count";
+        let ended = "rpc_client_call_duration_seconds_count";
         page("/metrics").await.contains(ended)
     })
     .await;
@@ -103,8 +103,9 @@ async fn the_admin_page_measures_the_calls_and_explains_where_they_go() {
     for name in [
         "grpc_client_attempt_duration_seconds_bucket",
         "grpc_client_attempt_sent_total_compressed_message_size_bytes_sum",
-        "grpc_client_call_duration_seconds_count",
+        "rpc_client_call_duration_seconds_count",
         "grpc_method=\"helloworld.Greeter/SayHello\"",
+        "server_address=\"greeter\"",
         "balance_endpoints{",
         "balance_list_staleness_seconds",
     ] {

@@ -201,9 +201,10 @@ impl Builder {
         self
     }
 
-    /// Measures the channel by `meter`: calls and attempts by the names of gRFC A66 (`grpc.client.attempt.duration`), further
-    /// attempts by A96's, ejections by A91's, connections by A94's, weights by A78's, and endpoints, waiting calls and staleness as `balance.*`;
-    /// `docs/debugging.md` lists them. Without this nothing is measured.
+    /// Measures the channel by `meter`: calls by the name that OpenTelemetry's RPC conventions have (`rpc.client.call.duration`),
+    /// attempts by those of gRFC A66 (`grpc.client.attempt.duration`), further attempts by A96's, ejections by A91's, connections by
+    /// A94's, weights by A78's, and endpoints, waiting calls and staleness as `balance.*`; `docs/debugging.md` lists them. Without this
+    /// nothing is measured.
     ///
     /// `grpc.target` tells channels apart: of two to one target on one meter, what is `balance.*` is that of one of them.
     /// A meter holds its instruments for ever, so channels are to be shared, not made for each call.
@@ -225,8 +226,9 @@ impl Builder {
         self
     }
 
-    /// Names just these methods in measurements (`helloworld.Greeter/SayHello`), and all others `other`. Without this the
-    /// first 256 methods that are called go by their names; who passes on the calls of others had better say which.
+    /// Names just these methods in measurements (`helloworld.Greeter/SayHello`), and all others `other`, in OpenTelemetry's
+    /// `rpc.method` `_OTHER`. Without this the first 256 methods that are called go by their names; who passes on the calls of others
+    /// had better say which.
     pub fn measured_methods<S: Into<String>>(
         mut self,
         methods: impl IntoIterator<Item = S>,

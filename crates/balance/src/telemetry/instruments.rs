@@ -1,8 +1,13 @@
-//! The instruments of calls and ejections, as gRFC A66, A91 and A96 have them.
+//! The instruments of calls and ejections, as OpenTelemetry's RPC conventions and gRFC A66, A91 and A96 have them.
 
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
-/// Seconds (A66).
+/// Seconds a call: those that OpenTelemetry's RPC conventions advise, from 5 ms on, and before them what a call in memory takes.
+const CALLS: [f64; 18] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0,
+    2.5, 5.0, 7.5, 10.0,
+];
+/// Seconds an attempt, or waited (A66).
 const LATENCIES: [f64; 41] = [
     0.0, 0.000_01, 0.000_05, 0.000_1, 0.000_3, 0.000_6, 0.000_8, 0.001, 0.002, 0.003, 0.004, 0.005,
     0.006, 0.008, 0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16,
@@ -50,10 +55,10 @@ impl Instruments {
             let counter = meter.u64_counter(name).with_unit(unit);
             counter.with_description(description).build()
         };
-        let seconds = |name, description| {
+        let seconds = |name, description, boundaries: &[f64]| {
             let histogram = meter.f64_histogram(name).with_unit("s");
             let histogram = histogram.with_description(description);
-            histogram.with_boundaries(LATENCIES.to_vec()).build()
+            histogram.with_boundaries(boundaries.to_vec()).build()
         };
         let histogram = |name, unit, description, boundaries: &[f64]| {
             let histogram = meter.u64_histogram(name).with_unit(unit);
@@ -69,6 +74,7 @@ impl Instruments {
             attempt: seconds(
                 "grpc.client.attempt.duration",
                 "How long attempts took, from their endpoint's choice to their end",
+                &LATENCIES,
             ),
             sent: histogram(
                 "grpc.client.attempt.sent_total_compressed_message_size",
@@ -83,8 +89,9 @@ impl Instruments {
                 &SIZES,
             ),
             call: seconds(
-                "grpc.client.call.duration",
+                "rpc.client.call.duration",
                 "How long calls took as their callers saw it, with all attempts and waiting",
+                &CALLS,
             ),
             retries: histogram(
                 "grpc.client.call.retries",
@@ -107,6 +114,7 @@ impl Instruments {
             retry_delay: seconds(
                 "grpc.client.call.retry_delay",
                 "For how long a call that was tried again had no attempt under way",
+                &LATENCIES,
             ),
             ejected: counter(
                 "grpc.lb.outlier_detection.ejections_enforced",

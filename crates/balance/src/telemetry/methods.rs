@@ -15,12 +15,14 @@ use opentelemetry::{
 use rustc_hash::FxBuildHasher;
 
 use super::{TARGET, instruments::Instruments};
-use crate::status::Code;
+use crate::{status::Code, trace};
 
 const METHOD: &str = "grpc.method";
 const STATUS: &str = "grpc.status";
 /// What gRFC A66 calls a method whose name says nothing that can be bounded.
 const OTHER: &str = "other";
+/// What OpenTelemetry calls it.
+const RPC_OTHER: &str = "_OTHER";
 /// So many methods have names of their own, unless they were named beforehand; services have a few dozen.
 const MOST: usize = 256;
 /// A longer path is nobody's method.
@@ -40,7 +42,8 @@ pub(crate) enum Named {
 /// What one method's measurements go to. What is bound is bound at its first use: what was never measured is not told of.
 #[derive(Debug)]
 pub(super) struct Method {
-    name: Box<str>,
+    /// As OpenTelemetry's conventions have it.
+    name: Arc<str>,
     instruments: Arc<Instruments>,
     named: [KeyValue; 2],
     started: OnceLock<BoundCounter<u64>>,
@@ -67,16 +70,25 @@ pub(super) struct Measured {
 
 impl Method {
     fn new(instruments: &Arc<Instruments>, name: &str, target: &Arc<str>) -> Self {
+        let name: Arc<str> = name.into();
         Self {
-            name: name.into(),
             instruments: Arc::clone(instruments),
             named: [
-                KeyValue::new(METHOD, Arc::<str>::from(name)),
+                KeyValue::new(METHOD, Arc::clone(&name)),
                 KeyValue::new(TARGET, Arc::clone(target)),
             ],
+            name,
             started: OnceLock::new(),
             calls: [const { OnceLock::new() }; CODES],
             attempts: [const { OnceLock::new() }; CODES],
+        }
+    }
+
+    /// Every method that has no name of its own.
+    fn other(instruments: &Arc<Instruments>, target: &Arc<str>) -> Self {
+        Self {
+            name: RPC_OTHER.into(),
+            ..Self::new(instruments, OTHER, target)
         }
     }
 
@@ -90,10 +102,27 @@ impl Method {
         &self.named
     }
 
-    /// The same with a status.
-    fn ended(&self, code: Code) -> [KeyValue; 3] {
+    /// Of an attempt that ended so: the same with a status.
+    fn attempted(&self, code: Code) -> [KeyValue; 3] {
         let [method, target] = self.named.clone();
         [method, target, KeyValue::new(STATUS, code.name())]
+    }
+
+    /// Of a call that ended so, by OpenTelemetry's conventions; and the target as all other metrics of a channel have it, so that
+    /// they can be joined.
+    fn called(&self, code: Code) -> Vec<KeyValue> {
+        let [_, target] = self.named.clone();
+        let mut attributes = vec![
+            KeyValue::new(trace::SYSTEM, "grpc"),
+            KeyValue::new(trace::METHOD, Arc::clone(&self.name)),
+            KeyValue::new(trace::SERVER, target.value.clone()),
+            target,
+            KeyValue::new(trace::STATUS, code.name()),
+        ];
+        // To a caller all that is not OK is an error.
+        let failed = code != Code::Ok;
+        attributes.extend(failed.then(|| KeyValue::new(trace::ERROR, code.name())));
+        attributes
     }
 
     /// An attempt has begun.
@@ -117,7 +146,7 @@ impl Method {
         let instruments = &self.instruments;
         if let Some(locality) = locality {
             // There are as many as an operator has zones: nothing of ours is kept for each.
-            let [method, target, status] = self.ended(code);
+            let [method, target, status] = self.attempted(code);
             let attributes = [method, target, status, locality];
             instruments.attempt.record(took, &attributes);
             instruments.sent.record(sent, &attributes);
@@ -125,7 +154,7 @@ impl Method {
             return;
         }
         let bound = || {
-            let attributes = self.ended(code);
+            let attributes = self.attempted(code);
             Box::new(Attempts {
                 took: instruments.attempt.bind(&attributes),
                 sent: instruments.sent.bind(&attributes),
@@ -140,7 +169,7 @@ impl Method {
 
     /// A call has ended with that status, after so many seconds.
     pub(super) fn call_ended(&self, code: Code, took: f64) {
-        let bound = || self.instruments.call.bind(&self.ended(code));
+        let bound = || self.instruments.call.bind(&self.called(code));
         self.calls[usize::from(code.number())]
             .get_or_init(bound)
             .record(took);
@@ -173,7 +202,7 @@ impl Methods {
         let places = (0..(2 * most).next_power_of_two()).map(|_| OnceLock::new());
         let methods = Self {
             places: places.collect(),
-            other: Arc::new(Method::new(instruments, OTHER, target)),
+            other: Arc::new(Method::other(instruments, target)),
             instruments: Arc::clone(instruments),
             target: Arc::clone(target),
             left: AtomicUsize::new(most),
@@ -236,7 +265,7 @@ mod tests {
     use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-    use super::{Arc, Code, Instruments, MOST, Methods, Named, OTHER};
+    use super::{Arc, Code, Instruments, KeyValue, MOST, Methods, Named, OTHER, RPC_OTHER};
 
     fn methods(named: Named) -> Methods {
         let meter = SdkMeterProvider::default().meter("balance");
@@ -251,18 +280,38 @@ mod tests {
         methods.of(path).named()[0].value.to_string()
     }
 
+    fn words(attributes: &[KeyValue]) -> String {
+        let word = |a: &KeyValue| format!("{}={}", a.key, a.value);
+        attributes.iter().map(word).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
     fn a_method_is_resolved_once() {
         let methods = methods(Named::FirstCalled);
         let first = methods.of("/helloworld.Greeter/SayHello");
         let again = methods.of("/helloworld.Greeter/SayHello");
         assert!(Arc::ptr_eq(first, again));
-        let late = first.ended(Code::DeadlineExceeded);
-        let words = late.map(|attribute| format!("{}={}", attribute.key, attribute.value));
+        let late = first.attempted(Code::DeadlineExceeded);
         assert_eq!(
-            words.join(" "),
+            words(&late),
             "grpc.method=helloworld.Greeter/SayHello grpc.target=greeter grpc.status=DEADLINE_EXCEEDED"
         );
+    }
+
+    #[test]
+    fn a_call_is_told_of_as_opentelemetry_has_it_and_what_is_not_ok_is_an_error() {
+        let methods = methods(Named::FirstCalled);
+        let method = methods.of("/helloworld.Greeter/SayHello");
+        let always = "rpc.system.name=grpc rpc.method=helloworld.Greeter/SayHello server.address=greeter grpc.target=greeter";
+        for (code, ended) in [
+            (Code::Ok, "rpc.response.status_code=OK"),
+            (
+                Code::NotFound,
+                "rpc.response.status_code=NOT_FOUND error.type=NOT_FOUND",
+            ),
+        ] {
+            assert_eq!(words(&method.called(code)), format!("{always} {ended}"));
+        }
     }
 
     #[test]
@@ -275,6 +324,8 @@ mod tests {
         }
         assert_eq!(name(&methods, "/a/one-more"), OTHER);
         assert_eq!(name(&methods, "/a/0"), "a/0");
+        let nobody_s = methods.of("/a/one-more").called(Code::Ok);
+        assert_eq!(nobody_s[1].value.as_str(), RPC_OTHER);
     }
 
     #[test]

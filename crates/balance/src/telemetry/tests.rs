@@ -67,6 +67,13 @@ fn status(code: Code) -> String {
     format!("grpc_status=\"{}\"", code.name())
 }
 
+const ATTEMPTS: &str = "grpc_client_attempt_duration_seconds_count";
+const CALLS: &str = "rpc_client_call_duration_seconds_count";
+
+fn call_status(code: Code) -> String {
+    format!("rpc_response_status_code=\"{}\"", code.name())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_is_measured_by_method_target_and_status() {
     let page = Page::new();
@@ -95,7 +102,21 @@ async fn a_call_is_measured_by_method_target_and_status() {
     let buckets = format!("{duration}_bucket");
     assert_eq!(page.figure(&buckets, &quarter), Some(1.0));
     assert_eq!(page.figure(&buckets, &fifth), Some(0.0));
-    assert_eq!(figure("grpc_client_call_duration_seconds_sum"), Some(0.25));
+    let of_calls = [
+        "rpc_system_name=\"grpc\"",
+        "rpc_method=\"helloworld.Greeter/SayHello\"",
+        "server_address=\"greeter\"",
+        target,
+        "rpc_response_status_code=\"OK\"",
+    ];
+    let seconds = "rpc_client_call_duration_seconds_sum";
+    assert_eq!(page.figure(seconds, &of_calls), Some(0.25));
+    assert_eq!(page.figure(seconds, &["error_type="]), None);
+    let quarter = ["le=\"0.25\""];
+    let buckets = "rpc_client_call_duration_seconds_bucket";
+    assert_eq!(page.figure(buckets, &quarter), Some(1.0));
+    // As for calls that are served: what takes no time is told apart from what takes some.
+    assert_eq!(page.figure(buckets, &["le=\"0.00025\""]), Some(0.0));
     let size =
         |way: &str| format!("grpc_client_attempt_{way}_total_compressed_message_size_bytes_sum");
     assert_eq!(figure(&size("sent")), Some(3.0));
@@ -124,11 +145,10 @@ async fn who_is_dropped_untold_was_given_up_or_was_too_late() {
     let late = measured();
     advance(Duration::from_secs(1)).await;
     drop(late);
-    for name in ["attempt", "call"] {
-        let count = format!("grpc_client_{name}_duration_seconds_count");
-        for code in [Code::Cancelled, Code::DeadlineExceeded] {
-            let figure = page.figure(&count, &[SAY_HELLO, &status(code)]);
-            assert_eq!(figure, Some(1.0), "{name} {}", code.name());
+    for code in [Code::Cancelled, Code::DeadlineExceeded] {
+        for (count, status) in [(ATTEMPTS, status(code)), (CALLS, call_status(code))] {
+            let figure = page.figure(count, &[&status]);
+            assert_eq!(figure, Some(1.0), "{count} {}", code.name());
         }
     }
 }
@@ -144,10 +164,12 @@ async fn what_is_told_first_is_how_it_ended() {
     call.ended(Code::Unavailable);
     call.ended(Code::Ok);
     drop(call);
-    let count = "grpc_client_call_duration_seconds_count";
-    let unavailable = status(Code::Unavailable);
-    assert_eq!(page.figure(count, &[&unavailable]), Some(1.0));
-    assert_eq!(page.figure(count, &[&status(Code::Ok)]), None);
+    let unavailable = [
+        &*call_status(Code::Unavailable),
+        "error_type=\"UNAVAILABLE\"",
+    ];
+    assert_eq!(page.figure(CALLS, &unavailable), Some(1.0));
+    assert_eq!(page.figure(CALLS, &[&call_status(Code::Ok)]), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,9 +191,8 @@ async fn a_call_ends_as_the_attempt_does_that_answers_it() {
         (attempt, call)
     });
     drop(calls);
-    let count = "grpc_client_call_duration_seconds_count";
-    let not_found = status(Code::NotFound);
-    assert_eq!(page.figure(count, &[&not_found]), Some(2.0));
+    let not_found = call_status(Code::NotFound);
+    assert_eq!(page.figure(CALLS, &[&not_found]), Some(2.0));
 }
 
 #[tokio::test(start_paused = true)]

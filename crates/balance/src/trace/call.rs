@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{Begun, TracedAttempt, Tracing, end, header, of_method};
+use super::{Begun, SERVER, TracedAttempt, Tracing, end, header, of_method};
 use crate::{endpoint::Endpoint, policy::Why, status::Code, telemetry::TARGET};
 use http::HeaderMap;
 use opentelemetry::{
@@ -32,7 +32,7 @@ pub(crate) enum TracedCall {
 #[derive(Debug)]
 pub(crate) struct CallTracing {
     tracing: Tracing,
-    target: KeyValue,
+    target: [KeyValue; 2],
 }
 
 #[derive(Debug)]
@@ -49,7 +49,10 @@ impl CallTracing {
     pub(crate) fn new(tracing: Tracing, target: Arc<str>) -> Self {
         Self {
             tracing,
-            target: KeyValue::new(TARGET, target),
+            target: [
+                KeyValue::new(SERVER, Arc::clone(&target)),
+                KeyValue::new(TARGET, target),
+            ],
         }
     }
 
@@ -66,9 +69,10 @@ impl CallTracing {
         let method = || request.uri().path().trim_start_matches('/').to_owned();
         let begun = self.tracing.begin(parent, || {
             let [system, named] = of_method(method());
+            let [server, target] = self.target.clone();
             SpanBuilder::from_name(method())
                 .with_kind(SpanKind::Client)
-                .with_attributes([system, named, self.target.clone()])
+                .with_attributes([system, named, server, target])
         });
         match begun {
             Begun::Span(span) => TracedCall::Traced(Box::new(Call {
@@ -150,7 +154,7 @@ impl Call {
             ];
             // A Unix socket is an address without a port.
             let host = address.host().unwrap_or(address.as_str()).to_owned();
-            attributes.push(KeyValue::new("server.address", host));
+            attributes.push(KeyValue::new(SERVER, host));
             let port = address.port().map(i64::from);
             attributes.extend(port.map(|port| KeyValue::new("server.port", port)));
             // gRFC A72's name.

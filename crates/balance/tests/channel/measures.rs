@@ -64,6 +64,13 @@ fn status(code: &str) -> String {
     format!("grpc_status=\"{code}\"")
 }
 
+const ATTEMPTS: &str = "grpc_client_attempt_duration_seconds_count";
+const CALLS: &str = "rpc_client_call_duration_seconds_count";
+
+fn call_status(code: &str) -> String {
+    format!("rpc_response_status_code=\"{code}\"")
+}
+
 #[tokio::test]
 async fn calls_are_counted_with_what_they_came_to_and_how_much_went_over_the_wire() {
     let server = Server::start().await;
@@ -77,14 +84,12 @@ async fn calls_are_counted_with_what_they_came_to_and_how_much_went_over_the_wir
     let started = "grpc_client_attempt_started_total";
     let target = format!("grpc_target=\"{target}\"");
     assert_eq!(meters.figure(started, &[SAY_HELLO, &target]), Some(3.0));
-    for kind in ["attempt", "call"] {
-        let count = format!("grpc_client_{kind}_duration_seconds_count");
-        assert_eq!(
-            meters.figure(&count, &[SAY_HELLO, &status("OK")]),
-            Some(2.0)
-        );
-        let refused = status("FAILED_PRECONDITION");
-        assert_eq!(meters.figure(&count, &[SAY_HELLO, &refused]), Some(1.0));
+    for (code, figure) in [("OK", 2.0), ("FAILED_PRECONDITION", 1.0)] {
+        let attempts = [SAY_HELLO, &target, &status(code)];
+        assert_eq!(meters.figure(ATTEMPTS, &attempts), Some(figure));
+        let method = "rpc_method=\"helloworld.Greeter/SayHello\"";
+        let calls = [method, &target, &call_status(code)];
+        assert_eq!(meters.figure(CALLS, &calls), Some(figure));
     }
     let size = |way: &str| {
         let name = format!("grpc_client_attempt_{way}_total_compressed_message_size_bytes_sum");
@@ -133,15 +138,13 @@ async fn retries_are_attempts_of_one_call() {
     let channel = meters.channel(&target).service_config(RETRIES);
     let channel = channel.build().expect("a channel");
     call(&channel, "third time").await.expect("the third time");
-    let attempts = "grpc_client_attempt_duration_seconds_count";
     assert_eq!(
-        meters.figure(attempts, &[&status("UNAVAILABLE")]),
+        meters.figure(ATTEMPTS, &[&status("UNAVAILABLE")]),
         Some(2.0)
     );
-    assert_eq!(meters.figure(attempts, &[&status("OK")]), Some(1.0));
-    let calls = "grpc_client_call_duration_seconds_count";
-    assert_eq!(meters.figure(calls, &[]), Some(1.0));
-    assert_eq!(meters.figure(calls, &[&status("OK")]), Some(1.0));
+    assert_eq!(meters.figure(ATTEMPTS, &[&status("OK")]), Some(1.0));
+    assert_eq!(meters.figure(CALLS, &[]), Some(1.0));
+    assert_eq!(meters.figure(CALLS, &[&call_status("OK")]), Some(1.0));
     assert_eq!(
         meters.figure("grpc_client_call_retries_sum", &[SAY_HELLO]),
         Some(2.0)
@@ -173,12 +176,11 @@ async fn what_a_server_refused_unseen_is_a_transparent_retry() {
     call(&channel, "again").await.expect("the second time");
     let transparent = "grpc_client_call_transparent_retries_sum";
     assert_eq!(meters.figure(transparent, &[SAY_HELLO]), Some(1.0));
-    let attempts = "grpc_client_attempt_duration_seconds_count";
     assert_eq!(
-        meters.figure(attempts, &[&status("UNAVAILABLE")]),
+        meters.figure(ATTEMPTS, &[&status("UNAVAILABLE")]),
         Some(1.0)
     );
-    assert_eq!(meters.figure(attempts, &[&status("OK")]), Some(1.0));
+    assert_eq!(meters.figure(ATTEMPTS, &[&status("OK")]), Some(1.0));
 }
 
 #[tokio::test]
@@ -198,11 +200,13 @@ async fn a_call_that_its_caller_or_its_deadline_ends_says_which() {
     until("it is under way", || calls() == 2).await;
     given_up.abort();
     given_up.await.expect_err("it would have waited for ever");
-    for kind in ["attempt", "call"] {
-        let count = format!("grpc_client_{kind}_duration_seconds_count");
-        for code in ["DEADLINE_EXCEEDED", "CANCELLED"] {
-            let figure = meters.figure(&count, &[SAY_HELLO, &status(code)]);
-            assert_eq!(figure, Some(1.0), "{kind} {code}");
+    for code in ["DEADLINE_EXCEEDED", "CANCELLED"] {
+        for (count, status) in [(ATTEMPTS, status(code)), (CALLS, call_status(code))] {
+            assert_eq!(
+                meters.figure(count, &[&status]),
+                Some(1.0),
+                "{count} {code}"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::running::{BOUND, Scene};
 const COUNTS: [&str; 3] = [
     r#"rpc_method="user.v1.UserService/CreateUser""#,
     r#"rpc_method="user.v1.UserService/GreetUser""#,
-    r#"grpc_method="helloworld.Greeter/SayHello""#,
+    r#"server_address="greeter""#,
 ];
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn attempts_and_connections_say_in_which_zone_they_are_when_they_are_asked
     ] {
         assert_eq!(meters.figure(name, &[here]), Some(figure), "{name}");
     }
-    let call = "grpc_client_call_duration_seconds_count";
+    let call = "rpc_client_call_duration_seconds_count";
     assert_eq!(meters.figure(call, &[]), Some(1.0));
     assert_eq!(
         meters.figure(call, &[here]),

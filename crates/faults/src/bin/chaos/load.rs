@@ -96,8 +96,8 @@ impl Load {
         let page = async || http::text(self.port, "/metrics").await;
         let metrics = until(BOUND, "the caller's metrics", page).await?;
         let failed = metrics.lines().filter(|line| {
-            line.starts_with("grpc_client_call_duration_seconds_count{")
-                && !line.contains("grpc_status=\"OK\"")
+            line.starts_with("rpc_client_call_duration_seconds_count{")
+                && !line.contains("rpc_response_status_code=\"OK\"")
         });
         let count = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
         Ok(failed.filter_map(count).sum())
