@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::text;
+use crate::{
+    fields::{Collector, DataSource, DataSources, Pipeline, Providers, Signal, read},
+    text,
+};
 
 fn yaml(name: &str) -> Value {
     serde_saphyr::from_str(&text(name)).expect(name)
@@ -48,77 +51,71 @@ fn texts_or_none(of: &Value) -> Vec<&str> {
 
 #[test]
 fn the_collector_s_pipelines_are_made_of_what_it_has_and_leave_nothing_out() {
-    let collector = yaml("collector.yml");
-    let pipelines = collector["service"]["pipelines"]
-        .as_object()
-        .expect("pipelines");
-    assert_eq!(
-        keys(&collector["service"]["pipelines"]),
-        ["metrics", "traces"].map(str::to_owned).into()
-    );
-    for kind in ["receivers", "processors", "exporters"] {
-        let used = pipelines
-            .values()
-            .flat_map(|pipeline| texts(&pipeline[kind]));
-        let used: BTreeSet<_> = used.map(str::to_owned).collect();
-        assert_eq!(used, keys(&collector[kind]), "{kind}");
+    let written = yaml("collector.yml");
+    let collector: Collector = read("collector.yml");
+    let pipelines = collector.service.pipelines;
+    assert!(pipelines.keys().eq([&Signal::Metrics, &Signal::Traces]));
+    let used = |of: fn(&Pipeline) -> &Vec<String>| {
+        let all = pipelines.values().flat_map(of).cloned();
+        all.collect::<BTreeSet<_>>()
+    };
+    for (kind, used) in [
+        ("receivers", used(|pipeline| &pipeline.receivers)),
+        ("processors", used(|pipeline| &pipeline.processors)),
+        ("exporters", used(|pipeline| &pipeline.exporters)),
+    ] {
+        assert_eq!(used, keys(&written[kind]), "{kind}");
     }
     for pipeline in pipelines.values() {
         // Before anything is kept.
-        assert_eq!(texts(&pipeline["processors"])[0], "memory_limiter");
+        assert_eq!(pipeline.processors[0], "memory_limiter");
     }
+    let limits = collector.processors.memory_limiter;
+    assert!(limits.spike_limit_percentage < limits.limit_percentage);
+    assert!(limits.limit_percentage <= 100);
 }
 
 #[test]
 fn services_send_where_the_collector_listens_and_it_sends_where_jaeger_does() {
-    let collector = yaml("collector.yml");
+    let collector: Collector = read("collector.yml");
     let compose = yaml("../../docker-compose.yml");
     let said = word(&compose["x-service-environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]);
     let default = said.trim_start_matches("${OTEL_EXPORTER_OTLP_ENDPOINT-");
     let (host, port) = place(default.trim_end_matches('}'));
     assert_eq!(host, "collector");
-    let listens = &collector["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"];
-    assert_eq!(place(word(listens)), ("0.0.0.0", port));
-    let sends = &collector["exporters"]["otlp/jaeger"]["endpoint"];
-    // OTLP's own port.
-    assert_eq!(place(word(sends)), ("jaeger", "4317"));
+    let listens = collector.receivers.otlp.protocols;
+    assert_eq!(place(&listens.grpc.endpoint), ("0.0.0.0", port));
+    // OTLP's own ports.
+    assert_eq!(place(&listens.http.endpoint), ("0.0.0.0", "4318"));
+    assert_eq!(
+        place(&collector.exporters.jaeger.endpoint),
+        ("jaeger", "4317")
+    );
     assert!(observing().is_superset(&["collector", "jaeger"].map(str::to_owned).into()));
 }
 
 #[test]
-fn every_panel_asks_a_data_source_that_is_provisioned_and_that_a_container_is() {
-    let sources = yaml("grafana/datasources.yml");
-    let sources = sources["datasources"].as_array().expect("data sources");
-    for source in sources {
-        let (host, _) = place(word(&source["url"]));
-        assert!(observing().contains(host), "{source}");
+fn every_data_source_is_a_container_and_grafana_finds_the_dashboards() {
+    let sources: DataSources = read("grafana/datasources.yml");
+    assert_eq!(sources.api_version, 1);
+    for source in &sources.datasources {
+        let (host, _) = place(&source.url);
+        assert!(observing().contains(host), "{source:?}");
     }
-    let provisioned: BTreeSet<_> = sources.iter().map(|source| word(&source["uid"])).collect();
-    let mut uids = BTreeSet::new();
-    for dashboard in ["services", "discovery"] {
-        let board: Value =
-            serde_json::from_str(&text(&format!("grafana/dashboards/{dashboard}.json")))
-                .expect("JSON");
-        let panels = board["panels"].as_array().expect("panels");
-        let asked = panels.iter().filter(|panel| panel["type"] != "row");
-        for panel in asked {
-            let uid = word(&panel["datasource"]["uid"]).to_owned();
-            assert!(provisioned.contains(&*uid), "{}: {uid}", panel["title"]);
-        }
-        assert!(
-            uids.insert(word(&board["uid"]).to_owned()),
-            "a dashboard's uid is its own"
-        );
-        let (mut ids, number) = (BTreeSet::new(), panels.len());
-        ids.extend(
-            panels
-                .iter()
-                .map(|panel| panel["id"].as_u64().expect("an id")),
-        );
-        assert_eq!(ids.len(), number, "a panel's id is its own");
+    let of = |source: fn(&DataSource) -> &str| {
+        let all = sources.datasources.iter().map(source);
+        all.collect::<BTreeSet<_>>().len()
+    };
+    for different in [of(|source| &source.name), of(|source| &source.uid)] {
+        assert_eq!(different, sources.datasources.len());
     }
-    let provider = yaml("grafana/dashboards.yml");
-    let folder = word(&provider["providers"][0]["options"]["path"]).to_owned();
+    let defaults = sources.datasources.iter();
+    let defaults = defaults.filter(|source| source.is_default == Some(true));
+    assert_eq!(defaults.count(), 1);
+
+    let providers: Providers = read("grafana/dashboards.yml");
+    assert_eq!(providers.api_version, 1);
+    let folder = &providers.providers[0].options.path;
     let compose = yaml("../../docker-compose.yml");
     let mounted = texts(&compose["services"]["grafana"]["volumes"]);
     let here = format!("./deploy/observability/grafana/dashboards:{folder}:ro");

@@ -1,7 +1,9 @@
 //! What deploy/observability asks of the binaries, held against what they tell: by Prometheus' own programs, on real pages.
 
 mod causes;
+mod dashboards;
 mod expression;
+mod fields;
 mod files;
 mod firing;
 mod queries;

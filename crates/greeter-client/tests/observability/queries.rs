@@ -3,7 +3,10 @@
 use serde_json::Value;
 use testkit::prometheus::Prometheus;
 
-use crate::{path, text};
+use crate::{
+    fields::{DASHBOARDS, Dashboard, read},
+    path,
+};
 
 /// An expression, and who asks it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,18 +28,14 @@ impl Query {
 /// Of every panel of every dashboard.
 pub(crate) fn panels() -> Vec<Query> {
     let mut queries = Vec::new();
-    for dashboard in ["services", "discovery"] {
-        let json = text(&format!("grafana/dashboards/{dashboard}.json"));
-        let board: Value = serde_json::from_str(&json).expect("JSON");
-        for panel in board["panels"].as_array().expect("panels") {
-            for target in panel["targets"].as_array().into_iter().flatten() {
-                let title = panel["title"].as_str().expect("a title");
-                let expression = target["expr"].as_str().expect("an expression");
-                queries.push(Query {
-                    name: format!("{dashboard}: {title}"),
-                    expression: expression.to_owned(),
-                });
-            }
+    for name in DASHBOARDS {
+        let board: Dashboard = read(name);
+        for panel in &board.panels {
+            let targets = panel.asks().map_or(&[][..], |(_, targets)| targets);
+            queries.extend(targets.iter().map(|target| Query {
+                name: format!("{}: {}", board.uid, panel.title()),
+                expression: target.expr.clone(),
+            }));
         }
     }
     assert!(queries.len() > 30, "{queries:?}");
