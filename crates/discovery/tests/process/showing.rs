@@ -1,9 +1,12 @@
 //! `services` and `list`.
 
+use std::process::Command;
+
 use registry::{Status, Weight};
 use serde_json::json;
+use testkit::process::Process;
 
-use crate::place::{Place, instance, service};
+use crate::place::{Ended, Place, end, instance, service};
 
 #[tokio::test]
 async fn services_are_shown_with_what_their_instances_do() {
@@ -86,4 +89,57 @@ async fn a_list_has_all_that_the_registry_says_of_an_instance_and_what_is_wanted
             json!([])
         );
     }
+}
+
+/// How many columns the terminal of a test has.
+const COLUMNS: usize = 60;
+
+/// `list greeter` on a terminal of that many columns; what follows is the shell's.
+async fn listed_on_a_terminal(place: &Place, further: &str) -> Ended {
+    let line = format!(
+        "stty cols {COLUMNS}; '{}' --registry '{}' list greeter {further}",
+        env!("CARGO_BIN_EXE_discovery"),
+        place.url
+    );
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    command.env_remove("NO_COLOR").env("TERM", "xterm");
+    end(&Process::spawn("discovery on a terminal", command).expect("script is there")).await
+}
+
+/// What of it is seen.
+fn without_colour(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default();
+    let others = parts.map(|part| part.split_once('m').map_or(part, |(_, seen)| seen));
+    let seen: String = [first].into_iter().chain(others).collect();
+    seen.trim_end().to_owned()
+}
+
+#[tokio::test]
+async fn a_table_is_as_wide_as_its_terminal_at_most_and_has_colour_there_alone() {
+    let place = Place::directory();
+    let long = "of which a line of sixty columns cannot tell all that there is";
+    let said = instance("greeter", "10.0.0.7:1").with_label("note", long);
+    let _registration = place.register(said).await;
+    let on_terminal = listed_on_a_terminal(&place, "").await;
+    assert_eq!(on_terminal.code, Some(0), "{on_terminal:?}");
+    let lines = on_terminal.stdout;
+    let seen: Vec<_> = lines.iter().map(|line| without_colour(line)).collect();
+    assert!(
+        lines.iter().any(|line| line.contains('\u{1b}')),
+        "{lines:?}"
+    );
+    assert!(seen.len() > 4, "{seen:#?}");
+    for line in &seen {
+        assert!(line.chars().count() <= COLUMNS, "{seen:#?}");
+    }
+    // The pipe begins on that terminal, and is none.
+    let piped = listed_on_a_terminal(&place, "| cat").await;
+    let lines = piped.stdout;
+    assert!(lines.iter().any(|line| line.contains(long)), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.contains('\u{1b}')),
+        "{lines:?}"
+    );
 }
