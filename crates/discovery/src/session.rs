@@ -92,11 +92,16 @@ impl Session {
         }
     }
 
+    /// Whether anything can be registered: not in a list that somebody else keeps.
+    pub(crate) fn takes_instances(&self) -> bool {
+        !self.registry.url().starts_with("fixed:")
+    }
+
     /// Refuses a list that nothing can be registered in: a registration would try on for ever, as in an outage.
     pub(crate) fn ensure_takes_instances(&self) -> Result<()> {
         let url = self.registry.url();
         ensure!(
-            !url.starts_with("fixed:"),
+            self.takes_instances(),
             "{url} is a fixed list, in which nothing can be registered: write it into the list, or name another registry with --registry URL"
         );
         Ok(())

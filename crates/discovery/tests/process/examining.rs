@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, path::Path};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{
     Port,
     clock::Clock,
@@ -216,6 +216,35 @@ async fn an_instance_that_does_not_answer_is_a_problem_while_it_is_to_take_calls
         assert_eq!(code, Some(0));
         assert_eq!(of("instance", &findings), [format!("warning {name}")]);
     }
+}
+
+#[tokio::test]
+async fn of_a_fixed_list_only_that_is_advised_which_can_be_done_there() {
+    let away = Port::free().expect("a port").address();
+    let place = Place::fixed(&json!({"greeter": [
+        away,
+        {"id": "leaving", "addresses": [away], "status": "draining"},
+    ]}));
+    let (code, findings) = examined(&place).await;
+    assert_eq!(code, Some(1), "{findings:?}");
+    let advised: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["check"] == "instance")
+        .filter_map(|finding| Some((finding["level"].as_str()?, finding["advice"].as_str()?)))
+        .collect();
+    assert_eq!(
+        advised,
+        [
+            (
+                "problem",
+                "see whether it runs and can be reached from here; taken out of the list it is not called"
+            ),
+            (
+                "warning",
+                "it takes no calls as it is; take it out of the list when it is not to come back"
+            ),
+        ]
+    );
 }
 
 #[tokio::test]

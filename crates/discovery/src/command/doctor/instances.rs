@@ -51,7 +51,7 @@ pub(super) async fn examine(
         count(kept, "place")
     );
     findings.push(Finding::fine("lease", registry.url(), found));
-    findings.extend(silent(registry.url(), instances, patience).await);
+    findings.extend(silent(session, instances, patience).await);
     Ok(findings)
 }
 
@@ -95,20 +95,39 @@ fn left_over(
 }
 
 /// Those that take no connection. Of one that is to take calls that is a problem; another may be on its way out.
-async fn silent(url: &str, instances: Vec<Arc<Instance>>, patience: Duration) -> Vec<Finding> {
+async fn silent(
+    session: &Session,
+    instances: Vec<Arc<Instance>>,
+    patience: Duration,
+) -> Vec<Finding> {
     let all = instances.len();
+    // Nothing is drained or deregistered in a list that somebody else keeps.
+    let (of_serving, of_others) = if session.takes_instances() {
+        (
+            "see whether it runs and can be reached from here; `discovery drain` keeps callers from it",
+            "it takes no calls as it is; deregister it when it is not to come back",
+        )
+    } else {
+        (
+            "see whether it runs and can be reached from here; taken out of the list it is not called",
+            "it takes no calls as it is; take it out of the list when it is not to come back",
+        )
+    };
     let asked = stream::iter(instances).map(|one: Arc<Instance>| async move {
         let refused = match timeout(patience, reach::connect(one.address())).await {
             Ok(Ok(())) => return None,
             Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("takes no connection within {}", humantime::format_duration(patience)),
+            Err(_) => format!(
+                "takes no connection within {}",
+                humantime::format_duration(patience)
+            ),
         };
         let name = format!("{}/{}", one.service, one.id);
         let finding = Finding::fine("instance", name, refused);
         Some(if one.status == Status::Serving {
-            finding.problem("see whether it runs and can be reached from here; `discovery drain` keeps callers from it")
+            finding.problem(of_serving)
         } else {
-            finding.warning("it takes no calls as it is; deregister it when it is not to come back")
+            finding.warning(of_others)
         })
     });
     let mut findings: Vec<_> = asked
@@ -118,7 +137,7 @@ async fn silent(url: &str, instances: Vec<Arc<Instance>>, patience: Duration) ->
         .await;
     let answer = all - findings.len();
     let found = format!("{answer} of {} took a connection", count(all, "instance"));
-    findings.push(Finding::fine("instance", url, found));
+    findings.push(Finding::fine("instance", session.registry.url(), found));
     findings
 }
 
