@@ -79,6 +79,26 @@ impl RegistrationState {
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Held { .. } | Self::Draining)
     }
+
+    /// Why callers are not given the instance, in words; `None` while they are.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Self::Held { .. } => None,
+            Self::Retrying {
+                since,
+                attempts,
+                cause,
+            } => Some(format!(
+                "not registered for {:.1} s, {attempts} tries: {cause}",
+                since.elapsed().as_secs_f64()
+            )),
+            Self::Superseded { holder } => Some(format!(
+                "a process that was started later ({holder}) has registered under this instance's id"
+            )),
+            Self::Draining => Some("draining".to_owned()),
+            Self::Deregistered => Some("deregistered".to_owned()),
+        }
+    }
 }
 
 /// A live instance's hold on a registry: held again, for ever, whenever it is lost.

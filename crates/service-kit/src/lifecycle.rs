@@ -203,9 +203,7 @@ async fn held(mut states: watch::Receiver<RegistrationState>, url: &str) -> anyh
     if let Ok(Ok(_)) = timeout(REQUIRED_WITHIN, states.wait_for(held)).await {
         return Ok(());
     }
-    let why = standing::registration_problem(&states.borrow())
-        .err()
-        .unwrap_or_default();
+    let why = states.borrow().problem().unwrap_or_default();
     bail!(
         "cannot register at {url} within {REQUIRED_WITHIN:?}, and the registry is required: {why}"
     )

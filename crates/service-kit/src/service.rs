@@ -10,8 +10,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::Request;
-use opentelemetry::KeyValue;
-use registry::{Address, Instance, RegistrationState, Registry};
+use registry::{Address, Instance, Registry};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -285,55 +284,15 @@ impl Service {
     }
 
     fn observe_registry(&self) {
+        self.telemetry.observe_registry(&self.registry);
         let standing = self.standing.clone();
-        let meter = self.telemetry.meter("service-kit");
-        let counter = |name, description, count: fn(&Registry) -> u64| {
-            let registry = self.registry.clone();
-            meter
-                .u64_observable_counter(name)
-                .with_description(description)
-                .with_callback(move |counter| counter.observe(count(&registry), &[]))
-                .build();
-        };
-        counter(
-            "discovery.undecodable",
-            "Values in the registry that were skipped because they are no instances, or no intents",
-            Registry::undecodable,
-        );
-        counter(
-            "discovery.reconciled",
-            "Comparisons of what running watches have told with what is there",
-            |registry| registry.reconciled().lists,
-        );
-        counter(
-            "discovery.reconcile.differences",
-            "Entries that were otherwise than a running watch had told; there should be none",
-            |registry| registry.reconciled().differences,
-        );
+        self.telemetry
+            .observe_registration(move || standing.registration());
         let followers = Followers {
             tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.files)),
             registry: Some(self.registry.clone()),
         };
-        followers.observe(&meter);
-        meter
-            .u64_observable_gauge("discovery.registered")
-            .with_description("Whether the registry shows this instance as serving: 1 or 0")
-            .with_callback(move |gauge| gauge.observe(standing.is_registered().into(), &[]))
-            .build();
-        let standing = self.standing.clone();
-        meter
-            .u64_observable_gauge("discovery.registration.state")
-            .with_description(
-                "How the registration stands: 1 at the state that it is in, 0 at the others",
-            )
-            .with_callback(move |gauge| {
-                let now = standing.registration();
-                for state in RegistrationState::NAMES {
-                    let is_it = u64::from(now == Some(state));
-                    gauge.observe(is_it, &[KeyValue::new("state", state)]);
-                }
-            })
-            .build();
+        followers.observe(&self.telemetry.meter("service-kit"));
     }
 }
 

@@ -8,6 +8,7 @@ mod metrics;
 mod process;
 mod push;
 mod quiet;
+mod registered;
 mod runtime;
 mod traces;
 
@@ -16,7 +17,7 @@ use std::{env, sync::Arc};
 use balance::{ClientTls, trace::Tracing};
 use opentelemetry::metrics::Meter;
 use opentelemetry_sdk::{Resource, resource::EnvResourceDetector};
-use registry::Registry;
+use registry::{RegistrationState, Registry};
 use tokio::{join, runtime::Handle, task::spawn_blocking};
 
 use crate::config::Sections;
@@ -88,6 +89,21 @@ impl Telemetry {
     /// A meter for the part of the program that is called `scope`.
     pub fn meter(&self, scope: &'static str) -> Meter {
         self.metrics.meter(scope)
+    }
+
+    /// Counts what of the registry could not be read, and what watches of it have missed. For a binary that only calls others, or that holds
+    /// a registration for somebody else: one that serves does it by itself.
+    pub fn observe_registry(&self, registry: &Registry) {
+        registered::observe_registry(&self.meter(SCOPE), registry);
+    }
+
+    /// Measures how a registration stands, as `now` says; `None` where there is none. It is called at each collection, and must not
+    /// block. For a binary that holds one for somebody else: one that serves does it by itself.
+    pub fn observe_registration(
+        &self,
+        now: impl Fn() -> Option<RegistrationState> + Send + Sync + 'static,
+    ) {
+        registered::observe_registration(&self.meter(SCOPE), now);
     }
 
     /// Measures until when the certificates are valid that are shown to the registry and, as `tls` has it, to servers; and counts changed

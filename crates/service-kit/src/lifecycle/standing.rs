@@ -110,16 +110,10 @@ impl Standing {
         self.phase.send_modify(|_| {});
     }
 
-    /// How the registration stands, in a word; `None` until there is one.
-    pub(crate) fn registration(&self) -> Option<&'static str> {
+    /// How the registration stands; `None` until there is one.
+    pub(crate) fn registration(&self) -> Option<RegistrationState> {
         let states = self.registration.get()?;
-        Some(states.borrow().name())
-    }
-
-    /// Whether the registry shows the instance.
-    pub(crate) fn is_registered(&self) -> bool {
-        let states = self.registration.get();
-        states.is_some_and(|states| registration_problem(&states.borrow()).is_ok())
+        Some(states.borrow().clone())
     }
 
     /// Whether it should be given calls, and why not.
@@ -135,28 +129,7 @@ impl Standing {
             Phase::Draining => return Err("draining".to_owned()),
             Phase::Stopping => return Err("stopping".to_owned()),
         }
-        let states = self.registration.get().ok_or("not registered yet")?;
-        registration_problem(&states.borrow())
-    }
-}
-
-/// Why a registration does not bring calls.
-pub(super) fn registration_problem(state: &RegistrationState) -> Result<(), String> {
-    match state {
-        RegistrationState::Held { .. } => Ok(()),
-        RegistrationState::Retrying {
-            since,
-            attempts,
-            cause,
-        } => Err(format!(
-            "not registered for {:.1} s, {attempts} tries: {cause}",
-            since.elapsed().as_secs_f64()
-        )),
-        RegistrationState::Superseded { holder } => Err(format!(
-            "a process that was started later ({holder}) has registered under this instance's id"
-        )),
-        RegistrationState::Draining => Err("draining".to_owned()),
-        RegistrationState::Deregistered => Err("deregistered".to_owned()),
-        other => Err(format!("the registration is {other:?}")),
+        let state = self.registration().ok_or("not registered yet")?;
+        state.problem().map_or(Ok(()), Err)
     }
 }
