@@ -20,7 +20,7 @@ use std::{future::Future, process::ExitCode};
 
 use anyhow::Result;
 use clap::Subcommand;
-use service_kit::Signals;
+use service_kit::{Signals, config::AdminListen};
 use tokio::select;
 
 use crate::session::Session;
@@ -64,12 +64,22 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// Where it is to serve the admin page, if it goes on and that is asked for.
+    pub(crate) fn admin(&self) -> Option<AdminListen> {
+        match self {
+            Self::Watch(args) => args.admin,
+            Self::Register(args) => args.admin,
+            Self::Export(args) => args.admin,
+            _ => None,
+        }
+    }
+
     /// Does it, prints what came of it, and says with which code to exit.
     pub(crate) async fn run(&self, session: &Session, signals: Signals) -> Result<ExitCode> {
         match self {
             Self::Services(args) => once(args.run(session), signals).await,
             Self::List(args) => once(args.run(session), signals).await,
-            Self::Watch(args) => until_ended(args.begin(session), signals).await,
+            Self::Watch(args) => until_ended(session, args.begin(session), signals).await,
             Self::Register(args) => args.run(session, signals).await,
             Self::Drain(args) => once(args.run(session), signals).await,
             Self::Undrain(args) => once(args.run(session), signals).await,
@@ -81,7 +91,7 @@ impl Operation {
             Self::Doctor(args) => once(args.run(session), signals).await,
             Self::Config(args) => once(args.run(session), signals).await,
             Self::Export(args) => match args.every {
-                Some(every) => until_ended(args.begin(session, every), signals).await,
+                Some(every) => until_ended(session, args.begin(session, every), signals).await,
                 None => once(args.run(session), signals).await,
             },
             Self::Import(args) => args.run(session, signals).await,
@@ -97,8 +107,9 @@ async fn once(done: impl Future<Output = Result<()>>, mut signals: Signals) -> R
     }
 }
 
-/// What goes on until somebody ends it, which is as it was asked for once it has `begun`.
+/// What goes on until somebody ends it, which is as it was asked for once it has `begun`: then it is ready too.
 async fn until_ended(
+    session: &Session,
     begun: impl Future<Output = Result<impl Future<Output = Result<()>>>>,
     mut signals: Signals,
 ) -> Result<ExitCode> {
@@ -106,6 +117,7 @@ async fn until_ended(
         begun = begun => begun?,
         _ = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
     };
+    let _page = session.tell(None, || Ok(())).await?;
     select! {
         done = goes_on => done.map(|()| ExitCode::SUCCESS),
         _ = signals.next() => Ok(ExitCode::SUCCESS),

@@ -10,6 +10,7 @@ mod instance_name;
 mod page;
 mod reach;
 mod session;
+mod telling;
 mod wanted;
 mod words;
 
@@ -21,7 +22,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-use service_kit::{ClientConfig, KitArgs, Signals, config::Flags};
+use service_kit::{ClientConfig, KitArgs, Signals, Telemetry};
 
 use crate::{
     args::{Args, Command},
@@ -35,8 +36,9 @@ fn main() -> ExitCode {
         Command::Operation(operation) => {
             let kit = KitArgs::from(args.sources.clone());
             let defaults = Ok::<_, Infallible>(ClientConfig::default());
-            service_kit::run(&kit, defaults, Flags::new(), async |config, _telemetry| {
-                operate(&args, operation, &config).await
+            let flags = telling::flags(operation.admin());
+            service_kit::run(&kit, defaults, flags, async |config, telemetry| {
+                operate(&args, operation, &config, telemetry).await
             })
         }
         Command::Server(args) => greeter_server::run(args),
@@ -47,9 +49,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn operate(args: &Args, operation: &Operation, config: &ClientConfig) -> Result<ExitCode> {
+async fn operate(
+    args: &Args,
+    operation: &Operation,
+    config: &ClientConfig,
+    telemetry: Telemetry,
+) -> Result<ExitCode> {
     let signals = Signals::listen()?;
-    let session = Session::open(config, args.output, args.registry_timeout)?;
+    let session = Session::open(config, telemetry, args.output, args.registry_timeout)?;
     operation.run(&session, signals).await
 }
 

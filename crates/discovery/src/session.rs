@@ -8,11 +8,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use registry::{Registry, ServiceName, StoreError};
 use serde::Serialize;
 use service_kit::{
-    ClientConfig, Sections as _,
+    ClientConfig, Sections as _, Telemetry,
     config::TlsConfig,
     terminal::{Look, Output, Readers, print},
 };
 use tokio::time::timeout;
+
+use crate::telling::Telling;
 
 /// How many answers a registry is waited for at a time: more would be a load on it.
 const AT_A_TIME: usize = 16;
@@ -26,13 +28,23 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// How long the registry is to keep what is registered and not heard of any more.
     pub(crate) ttl: Duration,
+    pub(crate) telling: Telling,
     tls: TlsConfig,
 }
 
 impl Session {
     /// Needs no registry that answers; what is asked of it does.
-    pub(crate) fn open(config: &ClientConfig, output: Output, patience: Duration) -> Result<Self> {
+    pub(crate) fn open(
+        config: &ClientConfig,
+        telemetry: Telemetry,
+        output: Output,
+        patience: Duration,
+    ) -> Result<Self> {
         let tls = config.tls().clone();
+        let telling = Telling {
+            telemetry,
+            admin: config.admin().clone(),
+        };
         let config = config.registry();
         ensure!(
             config.url != "memory:",
@@ -44,6 +56,7 @@ impl Session {
             patience,
             output,
             ttl: config.ttl,
+            telling,
             tls,
         })
     }

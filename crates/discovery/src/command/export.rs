@@ -7,13 +7,13 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use registry::ServiceName;
-use service_kit::terminal::print;
+use service_kit::{config::AdminListen, terminal::print};
 use tokio::{
     fs,
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{args::positive_time, exported::Exported, session::Session};
+use crate::{args::positive_time, exported::Exported, session::Session, telling::ADMIN_HELP};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -45,6 +45,9 @@ pub(crate) struct ExportArgs {
     /// Writes the file again each time that so much is over, until Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = positive_time, requires = "file")]
     pub(super) every: Option<Duration>,
+
+    #[arg(long, value_name = "IP:PORT", help = ADMIN_HELP, requires = "every")]
+    pub(super) admin: Option<AdminListen>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

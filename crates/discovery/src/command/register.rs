@@ -1,11 +1,13 @@
 //! `discovery register`: registers what cannot do it itself, for as long as it lives and is healthy.
 
 mod check;
+mod checks;
 mod child;
 mod health;
 mod held;
 mod job;
 mod signals;
+mod standing;
 
 use std::{
     ffi::OsString,
@@ -16,9 +18,11 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use balance::ClientTls;
 use clap::Args;
 use nix::sys::signal::Signal;
 use registry::{Address, Instance, InstanceId, ServiceName, Weight, Zone};
+use service_kit::{AdminServer, config::AdminListen};
 use tokio::{
     select,
     time::{Instant, timeout_at},
@@ -26,12 +30,14 @@ use tokio::{
 
 use self::{
     check::{Check, CheckKind},
+    checks::Checks,
     child::Child,
     health::Monitor,
     held::Held,
     signals::{Heard, Signals},
+    standing::Standing,
 };
-use crate::{args::positive_time, session::Session};
+use crate::{args::positive_time, session::Session, telling::ADMIN_HELP};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -41,9 +47,10 @@ Examples:
       Starts it, registers it once it takes connections, passes signals on, takes it out before it
       is told to end or when it has ended, and exits with its code.
 
-What becomes of the registration is said on stderr. The command is in a process group of its own
-and has no stdin. A check that fails three times in a row takes the instance out; one that succeeds
-puts it back.";
+What becomes of the registration is said on stderr. With --admin 127.0.0.1:9100 there is a page,
+whose /readyz says whether it is registered, and /metrics what its checks have come to. The command
+is in a process group of its own and has no stdin. A check that fails three times in a row takes the
+instance out; one that succeeds puts it back.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
@@ -109,6 +116,9 @@ pub(crate) struct RegisterArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_time)]
     stop_limit: Duration,
 
+    #[arg(long, value_name = "IP:PORT", help = ADMIN_HELP)]
+    pub(super) admin: Option<AdminListen>,
+
     /// The command to start, with its arguments
     #[arg(last = true)]
     command: Vec<OsString>,
@@ -154,10 +164,16 @@ impl RegisterArgs {
     ) -> Result<ExitCode> {
         session.ensure_takes_instances()?;
         let mut signals = Signals::listen(signals, !self.command.is_empty())?;
-        let check = self.check(session).await?;
+        let kind = self.check_kind();
+        let tls = match kind {
+            Some(CheckKind::Grpc(_)) => session.tls().await?,
+            _ => None,
+        };
+        let standing = Standing::new();
+        let _page = self.tell(session, tls.as_ref(), &standing).await?;
         let mut child = Child::start(&self.command)?;
-        let mut monitor = self.monitor(check);
-        let mut held = Held::new(session, self.instance(), self.ttl);
+        let mut monitor = self.monitor(session, kind, tls, standing.clone());
+        let mut held = Held::new(session, self.instance(), self.ttl, standing);
         let over = loop {
             select! {
                 turn = monitor.turned() => held.follow(turn).await,
@@ -214,27 +230,45 @@ impl RegisterArgs {
         })
     }
 
-    async fn check(&self, session: &Session) -> Result<Option<Check>> {
-        let kind = match &self.check {
-            None if self.command.is_empty() => return Ok(None),
-            None => CheckKind::Tcp,
-            Some(kind) => kind.clone(),
-        };
-        let tls = match kind {
-            CheckKind::Grpc(_) => session.tls().await?,
-            _ => None,
-        };
-        Ok(Some(Check::new(kind, &self.service, &self.address, tls)))
+    /// What is checked, if anything is.
+    fn check_kind(&self) -> Option<CheckKind> {
+        let unless_told = (!self.command.is_empty()).then_some(CheckKind::Tcp);
+        self.check.clone().or(unless_told)
     }
 
-    fn monitor(&self, check: Option<Check>) -> Monitor {
+    fn monitor(
+        &self,
+        session: &Session,
+        kind: Option<CheckKind>,
+        tls: Option<ClientTls>,
+        standing: Standing,
+    ) -> Monitor {
+        let telemetry = &session.telling.telemetry;
+        let check = kind.map(|kind| {
+            let tracing = telemetry.tracing("balance");
+            let check = Check::new(kind, &self.service, &self.address, tls, tracing);
+            Checks::new(check, self.check_timeout, &telemetry.meter("discovery"))
+        });
         Monitor::new(
             check,
             self.check_interval,
-            self.check_timeout,
             self.healthy_after,
             self.unhealthy_after,
+            standing,
         )
+    }
+
+    /// Tells how the instance stands: it is what the process is ready by.
+    async fn tell(
+        &self,
+        session: &Session,
+        tls: Option<&ClientTls>,
+        standing: &Standing,
+    ) -> Result<Option<AdminServer>> {
+        let (measured, shown) = (standing.clone(), standing.clone());
+        let telemetry = &session.telling.telemetry;
+        telemetry.observe_registration(move || measured.registration());
+        session.tell(tls, move || shown.ready()).await
     }
 }
 

@@ -12,14 +12,17 @@ use futures_util::{
     stream::{self, BoxStream, SelectAll},
 };
 use registry::{Registry, ServiceName, View, one_line};
-use service_kit::terminal::{Look, Output, Readers, print};
+use service_kit::{
+    config::AdminListen,
+    terminal::{Look, Output, Readers, print},
+};
 use tokio::{
     select,
     time::{Instant, sleep, sleep_until},
 };
 
 use self::event::{Event, Known};
-use crate::session::Session;
+use crate::{session::Session, telling::ADMIN_HELP};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -46,6 +49,9 @@ pub(crate) struct WatchArgs {
     /// The service's name; without it, all services
     #[arg(value_parser = ServiceName::new)]
     service: Option<ServiceName>,
+
+    #[arg(long, value_name = "IP:PORT", help = ADMIN_HELP)]
+    pub(super) admin: Option<AdminListen>,
 }
 
 /// What is known of a service, each time that this changes.

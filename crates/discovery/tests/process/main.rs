@@ -13,5 +13,6 @@ mod registering;
 mod resolving;
 mod showing;
 mod stable;
+mod telling;
 mod wanting;
 mod watching;

@@ -4,7 +4,7 @@ use std::{fs, process::Command, sync::Arc};
 
 use registry::{Instance, Snapshot, SnapshotWatch, Status};
 use serde_json::json;
-use testkit::{Port, Signal, etcd::Cluster, process::Process, tls::Authority};
+use testkit::{Port, Signal, etcd::Cluster, eventually, http, process::Process, tls::Authority};
 use tokio::time::timeout;
 
 use crate::place::{BOUND, Place, end, instance, service};
@@ -145,7 +145,8 @@ async fn grpc_is_asked_by_tls_and_only_of_the_service_that_is_registered() {
         server.extend(["server", "--listen", &address].map(Into::into));
         let server: Vec<_> = server.iter().map(String::as_str).collect();
         let register = ["register", "web", &address, "--id", "checked"];
-        let check = ["--check", "grpc"];
+        let page = Port::free().expect("a port");
+        let check = ["--check", "grpc", "--admin", &page.address()];
         let mut command = place.command(&[&register[..], &check, &FAST, &server].concat());
         command.envs(environment("web"));
         let process = Process::spawn("discovery register", command).expect("it starts");
@@ -155,8 +156,12 @@ async fn grpc_is_asked_by_tls_and_only_of_the_service_that_is_registered() {
             until(is_checked, &mut watch).await;
         } else {
             let told = "is for spiffe://example.org/basket and not for spiffe://example.org/web";
-            let said = process.wait_for_line(told, BOUND).await;
-            said.expect("it says whom it has found");
+            // What it says on stderr may be that nobody listened there yet.
+            let found = async || {
+                let ready = http::text(page.number(), "/readyz").await;
+                ready.is_err_and(|refused| format!("{refused:#}").contains(told))
+            };
+            eventually(BOUND, "who was found to be told", found).await;
         }
         process.signal(Signal::SIGTERM).expect("it runs");
         end(&process).await;
@@ -359,7 +364,7 @@ async fn a_check_that_takes_too_long_is_killed_with_what_it_has_started() {
     ];
     let process = place.start(&checked);
     let has_begun = directory.path().join("held.begun");
-    testkit::eventually(BOUND, "the check", async || has_begun.exists()).await;
+    eventually(BOUND, "the check", async || has_begun.exists()).await;
     let free = tokio::process::Command::new("flock")
         .arg(&held)
         .arg("true")

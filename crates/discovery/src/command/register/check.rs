@@ -3,7 +3,7 @@
 use std::{process::Stdio, str::FromStr};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use balance::{Channel, ClientTls};
+use balance::{Channel, ClientTls, trace::Tracing};
 use http::Uri;
 use registry::{Address, ServiceName};
 use tokio::process::Command;
@@ -57,6 +57,7 @@ pub(super) struct GrpcCheck {
     about: String,
     /// Without it, in clear.
     tls: Option<ClientTls>,
+    tracing: Tracing,
 }
 
 /// A check of a certain instance.
@@ -76,12 +77,14 @@ impl Check {
         service: &ServiceName,
         address: &Address,
         tls: Option<ClientTls>,
+        tracing: Tracing,
     ) -> Self {
         match kind {
             CheckKind::Grpc(about) => Self::Grpc(GrpcCheck {
                 target: format!("static:///{address}?service={service}"),
                 about,
                 tls,
+                tracing,
             }),
             CheckKind::Tcp => Self::Tcp(address.clone()),
             CheckKind::Http(uri) => Self::Http(uri),
@@ -101,13 +104,16 @@ impl Check {
 }
 
 impl GrpcCheck {
-    /// By a channel of its own: one that had failed before would wait longer and longer before it connects again.
+    /// By a channel of its own: one that had failed before would wait longer and longer before it connects again. So it has no
+    /// meter, which holds the instruments of each channel for ever; the check is measured as a whole.
     async fn make(&self) -> Result<()> {
-        let mut channel = Channel::builder(&self.target).user_agent(concat!(
-            env!("CARGO_PKG_NAME"),
-            "/",
-            env!("CARGO_PKG_VERSION")
-        ));
+        let mut channel = Channel::builder(&self.target)
+            .user_agent(concat!(
+                env!("CARGO_PKG_NAME"),
+                "/",
+                env!("CARGO_PKG_VERSION")
+            ))
+            .tracing(&self.tracing);
         if let Some(tls) = &self.tls {
             channel = channel.tls(tls.clone());
         }
@@ -149,6 +155,7 @@ mod tests {
         thread,
     };
 
+    use service_kit::Telemetry;
     use testkit::Port;
 
     use super::{Address, Check, CheckKind, ServiceName};
@@ -156,7 +163,8 @@ mod tests {
     fn check(text: &str, address: &str) -> Check {
         let address = Address::new(address).expect("an address");
         let service = ServiceName::new("web").expect("a name");
-        Check::new(text.parse().expect(text), &service, &address, None)
+        let nowhere = Telemetry::metrics_only().expect("metrics").tracing("test");
+        Check::new(text.parse().expect(text), &service, &address, None, nowhere)
     }
 
     async fn failure(check: Check) -> String {

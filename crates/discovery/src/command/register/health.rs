@@ -2,9 +2,9 @@
 
 use std::{future::pending, time::Duration};
 
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::check::Check;
+use super::{checks::Checks, standing::Standing};
 
 /// What has become of the health.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,25 +20,25 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Monitor {
     /// `None` where whatever is registered is healthy.
-    check: Option<Check>,
+    checks: Option<Checks>,
     ticks: Interval,
-    timeout: Duration,
     health: Health,
     /// How many checks have still to fail, if none succeeds, for it to be told.
     untold: u32,
     /// Why the newest check failed, if it did.
     failure: Option<String>,
+    standing: Standing,
 }
 
 impl Monitor {
     /// # Panics
     /// Outside a tokio runtime.
     pub(super) fn new(
-        check: Option<Check>,
+        checks: Option<Checks>,
         every: Duration,
-        timeout: Duration,
         healthy_after: u32,
         unhealthy_after: u32,
+        standing: Standing,
     ) -> Self {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,12 +49,12 @@ impl Monitor {
             unhealthy_after,
         };
         Self {
-            check,
+            checks,
             ticks,
-            timeout,
             health,
             untold: unhealthy_after,
             failure: None,
+            standing,
         }
     }
 
@@ -66,7 +66,7 @@ impl Monitor {
     /// Waits until the health turns; at first it is not healthy, and that it stays so is told once. Cancellation safe: a check
     /// that is cut off is made again.
     pub(super) async fn turned(&mut self) -> Turn {
-        let Some(check) = &mut self.check else {
+        let Some(checks) = &self.checks else {
             if self.health.is_healthy {
                 return pending().await;
             }
@@ -75,15 +75,11 @@ impl Monitor {
         };
         loop {
             self.ticks.tick().await;
-            let failure = match timeout(self.timeout, check.make()).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(format!("{error:#}")),
-                Err(_) => {
-                    let within = humantime::format_duration(self.timeout);
-                    Some(format!("there was no answer within {within}"))
-                }
-            };
+            let failure = checks.make().await.err();
             self.failure.clone_from(&failure);
+            if let Some(failure) = &failure {
+                self.standing.fail(failure);
+            }
             if self.health.turns(failure.is_none()) {
                 self.untold = 0;
                 return failure.map_or(Turn::Healthy, Turn::Unhealthy);

@@ -7,7 +7,7 @@ use registry::{Instance, Registration, RegistrationState, one_line};
 use service_kit::terminal::printable;
 use tokio::time::{sleep, timeout};
 
-use super::{health::Turn, say};
+use super::{health::Turn, say, standing::Standing};
 use crate::session::Session;
 
 /// An instance that is in the registry while it is healthy.
@@ -17,6 +17,7 @@ pub(super) struct Held<'a> {
     instance: Instance,
     ttl: Duration,
     registration: Option<Registration>,
+    standing: Standing,
     /// Whether it was said that this registration is held.
     is_told: bool,
     /// Whether it has ever been in the registry.
@@ -27,12 +28,18 @@ pub(super) struct Held<'a> {
 
 impl<'a> Held<'a> {
     /// The registry's own `ttl` is for who has none.
-    pub(super) fn new(session: &'a Session, instance: Instance, ttl: Option<Duration>) -> Self {
+    pub(super) fn new(
+        session: &'a Session,
+        instance: Instance,
+        ttl: Option<Duration>,
+        standing: Standing,
+    ) -> Self {
         Self {
             session,
             instance,
             ttl: ttl.unwrap_or(session.ttl),
             registration: None,
+            standing,
             is_told: false,
             was_in: false,
             failure: None,
@@ -67,6 +74,7 @@ impl<'a> Held<'a> {
             registry.register(instance, self.ttl)
         };
         self.instance = registration.instance();
+        self.standing.enter(registration.states());
         self.registration = Some(registration);
         self.is_told = false;
     }
@@ -77,6 +85,7 @@ impl<'a> Held<'a> {
         let Some(registration) = self.registration.take_if(is_ours) else {
             return;
         };
+        self.standing.leave(why);
         self.failure = Some("the registry has not answered in time".to_owned());
         let state = self.settled(&registration).await;
         self.was_in |= state.is_held();
