@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             callers: args.callers,
             count: 0,
             threads: 1,
+            collector: None,
             addresses: servers.addresses.clone(),
         })
     })?;

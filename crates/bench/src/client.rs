@@ -31,6 +31,9 @@ pub(crate) struct Job {
     pub(crate) count: u32,
     #[arg(long)]
     pub(crate) threads: usize,
+    /// Whereto watched channels send their spans.
+    #[arg(long)]
+    pub(crate) collector: Option<String>,
     #[arg(required = true)]
     pub(crate) addresses: Vec<String>,
 }
@@ -65,6 +68,9 @@ impl Job {
             ("--threads", self.threads.to_string()),
         ] {
             args.extend([name.to_owned(), value]);
+        }
+        if let Some(collector) = &self.collector {
+            args.extend(["--collector".to_owned(), collector.clone()]);
         }
         args.extend_from_slice(&self.addresses);
         args
@@ -103,7 +109,9 @@ pub(crate) fn run(job: &Job) -> Result<()> {
             Peer::TonicBalance => measure(tonic_balance(&job.addresses)?, job).await,
             Peer::Balance => measure(balanced(&job.addresses, false).await?, job).await,
             Peer::BalanceTraced | Peer::BalanceWatched => {
-                let (watch, metrics) = (Watch::start()?, job.peer == Peer::BalanceWatched);
+                let collector = job.collector.as_deref().context("no --collector")?;
+                let watch = Watch::start(collector)?;
+                let metrics = job.peer == Peer::BalanceWatched;
                 let channel = watched(&job.addresses, &watch, metrics).await?;
                 measure(channel, job).await
             }

@@ -52,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             callers: args.callers,
             count: args.calls,
             threads: usize::from(args.threads),
+            collector: None,
             addresses: servers.addresses.clone(),
         };
         job.measure()

@@ -3,6 +3,7 @@
 mod allocations;
 mod call_cost;
 mod client;
+mod cost;
 mod echo;
 mod fleet;
 mod get_user;
@@ -21,6 +22,7 @@ mod turns;
 mod update;
 mod user_servers;
 mod valgrind;
+mod watching;
 mod work;
 
 use anyhow::{Context, Result};
@@ -47,6 +49,8 @@ struct Args {
 enum Question {
     /// What does a unary call cost its caller, in CPU time or in instructions?
     CallCost(call_cost::Args),
+    /// What does it add to a call that one in a hundred is traced, and all are measured?
+    Watching(watching::Args),
     /// How long does a caller wait, when many call?
     Latency(latency::Args),
     /// How often does a call allocate?
@@ -101,6 +105,14 @@ const ALL: &[(&str, &[&str])] = &[
             "call-cost --callers 16 --instructions",
         ],
     ),
+    (
+        "What does it add to a call that it is watched?",
+        &[
+            "watching",
+            "watching --threads 2",
+            "watching --callers 16 --instructions",
+        ],
+    ),
     ("How long does a caller wait, when many call?", &["latency"]),
     ("How often does a call allocate?", &["allocations"]),
     ("How much goes through one connection?", &["throughput"]),
@@ -149,6 +161,7 @@ fn ask_all() -> Result<()> {
 fn ask(question: Question) -> Result<()> {
     match question {
         Question::CallCost(args) => call_cost::run(&args),
+        Question::Watching(args) => watching::run(&args),
         Question::Latency(args) => latency::run(&args),
         Question::Allocations(args) => allocations::run(&args),
         Question::Throughput(args) => throughput::run(&args),

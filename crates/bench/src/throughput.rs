@@ -71,6 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             callers: args.callers,
             count,
             threads: usize::from(args.threads),
+            collector: None,
             addresses: servers.addresses.clone(),
         };
         Ok(f64::from(count) / job.measure()?.elapsed)

@@ -1,6 +1,9 @@
 //! What a client does over a channel, while it is measured.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use balance::{TellServedBy, WaitForReady};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
@@ -16,6 +19,8 @@ pub(crate) enum Work {
     Unary,
     /// The same, with the time that each of them takes.
     Timed,
+    /// Unary calls as greeter-client makes them: each has a deadline, would wait for an instance, and is told who answered.
+    Greeting,
     /// Unary calls with 1 MiB each way.
     Large,
     /// Small messages to the server, on one stream, and one answer.
@@ -29,6 +34,9 @@ pub(crate) enum Work {
 /// How many messages a stream has at most; more of them are more streams, one after another.
 pub(crate) const STREAM: u32 = 100_000;
 
+/// The deadline of a [greeting](Work::Greeting): none is to miss it, also where valgrind counts.
+const GREETED_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long calls took, in microseconds.
 pub(crate) type Latencies = Histogram<u32>;
 
@@ -41,9 +49,14 @@ impl Work {
         count: u32,
     ) -> Result<Latencies> {
         match self {
-            Self::Unary => calls::<false>(channel, callers, count, "world").await,
-            Self::Timed => calls::<true>(channel, callers, count, "world").await,
-            Self::Large => calls::<false>(channel, callers, count, &"x".repeat(1 << 20)).await,
+            Self::Unary => calls::<false>(channel, callers, count, small).await,
+            Self::Timed => calls::<true>(channel, callers, count, small).await,
+            Self::Greeting => calls::<false>(channel, callers, count, greeting).await,
+            Self::Large => {
+                let large = hello(&"x".repeat(1 << 20));
+                let large = move || Request::new(large.clone());
+                calls::<false>(channel, callers, count, large).await
+            }
             Self::ClientStream | Self::ServerStream | Self::BidiStream => {
                 self.streams(channel, count).await?;
                 Ok(no_latencies())
@@ -74,22 +87,34 @@ fn hello(name: &str) -> HelloRequest {
     HelloRequest { name: name.into() }
 }
 
+fn small() -> Request<HelloRequest> {
+    Request::new(hello("world"))
+}
+
+fn greeting() -> Request<HelloRequest> {
+    let mut request = small();
+    request.set_timeout(GREETED_WITHIN);
+    request.extensions_mut().insert(WaitForReady(true));
+    request.extensions_mut().insert(TellServedBy);
+    request
+}
+
 /// `TIMED` at compile time: reading the clock would be part of what a call costs.
 async fn calls<const TIMED: bool>(
     channel: &impl Measured,
     callers: u32,
     count: u32,
-    name: &str,
+    request: impl Fn() -> Request<HelloRequest> + Clone + Send + 'static,
 ) -> Result<Latencies> {
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
         let mut client = GreeterClient::new(channel.clone());
-        let request = hello(name);
+        let request = request.clone();
         tasks.spawn(async move {
             let mut latencies = no_latencies();
             for _ in 0..count / callers {
                 let started = TIMED.then(Instant::now);
-                client.say_hello(request.clone()).await?;
+                client.say_hello(request()).await?;
                 if let Some(started) = started {
                     latencies.record(u64::try_from(started.elapsed().as_micros())?)?;
                 }

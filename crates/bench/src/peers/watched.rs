@@ -3,53 +3,51 @@
 use anyhow::{Context as _, Result};
 use balance::trace::Tracing;
 use opentelemetry::{
+    Context,
     metrics::MeterProvider as _,
-    trace::{SpanContext, TracerProvider as _},
+    trace::{TraceContextExt as _, TracerProvider as _},
 };
-use opentelemetry_sdk::{
-    error::OTelSdkResult,
-    metrics::SdkMeterProvider,
-    trace::{SdkTracerProvider, SpanData, SpanExporter},
-};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{metrics::SdkMeterProvider, trace::SdkTracerProvider};
 
 /// Of the calls, as by default.
 const TRACED: f64 = 0.01;
 
-/// Metrics that nobody reads, and traces that go through the batches of OpenTelemetry's SDK and then nowhere.
+/// Metrics for a page that nobody reads, and traces that are sent to a collector.
 pub(crate) struct Watch {
     meters: SdkMeterProvider,
     tracers: SdkTracerProvider,
 }
 
 impl Watch {
-    pub(crate) fn start() -> Result<Self> {
-        let exporter = opentelemetry_prometheus::exporter().build();
-        let exporter = exporter.context("cannot start metrics")?;
-        let tracers = SdkTracerProvider::builder().with_batch_exporter(Nowhere);
+    /// Inside a runtime, by which spans are sent.
+    pub(crate) fn start(collector: &str) -> Result<Self> {
+        let page = opentelemetry_prometheus::exporter().build();
+        let page = page.context("cannot start metrics")?;
+        let spans = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(collector);
+        let spans = spans.build().context("cannot export traces")?;
         Ok(Self {
-            meters: SdkMeterProvider::builder().with_reader(exporter).build(),
-            tracers: tracers.build(),
+            meters: SdkMeterProvider::builder().with_reader(page).build(),
+            tracers: SdkTracerProvider::builder()
+                .with_batch_exporter(spans)
+                .build(),
         })
     }
 
     /// Has it watch that channel's traces, and its metrics too.
     pub(super) fn over(&self, channel: balance::Builder, metrics: bool) -> balance::Builder {
-        let tracing = Tracing::within(|| SpanContext::NONE);
+        let tracing =
+            Tracing::within(|| Context::map_current(|now| now.span().span_context().clone()));
         let tracing = tracing.with_spans(self.tracers.tracer("balance"), TRACED);
         let channel = channel.tracing(&tracing);
         if metrics {
-            channel.meter(&self.meters.meter("balance"))
+            channel
+                .meter(&self.meters.meter("balance"))
+                .measure_endpoints(true)
         } else {
             channel
         }
-    }
-}
-
-#[derive(Debug)]
-struct Nowhere;
-
-impl SpanExporter for Nowhere {
-    async fn export(&self, _batch: Vec<SpanData>) -> OTelSdkResult {
-        Ok(())
     }
 }
