@@ -26,18 +26,13 @@ use crate::{
     storage::Storage,
 };
 
-/// Each greeter in turn, and another one when one of them could not answer: a greeting changes nothing, and can be asked for twice.
+/// Each greeter in turn, and another one when one of them could not answer or takes long: a greeting changes nothing, and can be asked for
+/// twice.
 const GREETER_SERVICE_CONFIG: &str = r#"{
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{
     "name": [{"service": "helloworld.Greeter"}],
-    "retryPolicy": {
-      "maxAttempts": 4,
-      "initialBackoff": "0.05s",
-      "maxBackoff": "0.5s",
-      "backoffMultiplier": 2,
-      "retryableStatusCodes": ["UNAVAILABLE"]
-    }
+    "hedgingPolicy": {"maxAttempts": 4, "hedgingDelay": "0.25s", "nonFatalStatusCodes": ["UNAVAILABLE"]}
   }]
 }"#;
 

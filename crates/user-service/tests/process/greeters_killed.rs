@@ -1,4 +1,4 @@
-//! What callers of `GreetUser` notice when greeters are killed under them: nothing.
+//! What callers of `GreetUser` notice when greeters are killed under them, or hang: nothing.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use testkit::{etcd::Cluster, eventually, fleet::Fleet};
+use testkit::{Signal, etcd::Cluster, eventually, fleet::Fleet};
 use tokio::task::JoinSet;
 use tonic::Status;
 
@@ -53,6 +53,35 @@ async fn greeters_are_killed_and_replaced(scene: &Scene) {
         load.reaches(before + GREETINGS).await;
     }
     load.ends_without_a_failure().await;
+}
+
+/// Every other greeting is asked of the one that hangs, until another one is asked too.
+#[tokio::test]
+async fn no_call_fails_while_a_greeter_hangs() {
+    let scene = Scene::new();
+    let mut greeters = Fleet::new(&scene.url).expect("the binaries");
+    let [hangs, lives] = &greeters.add_many(2).await.expect("they start")[..] else {
+        panic!("two were started")
+    };
+    let _service = scene.user_service("").await;
+    scene.create("ann", "").await.expect("created");
+    for address in [hangs, lives] {
+        is_greeted_by(&scene, address).await;
+    }
+    greeters.signal(hangs, Signal::SIGSTOP).expect("it runs");
+    for _ in 0..4 {
+        let greeting = scene.greet("ann").await.expect("greeted");
+        assert!(greeting.ends_with(lives), "{greeting}");
+    }
+}
+
+async fn is_greeted_by(scene: &Scene, greeter: &str) {
+    let what = format!("a greeting from {greeter}");
+    eventually(BOUND, &what, async || {
+        let greeting = scene.greet("ann").await.expect("greeted");
+        greeting.ends_with(greeter)
+    })
+    .await;
 }
 
 /// Callers who have a user greeted again and again, each as soon as it was answered.
