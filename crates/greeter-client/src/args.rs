@@ -3,26 +3,29 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, builder::ArgPredicate};
 use service_kit::{KitArgs, terminal::Output};
 
-use crate::{load::Plan, progress::Goal};
+use crate::{call::Kind, load::Plan, progress::Goal};
 
-/// What applies when no `--service-config` is given: each instance in turn, and another try where a call cannot have
-/// been served.
-const SERVICE_CONFIG: &str = r#"{
-  "loadBalancingConfig": [{"round_robin": {}}],
-  "methodConfig": [{
-    "name": [{"service": "helloworld.Greeter"}],
-    "retryPolicy": {
-      "maxAttempts": 4,
-      "initialBackoff": "0.05s",
-      "maxBackoff": "0.5s",
-      "backoffMultiplier": 2,
-      "retryableStatusCodes": ["UNAVAILABLE"]
-    }
-  }]
-}"#;
+/// What applies when no `--service-config` is given, for calls of that gRPC service: each instance in turn, and another
+/// try where a call cannot have been served.
+fn default_service_config(service: &str) -> String {
+    let config = serde_json::json!({
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [{
+            "name": [{"service": service}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }],
+    });
+    config.to_string()
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +37,8 @@ Examples:
       500 calls a second, 10,000 in all, and the figures for a program.
   greeter-client --stream 30s --concurrency 8 --forever
       Eight streams of half a minute at a time, each followed by another.
+  greeter-client --user ann --rate 20
+      Has the user Ann greeted by whoever has registered as user, who asks a greeter.
   greeter-client --target static:///10.0.0.7:50051,10.0.0.8:50051 --policy pick_first
       Without a registry.
 
@@ -46,13 +51,19 @@ On Ctrl-C or SIGTERM calls in flight are finished and the figures are printed; a
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
-    /// Whom to call: a service's name, or a target such as `etcd:///greeter` or `static:///10.0.0.1:1,10.0.0.2:1`
-    #[arg(long, value_name = "TARGET", default_value = "greeter")]
+    /// Whom to call: a service's name, or a target such as `etcd:///greeter` or `static:///10.0.0.1:1,10.0.0.2:1`;
+    /// with --user it is `user` otherwise
+    #[arg(
+        long,
+        value_name = "TARGET",
+        default_value = "greeter",
+        default_value_if("user", ArgPredicate::IsPresent, "user")
+    )]
     pub(crate) target: String,
 
     /// The name to greet
     #[arg(long, default_value = "world")]
-    pub(crate) name: String,
+    name: String,
 
     /// Make this many calls in all
     #[arg(long, value_name = "N", group = "end", value_parser = clap::value_parser!(u64).range(1..))]
@@ -88,7 +99,11 @@ pub struct Args {
 
     /// Make each call a stream of this length: a greeting is asked for ten times a second, and each has to be answered
     #[arg(long, value_name = "TIME", value_parser = timeout)]
-    pub(crate) stream: Option<Duration>,
+    stream: Option<Duration>,
+
+    /// Have this user greeted, by the user service: make each call a `GreetUser`, for which that asks a greeter
+    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "stream"])]
+    user: Option<String>,
 
     /// Do not wait for an instance: a call without one fails
     #[arg(long)]
@@ -130,6 +145,16 @@ impl Args {
         }
     }
 
+    /// What each call is.
+    pub(crate) fn kind(&self) -> Kind {
+        let name = self.name.clone();
+        match (&self.user, self.stream) {
+            (Some(id), _) => Kind::OfUser(format!("users/{id}")),
+            (None, Some(length)) => Kind::Stream { name, length },
+            (None, None) => Kind::Once(name),
+        }
+    }
+
     /// Whether a line for each call can be read by a person, and does not get in a program's way.
     pub(crate) fn prints_each_call(&self) -> bool {
         let plan = self.plan();
@@ -154,7 +179,7 @@ impl Args {
     /// The text of the service config.
     pub(crate) fn service_config(&self) -> Result<String> {
         match self.service_config.as_deref() {
-            None => Ok(SERVICE_CONFIG.to_owned()),
+            None => Ok(default_service_config(self.kind().service())),
             Some(text) => match text.strip_prefix('@') {
                 Some(file) => fs::read_to_string(file)
                     .with_context(|| format!("cannot read the service config {file}")),
@@ -259,6 +284,17 @@ mod tests {
     }
 
     #[test]
+    fn users_are_greeted_by_the_user_service() {
+        let ann = args("--user ann");
+        assert_eq!(ann.kind(), Kind::OfUser("users/ann".into()));
+        assert_eq!(ann.target, "user");
+        let config = ann.service_config().expect("a config");
+        assert!(config.contains("user.v1.UserService"), "{config}");
+        assert_eq!(args("--user ann --target people").target, "people");
+        assert_eq!(args("").kind(), Kind::Once("world".into()));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "--count 0",
@@ -268,6 +304,8 @@ mod tests {
             "--timeout 0s",
             "--timeout 2days",
             "--stream 0s",
+            "--user ann --name ann",
+            "--user ann --stream 1s",
             "--interval soon",
             "--concurrency 0",
             "--concurrency 10001",
@@ -307,8 +345,9 @@ mod tests {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
         let file = format!("{root}/deploy/service-config/greeter.json");
         let text = fs::read_to_string(file).expect("a service config");
-        let [ours, deployed] = [SERVICE_CONFIG, text.as_str()]
-            .map(|text| serde_json::from_str::<serde_json::Value>(text).expect("JSON"));
+        let ours = args("").service_config().expect("a config");
+        let [ours, deployed] = [ours, text]
+            .map(|text| serde_json::from_str::<serde_json::Value>(&text).expect("JSON"));
         assert_eq!(ours, deployed);
         assert_eq!(ours["methodConfig"][0]["retryPolicy"]["maxAttempts"], 4);
     }

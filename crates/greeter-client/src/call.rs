@@ -10,7 +10,10 @@ use std::{
 
 use balance::{Channel, ConnectivityState, ServedBy, TellServedBy, WaitForReady};
 use futures_util::{Stream, stream::unfold};
-use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
+use proto::{
+    helloworld::{HelloRequest, greeter_client::GreeterClient},
+    user::v1::{GreetUserRequest, user_service_client::UserServiceClient},
+};
 use registry::Address;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::{Request, Response, Status};
@@ -32,34 +35,45 @@ pub(crate) trait Greet: Clone + Send + 'static {
     fn greet(&mut self) -> impl Future<Output = Outcome> + Send;
 }
 
+/// What a call is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Kind {
+    /// One greeting of that name.
+    Once(String),
+    /// A stream of them.
+    Stream { name: String, length: Duration },
+    /// A user service has the user of that name greeted.
+    OfUser(String),
+}
+
+impl Kind {
+    /// The gRPC service that has the method.
+    pub(crate) fn service(&self) -> &'static str {
+        match self {
+            Self::Once(_) | Self::Stream { .. } => "helloworld.Greeter",
+            Self::OfUser(_) => "user.v1.UserService",
+        }
+    }
+}
+
 /// Greets through a balanced channel.
 #[derive(Clone)]
 pub(crate) struct Greeter {
     channel: Channel,
-    client: GreeterClient<Channel>,
-    name: String,
+    kind: Kind,
     timeout: Duration,
     fail_fast: bool,
-    /// How long a call is that is a stream of greetings; `None` where it is for one.
-    stream: Option<Duration>,
 }
 
 impl Greeter {
-    /// Calls that send `name` and have `timeout` each; with `fail_fast` they do not wait for an instance.
-    pub(crate) fn new(channel: Channel, name: String, timeout: Duration, fail_fast: bool) -> Self {
+    /// Calls of that kind that have `timeout` each; with `fail_fast` they do not wait for an instance.
+    pub(crate) fn new(channel: Channel, kind: Kind, timeout: Duration, fail_fast: bool) -> Self {
         Self {
-            client: GreeterClient::new(channel.clone()),
             channel,
-            name,
+            kind,
             timeout,
             fail_fast,
-            stream: None,
         }
-    }
-
-    /// The same with calls that are streams of that length.
-    pub(crate) fn with_stream(self, stream: Option<Duration>) -> Self {
-        Self { stream, ..self }
     }
 
     fn request<M>(&self, message: M, timeout: Duration) -> Request<M> {
@@ -71,14 +85,23 @@ impl Greeter {
         request
     }
 
-    fn hello(&self) -> HelloRequest {
-        let name = self.name.clone();
-        HelloRequest { name }
+    fn greeter(&self) -> GreeterClient<Channel> {
+        GreeterClient::new(self.channel.clone())
     }
 
-    async fn greet_once(&mut self) -> Result<Outcome, Status> {
-        let request = self.request(self.hello(), self.timeout);
-        let response = self.client.say_hello(request).await?;
+    async fn greet_once(&self, name: String) -> Result<Outcome, Status> {
+        let request = self.request(HelloRequest { name }, self.timeout);
+        let response = self.greeter().say_hello(request).await?;
+        Ok(Outcome::Answered {
+            by: served_by(&response),
+            greeting: response.into_inner().message,
+        })
+    }
+
+    async fn greet_user(&self, name: String) -> Result<Outcome, Status> {
+        let request = self.request(GreetUserRequest { name }, self.timeout);
+        let mut users = UserServiceClient::new(self.channel.clone());
+        let response = users.greet_user(request).await?;
         Ok(Outcome::Answered {
             by: served_by(&response),
             greeting: response.into_inner().message,
@@ -87,11 +110,11 @@ impl Greeter {
 
     /// Asks for greetings until `length` is over, and then takes those that are still to come. A stream has gone well
     /// when every one of them was answered and it ended in order.
-    async fn greet_for(&mut self, length: Duration) -> Result<Outcome, Status> {
+    async fn greet_for(&self, name: String, length: Duration) -> Result<Outcome, Status> {
         let asked = Arc::new(AtomicU64::new(0));
-        let names = names(self.hello(), length, Arc::clone(&asked));
+        let names = names(HelloRequest { name }, length, Arc::clone(&asked));
         let request = self.request(names, length + self.timeout);
-        let response = self.client.say_hello_bidi_stream(request).await?;
+        let response = self.greeter().say_hello_bidi_stream(request).await?;
         let by = served_by(&response);
         let (mut replies, mut answered, mut greeting) = (response.into_inner(), 0, String::new());
         while let Some(reply) = replies.message().await? {
@@ -148,9 +171,10 @@ impl Greet for Greeter {
     }
 
     async fn greet(&mut self) -> Outcome {
-        let greeted = match self.stream {
-            None => self.greet_once().await,
-            Some(length) => self.greet_for(length).await,
+        let greeted = match self.kind.clone() {
+            Kind::Once(name) => self.greet_once(name).await,
+            Kind::Stream { name, length } => self.greet_for(name, length).await,
+            Kind::OfUser(name) => self.greet_user(name).await,
         };
         greeted.unwrap_or_else(Outcome::Failed)
     }

@@ -45,8 +45,7 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
         .serve(config.admin())
         .await?;
     let run = Run {
-        greeter: Greeter::new(channel, args.name.clone(), args.timeout, args.fail_fast)
-            .with_stream(args.stream),
+        greeter: Greeter::new(channel, args.kind(), args.timeout, args.fail_fast),
         service: args.service(),
         plan: args.plan(),
         goal: args.goal(),

@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use anyhow::{Context, Result, anyhow};
 use balance::{Channel, WaitForReady};
 use proto::user::v1::{
-    CreateUserRequest, GetUserRequest, GreetUserRequest, ListUsersRequest, User,
+    CreateUserRequest, DeleteUserRequest, GetUserRequest, GreetUserRequest, ListUsersRequest, User,
     user_service_client::UserServiceClient,
 };
 use serde_json::{Value, json};
@@ -23,7 +23,8 @@ use crate::{
 
 /// As many as a page may have.
 const PAGE_SIZE: i32 = 1_000;
-/// A creation is tried again too: it carries a request id. When no instance serves, one of them is asked all the same: it says why.
+/// A creation is tried again too: it carries a request id. A deletion is not: one that was carried out and not answered would be
+/// told as a user that is not there. When no instance serves, one of them is asked all the same: it says why.
 const SERVICE_CONFIG: &str = r#"{
   "loadBalancingConfig": [{"panic_threshold": {"healthyPercent": 1, "childPolicy": [{"round_robin": {}}]}}],
   "methodConfig": [{
@@ -35,6 +36,8 @@ const SERVICE_CONFIG: &str = r#"{
       "backoffMultiplier": 2,
       "retryableStatusCodes": ["UNAVAILABLE"]
     }
+  }, {
+    "name": [{"service": "user.v1.UserService", "method": "DeleteUser"}]
   }]
 }"#;
 
@@ -81,6 +84,7 @@ pub(crate) async fn run(
         Action::Get { id } => admin.get(id).await,
         Action::List { prefix } => admin.list(prefix).await,
         Action::Greet { id } => admin.greet(id).await,
+        Action::Delete { id } => admin.delete(id).await,
     }
 }
 
@@ -151,6 +155,15 @@ impl Admin<'_> {
             Output::Table => say(&message),
             Output::Json => say(&json!({"message": message}).to_string()),
         }
+    }
+
+    async fn delete(&mut self, id: &str) -> Result<()> {
+        let request = self.request(DeleteUserRequest {
+            name: name(id),
+            etag: String::new(),
+        });
+        self.users.delete_user(request).await.map_err(told)?;
+        Ok(())
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

@@ -86,6 +86,11 @@ pub(crate) enum Action {
         /// The last part of the name
         id: String,
     },
+    /// Deletes a user
+    Delete {
+        /// The last part of the name
+        id: String,
+    },
 }
 
 #[cfg(test)]

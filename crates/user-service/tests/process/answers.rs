@@ -1,6 +1,7 @@
 //! What each method answers, over a real channel.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     process::Stdio,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -12,7 +13,7 @@ use proto::user::v1::{
     UpdateUserRequest, User,
 };
 use serde_json::Value;
-use testkit::{Signal, postgres::Postgres};
+use testkit::{Signal, fleet::Fleet, postgres::Postgres};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -354,9 +355,26 @@ async fn the_admin_commands_find_the_service_by_its_name() {
     assert_eq!(admin("list --output json", "").await.1.lines().count(), 2);
     let (_, greeting, _) = admin("greet ann", "").await;
     assert!(greeting.starts_with("Hello Ann from "), "{greeting}");
+    assert!(admin("delete ben", "").await.0);
+    assert_eq!(admin("list --prefix b", "").await.1, "");
     let (done, printed, said) = admin("get nobody", "").await;
     assert!(
         !done && printed.is_empty() && said.contains("there is no user of that name"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn greeter_client_has_a_user_greeted_as_often_as_it_is_told() {
+    let scene = Scene::new();
+    let (_service, _greeter) = tokio::join!(scene.user_service(""), scene.greeter());
+    scene.create("ann", "").await.expect("created");
+    let callers = Fleet::new(&scene.url).expect("the binaries");
+    for (user, status) in [("ann", "OK"), ("nobody", "NOT_FOUND")] {
+        let calls = ["--count", "20", "--timeout", "30s", "--output", "json"];
+        let client = callers.client(&[&["--user", user][..], &calls].concat());
+        let figures = client.expect("it starts").figures(BOUND).await;
+        let statuses = figures.expect("figures").statuses;
+        assert_eq!(statuses, BTreeMap::from([(status.to_owned(), 20)]));
+    }
 }
