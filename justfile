@@ -172,7 +172,7 @@ ci: lint sbom compose-test fault-test interop-test rollout-test secure-test kube
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
-# Build the images and start etcd, greeters, a client, and a user service on PostgreSQL
+# Build the images and start etcd, greeters, a client, and user services on PostgreSQL
 [group('run it in containers')]
 up *args:
     {{ compose }} up --build --detach --wait {{ args }}
@@ -194,7 +194,7 @@ restart service:
 canary service percent *image:
     deploy/canary {{ service }} {{ percent }} {{ image }}
 
-# Random faults on the running containers under 500 calls a second, for so many minutes, and what came of them; `--seed N` repeats them
+# Random faults on the running containers under calls to greeters and user services, for so many minutes; `--seed N` repeats them
 [group('run it in containers')]
 [no-exit-message]
 chaos *args:

@@ -120,11 +120,15 @@ impl Container {
         docker(&["restart", &self.id]).await.map(drop)
     }
 
+    /// Runs its own binary in it, with other arguments.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<()> {
+        let itself = ["exec", &self.id, &self.binary];
+        docker(&[&itself[..], arguments].concat()).await.map(drop)
+    }
+
     /// An error unless it is ready for calls, by its own account.
     pub(crate) async fn is_ready(&self) -> Result<()> {
-        docker(&["exec", &self.id, &self.binary, "--health-check"])
-            .await
-            .map(drop)
+        self.run(&["--health-check"]).await
     }
 
     /// An error unless it is a member of etcd that answers a linearizable read.

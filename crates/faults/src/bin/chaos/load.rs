@@ -1,4 +1,4 @@
-//! Who calls the greeters meanwhile: a `greeter-client` in a container of its own, as one is set up whose calls may not fail.
+//! Who makes calls meanwhile: a `greeter-client` in a container of its own, as one is set up whose calls may not fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,9 @@ use testkit::{fleet::Figures, http, until};
 use crate::docker::docker;
 
 const CALLERS: &str = "16";
-/// A greeting may be asked for twice, so that a call that waits for one greeter is sent to another as well: a greeter that hangs or
+/// Where the admin page is published.
+const ADMIN: &str = "127.0.0.1:0:9090";
+/// A greeting may be asked for twice, so that a call that waits for one instance is sent to another as well: one that hangs or
 /// is cut off fails no call. Who waits has calls in flight, and `least_request` prefers others.
 const CONFIG: &str = r#"{
   "loadBalancingConfig": [{"least_request": {}}],
@@ -24,21 +26,33 @@ const CONFIG: &str = r#"{
 /// How long the first call, and the end, may take.
 const BOUND: Duration = Duration::from_secs(40);
 
-/// Running calls.
+/// Who calls which service.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// The container's.
+    pub(crate) name: String,
+    pub(crate) service: &'static str,
+    /// Calls a second.
+    pub(crate) rate: u32,
+    /// What makes its calls those that the service takes.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Its calls, while they are made.
 #[derive(Debug)]
 pub(crate) struct Load {
-    name: String,
+    pub(crate) caller: Caller,
     /// Of its admin page, on 127.0.0.1.
     port: u16,
 }
 
-impl Load {
-    /// Starts to make that many calls a second, in a container of that name beside those of the Compose project.
-    pub(crate) async fn start(project: &str, name: &str, rate: u32) -> Result<Self> {
-        let admin = "127.0.0.1:0:9090";
+impl Caller {
+    /// Has it call, in a container beside those of the Compose project.
+    pub(crate) async fn start(self, project: &str) -> Result<Load> {
+        let name = self.name.as_str();
         let run = ["compose", "--project-name", project, "run", "--detach"];
-        let container = ["--no-deps", "--publish", admin, "--name", name, "client"];
-        let rate = rate.to_string();
+        let container = ["--no-deps", "--publish", ADMIN, "--name", name, "client"];
+        let rate = self.rate.to_string();
         let calls = ["--rate", &rate, "--concurrency", CALLERS, "--forever"];
         let how = [
             "--timeout",
@@ -48,29 +62,41 @@ impl Load {
             "--output",
             "json",
         ];
-        let started = docker(&[&run[..], &container, &calls, &how].concat()).await;
-        started.context("the calls cannot be started")?;
+        let mut command = [&run[..], &container, &calls, &how].concat();
+        command.extend(self.arguments.iter().map(String::as_str));
+        let started = docker(&command).await;
+        started.with_context(|| format!("the calls to {} cannot be started", self.service))?;
         let port = docker(&["port", name, "9090"]).await?;
         let port = port.rsplit(':').next().and_then(|port| port.parse().ok());
-        Ok(Self {
-            name: name.to_owned(),
+        Ok(Load {
             port: port.context("docker tells no port of the calls")?,
+            caller: self,
         })
     }
+}
 
+/// Removes those of these containers that there are, in whatever state they are.
+pub(crate) async fn remove(names: &[String]) -> Result<()> {
+    let names = names.iter().map(String::as_str);
+    let command: Vec<_> = ["rm", "--force"].into_iter().chain(names).collect();
+    docker(&command).await.map(drop)
+}
+
+impl Load {
     /// How its channel stands. An error unless its list is current.
     async fn channel(&self) -> Result<Value> {
         let mut channels = http::get(self.port, "/debug/channels").await?;
-        let channel = channels["greeter"].take();
+        let channel = channels[self.caller.service].take();
         ensure!(
             channel["freshness"] == "live",
-            "the callers' list is {}",
+            "the callers' list of {} is {}",
+            self.caller.service,
             channel["freshness"]
         );
         Ok(channel)
     }
 
-    /// How often each greeter was picked, by its address. An error unless the list is current, has just these, and each is
+    /// How often each instance was picked, by its address. An error unless the list is current, has just these, and each is
     /// connected.
     pub(crate) async fn picks(&self, expected: &BTreeSet<String>) -> Result<BTreeMap<String, u64>> {
         let channel = self.channel().await?;
@@ -105,18 +131,14 @@ impl Load {
 
     /// Stops the calls, and reads what came of them.
     pub(crate) async fn stop(&self) -> Result<Figures> {
-        docker(&["kill", "--signal", "INT", &self.name]).await?;
-        let running = ["inspect", "--format", "{{.State.Running}}", &self.name];
+        let name = self.caller.name.as_str();
+        docker(&["kill", "--signal", "INT", name]).await?;
+        let running = ["inspect", "--format", "{{.State.Running}}", name];
         until(BOUND, "the calls to end", async || {
             ensure!(docker(&running).await? == "false", "they have not ended");
             Ok(())
         })
         .await?;
-        Figures::parse(&docker(&["logs", &self.name]).await?)
-    }
-
-    /// Removes the container, in whatever state it is.
-    pub(crate) async fn remove(&self) -> Result<()> {
-        docker(&["rm", "--force", &self.name]).await.map(drop)
+        Figures::parse(&docker(&["logs", name]).await?)
     }
 }

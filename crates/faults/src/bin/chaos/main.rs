@@ -1,28 +1,34 @@
 //! `chaos`: random faults on the running Compose stack, one after another, under load, and what came of them.
 
+mod args;
 mod docker;
+mod guest;
+mod interrupt;
 mod load;
 mod plan;
 mod report;
 mod stack;
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser as _;
+use futures_util::future::try_join_all;
 use serde_json::Value;
 use tokio::{
     select,
-    signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
 use crate::{
+    args::{Args, Output},
     docker::docker,
-    load::Load,
+    guest::Guest,
+    interrupt::Interrupt,
+    load::{Caller, Load, remove},
     plan::{Plan, Step},
-    report::{Incident, RIGHT_WITHIN, Report},
+    report::{Called, Incident, RIGHT_WITHIN, Report},
     stack::{Stack, Victim},
 };
 
@@ -33,65 +39,11 @@ const READY: Duration = Duration::from_mins(1);
 /// Longer than a lease of 10 s: whoever is not kept alive is gone by then.
 const STAYS: Duration = Duration::from_secs(12);
 
-/// Does harm to the running Compose stack, by chance, and says what came of it.
-///
-/// Greeters, user services and members of etcd are killed, stopped, paused and cut off from the network, one at a time, and now and
-/// then all of etcd is down for longer than the leases last. Meanwhile calls are made, nine tenths of the rate that is asked for at least,
-/// and none may fail. It ends by itself, and leaves all as it found it; so it does on Ctrl-C. The exit code is 0 only when everything held.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Examples:
-  just chaos                  one minute of it, on the stack that `just up` has started
-  just chaos 5                five minutes
-  just chaos 5 --seed 42      the same faults as another run with this seed
-  just chaos 1 --output json  the report for a program"
-)]
-struct Args {
-    /// For how many minutes faults begin; the last one is still seen to its end
-    #[arg(value_name = "MINUTES", default_value_t = 1.0, value_parser = minutes)]
-    minutes: f64,
-    /// What the faults are drawn from; by chance when it is not given, and printed
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Prints the faults of a seed and ends: as many as begin in that time, were all right again at once
-    #[arg(long, requires = "seed")]
-    list: bool,
-    /// How many calls a second to make
-    #[arg(long, value_name = "CALLS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    rate: u32,
-    /// What to print at the end: a table, or one JSON object
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-    /// The Compose project; without it the one of this directory
-    #[arg(long, value_name = "NAME", env = "COMPOSE_PROJECT_NAME")]
-    project: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
-impl Args {
-    fn time(&self) -> Duration {
-        Duration::from_secs_f64(self.minutes * 60.0)
-    }
-}
-
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(minutes) if minutes > 0.0 && minutes <= 1_440.0 => Ok(minutes),
-        _ => Err("a number of minutes above 0 is expected, a day at most".into()),
-    }
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     if args.list {
-        list(&args);
+        print(&list(&args));
         return ExitCode::SUCCESS;
     }
     match run(&args).await {
@@ -100,8 +52,7 @@ async fn main() -> ExitCode {
                 Output::Table => report.drawn(),
                 Output::Json => format!("{}\n", report.to_json()),
             };
-            // Stdout may be closed; the exit code still tells.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            print(&text);
             match (report.interrupted, report.held()) {
                 (true, _) => ExitCode::from(INTERRUPTED),
                 (false, true) => ExitCode::SUCCESS,
@@ -115,17 +66,25 @@ async fn main() -> ExitCode {
     }
 }
 
-fn list(args: &Args) {
-    let mut now = Duration::ZERO;
+/// The faults of a seed, a line each.
+fn list(args: &Args) -> String {
+    let (mut now, mut lines) = (Duration::ZERO, String::new());
     for step in Plan::of(args.seed.unwrap_or_default()) {
         now += step.calm;
         if now >= args.time() {
             break;
         }
         let (at, lasts) = (now.as_secs_f64(), step.lasts.as_secs_f64());
-        println!("{at:>6.1} s  {} {} for {lasts:.1} s", step.whom, step.deed);
+        let (whom, deed) = (step.whom, step.deed);
+        let _ = writeln!(lines, "{at:>6.1} s  {whom} {deed} for {lasts:.1} s");
         now += step.lasts;
     }
+    lines
+}
+
+/// Stdout may be closed: who listens no more has heard enough, and the exit code still tells.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 async fn run(args: &Args) -> Result<Report> {
@@ -136,16 +95,28 @@ async fn run(args: &Args) -> Result<Report> {
     };
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let stack = Stack::find(&project).await?;
-    let name = format!("{project}-chaos-{}", std::process::id());
+    let process = std::process::id();
+    let guest = Guest::named(format!("chaos-{process}"));
+    let callers = callers(args, &format!("{project}-chaos-{process}"), &guest);
+    let names = callers.each_ref().map(|caller| caller.name.clone());
+    let starting = async {
+        guest.come(stack.user_service()).await?;
+        let mut loads = Vec::new();
+        for caller in callers {
+            loads.push(caller.start(&project).await?);
+        }
+        Ok(loads)
+    };
     let begun = select! {
-        load = Load::start(&project, &name, args.rate) => load,
+        loads = starting => loads,
         () = interrupt.comes() => Err(anyhow::anyhow!("interrupted before the first fault")),
     };
-    let load = match begun {
-        Ok(load) => load,
+    let loads = match begun {
+        Ok(loads) => loads,
         Err(error) => {
             // It may have got as far as that.
-            let _ = docker(&["rm", "--force", &name]).await;
+            let _ = remove(&names).await;
+            let _ = guest.leave(stack.user_service()).await;
             return Err(error);
         }
     };
@@ -155,7 +126,7 @@ async fn run(args: &Args) -> Result<Report> {
     );
     let mut chaos = Chaos {
         stack,
-        load,
+        loads,
         start: Instant::now(),
         incidents: Vec::new(),
         victims: Vec::new(),
@@ -172,26 +143,42 @@ async fn run(args: &Args) -> Result<Report> {
         ended = chaos.settle(interrupted) => ended,
         () = interrupt.comes() => Err(anyhow::anyhow!("interrupted a second time: the stack is left as it is; `just up` mends it")),
     };
-    let figures = chaos.load.stop().await;
-    chaos.load.remove().await?;
-    let problem = [
-        ran.err(),
-        ended.err(),
-        figures
-            .as_ref()
-            .err()
-            .map(|error| anyhow::anyhow!("{error:#}")),
-    ];
-    let mut problem = problem.into_iter().flatten();
+    let took = chaos.start.elapsed();
+    let mut called = Vec::new();
+    for load in &chaos.loads {
+        called.push(Called {
+            service: load.caller.service,
+            rate: load.caller.rate,
+            figures: load.stop().await.map_err(|error| format!("{error:#}")),
+        });
+    }
+    let removed = remove(&names).await;
+    let left = guest.leave(chaos.stack.user_service()).await;
+    let mut problem = [ran, ended, removed, left]
+        .into_iter()
+        .filter_map(Result::err);
     Ok(Report {
         seed,
-        rate: args.rate,
-        took: chaos.start.elapsed(),
+        took,
         incidents: chaos.incidents,
-        figures: figures.ok(),
+        called,
         problem: problem.next().map(|error| format!("{error:#}")),
         interrupted,
     })
+}
+
+/// Who calls meanwhile.
+fn callers(args: &Args, name: &str, guest: &Guest) -> [Caller; 2] {
+    let caller = |service, rate, arguments: &[&str]| Caller {
+        name: format!("{name}-{service}"),
+        service,
+        rate,
+        arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
+    };
+    [
+        caller("greeter", args.rate, &[]),
+        caller("user", args.user_rate, &["--user", guest.id()]),
+    ]
 }
 
 /// The name of the Compose project of this directory.
@@ -207,7 +194,7 @@ async fn project_here() -> Result<String> {
 /// A run, and what is broken in it now.
 struct Chaos {
     stack: Stack,
-    load: Load,
+    loads: Vec<Load>,
     start: Instant,
     incidents: Vec<Incident>,
     /// Known before anything is done to them, so that all of it can be undone wherever this is broken off.
@@ -219,7 +206,7 @@ struct Chaos {
 impl Chaos {
     /// One fault after another, each seen to its end, until the time is over. Broken off, it leaves its victims to be mended.
     async fn rage(&mut self, plan: Plan, until: Duration) -> Result<()> {
-        let ready = self.stack.right_again(&self.load, READY).await;
+        let ready = self.stack.right_again(&self.loads, READY).await;
         ready.context("the stack is not right to begin with")?;
         self.start = Instant::now();
         for step in plan {
@@ -240,7 +227,7 @@ impl Chaos {
         for container in containers.clone() {
             self.victims.push(Victim::of(container, step.deed).await?);
         }
-        let failed_before = self.load.failed().await?;
+        let failed_before = self.failed().await?;
         let at = self.start.elapsed();
         eprint!(
             "{:>6.1} s  {what} for {:.1} s: ",
@@ -252,16 +239,14 @@ impl Chaos {
         let done = containers
             .into_iter()
             .map(move |one| async move { one.suffer(deed).await });
-        self.doing = Some(tokio::spawn(async {
-            futures_util::future::try_join_all(done).await.map(drop)
-        }));
+        self.doing = Some(tokio::spawn(async { try_join_all(done).await.map(drop) }));
         self.done().await?;
         sleep(step.lasts).await;
         self.stack.mend(&self.victims).await?;
         self.victims.clear();
         let lasted = begun.elapsed();
-        let right_again = self.stack.right_again(&self.load, 2 * RIGHT_WITHIN).await;
-        let failed = self.load.failed().await? - failed_before;
+        let right_again = self.stack.right_again(&self.loads, 2 * RIGHT_WITHIN).await;
+        let failed = self.failed().await? - failed_before;
         match &right_again {
             Ok(took) => eprintln!(
                 "right again after {:.1} s, {failed} calls failed",
@@ -279,6 +264,12 @@ impl Chaos {
         });
         ensure!(!broken, "the stack was not right again after a fault");
         Ok(())
+    }
+
+    /// How many calls have failed so far, of all callers.
+    async fn failed(&self) -> Result<u64> {
+        let failed = try_join_all(self.loads.iter().map(Load::failed)).await?;
+        Ok(failed.into_iter().sum())
     }
 
     /// Waits until nothing is being done to anybody. Cancellation safe.
@@ -299,36 +290,13 @@ impl Chaos {
         self.stack.mend(&self.victims).await?;
         self.victims.clear();
         let bound = 2 * RIGHT_WITHIN;
-        self.stack.right_again(&self.load, bound).await?;
+        self.stack.right_again(&self.loads, bound).await?;
         if in_haste {
             return Ok(());
         }
         sleep(STAYS).await;
-        let took = self.stack.right_again(&self.load, bound).await?;
+        let took = self.stack.right_again(&self.loads, bound).await?;
         ensure!(took < STAYS, "all was right, and then wrong once more");
         Ok(())
-    }
-}
-
-/// Ctrl-C and SIGTERM.
-struct Interrupt {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupt {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// Resolves when one of them comes. Cancellation safe.
-    async fn comes(&mut self) {
-        select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }

@@ -71,7 +71,7 @@ const OUTAGE: Range<u64> = 11_000..15_000;
 /// Who it is for, out of a hundred; the rest is for greeters.
 const OUTAGES: u32 = 8;
 const MEMBERS: u32 = 27;
-const USERS: u32 = 8;
+const USERS: u32 = 20;
 
 /// Faults without an end.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use crate::{
     plan::{Deed, Step, Whom},
 };
 
-/// The port that every greeter of the images listens on.
-const GREETER_PORT: u16 = 50051;
+/// The port that every service of the images listens on.
+const PORT: u16 = 50051;
 /// How often it is looked whether all is right.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -32,7 +32,7 @@ impl Stack {
     /// Those of a Compose project that run.
     ///
     /// # Errors
-    /// When there are fewer than two greeters or three members: then a fault would be an outage.
+    /// When there are fewer than two greeters, two user services or three members: then a fault would be an outage.
     pub(crate) async fn find(project: &str) -> Result<Self> {
         let of_project = format!("label=com.docker.compose.project={project}");
         let by_hand = "label=com.docker.compose.oneoff=False";
@@ -50,11 +50,12 @@ impl Stack {
             users: of(&|service| service == "user"),
             members: of(&|service| service.starts_with("etcd-")),
         };
+        let those = [&stack.greeters, &stack.users, &stack.members].map(Vec::len);
+        let [greeters, users, members] = those;
         ensure!(
-            stack.greeters.len() > 1 && stack.members.len() > 2,
-            "two greeters and three members of etcd have to run in the Compose project {project}, and there are {} and {}; `just up` starts them",
-            stack.greeters.len(),
-            stack.members.len()
+            greeters > 1 && users > 1 && members > 2,
+            "two greeters, two user services and three members of etcd have to run in the Compose project {project}, and there are \
+             {greeters}, {users} and {members}; `just up` starts them"
         );
         Ok(stack)
     }
@@ -65,12 +66,12 @@ impl Stack {
         match step.whom {
             Whom::AllMembers => self.members.clone(),
             Whom::Member(place) => one_of(&self.members, place),
-            Whom::User(place) if !self.users.is_empty() => one_of(&self.users, place),
-            Whom::User(place) | Whom::Greeter(place) => one_of(&self.greeters, place),
+            Whom::User(place) => one_of(&self.users, place),
+            Whom::Greeter(place) => one_of(&self.greeters, place),
         }
     }
 
-    /// Has everybody run in their network again, whatever was done to them. A greeter that is given another address than it has
+    /// Has everybody run in their network again, whatever was done to them. One that is given another address than it has
     /// told the registry is started anew, as its machine would be.
     pub(crate) async fn mend(&self, victims: &[Victim]) -> Result<()> {
         for victim in victims {
@@ -84,18 +85,18 @@ impl Stack {
     }
 
     /// Waits until every member answers with a quorum, every service is ready, and the callers have a current list, are connected to
-    /// just the greeters that run, and call each of them. Tells how long it took.
-    pub(crate) async fn right_again(&self, load: &Load, bound: Duration) -> Result<Duration> {
+    /// just the instances that run, and call each of them. Tells how long it took.
+    pub(crate) async fn right_again(&self, loads: &[Load], bound: Duration) -> Result<Duration> {
         let since = Instant::now();
         let mut before = None;
         loop {
-            let last = match self.right(load).await {
+            let last = match self.right(loads).await {
                 Ok(picks) => {
                     let before = before.get_or_insert_with(|| picks.clone());
                     if each_was_picked(before, &picks) {
                         return Ok(since.elapsed());
                     }
-                    anyhow::anyhow!("not every greeter is called: {before:?}, then {picks:?}")
+                    anyhow::anyhow!("not every instance is called: {before:?}, then {picks:?}")
                 }
                 Err(error) => {
                     before = None;
@@ -109,26 +110,42 @@ impl Stack {
         }
     }
 
-    async fn right(&self, load: &Load) -> Result<BTreeMap<String, u64>> {
-        let addresses = try_join_all(self.greeters.iter().map(Container::ip)).await?;
-        let expected: BTreeSet<_> = addresses
-            .into_iter()
-            .flatten()
-            .map(|ip| format!("{ip}:{GREETER_PORT}"))
-            .collect();
-        ensure!(
-            expected.len() == self.greeters.len(),
-            "only {expected:?} have an address"
-        );
-        let picks = load.picks(&expected).await?;
+    async fn right(&self, loads: &[Load]) -> Result<BTreeMap<String, u64>> {
+        let mut picks = BTreeMap::new();
+        for load in loads {
+            let expected = self.addresses(load.caller.service).await?;
+            picks.extend(load.picks(&expected).await?);
+        }
         try_join_all(self.members.iter().map(Container::has_quorum)).await?;
         let services = self.greeters.iter().chain(&self.users);
         try_join_all(services.map(Container::is_ready)).await?;
         Ok(picks)
     }
+
+    /// Where the instances of a service answer. An error unless each has an address.
+    async fn addresses(&self, service: &str) -> Result<BTreeSet<String>> {
+        let services = self.greeters.iter().chain(&self.users);
+        let those: Vec<_> = services.filter(|one| one.service == service).collect();
+        let found = try_join_all(those.iter().map(|one| one.ip())).await?;
+        let addresses: BTreeSet<_> = found
+            .into_iter()
+            .flatten()
+            .map(|ip| format!("{ip}:{PORT}"))
+            .collect();
+        ensure!(
+            addresses.len() == those.len(),
+            "of {service} only {addresses:?} have an address"
+        );
+        Ok(addresses)
+    }
+
+    /// Somebody to ask about users.
+    pub(crate) fn user_service(&self) -> &Container {
+        &self.users[0]
+    }
 }
 
-/// Whether each greeter that is there now was picked between two looks. One that registered anew in between counts anew, and so
+/// Whether each instance that is there now was picked between two looks. One that registered anew in between counts anew, and so
 /// may have less.
 fn each_was_picked(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> bool {
     let was = |address| before.get(address).copied().unwrap_or(0);
@@ -166,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeter_that_was_started_anew_is_picked_again_though_it_counts_less() {
+    fn an_instance_that_was_started_anew_is_picked_again_though_it_counts_less() {
         let before = picks(&[("a:1", 100), ("b:1", 200)]);
         assert!(each_was_picked(
             &before,
