@@ -61,6 +61,18 @@ impl Session {
         })
     }
 
+    /// As tests need it: on a registry of their own, without TLS.
+    #[cfg(test)]
+    pub(crate) fn on(registry: Registry, patience: Duration) -> Self {
+        Self {
+            registry,
+            patience,
+            output: Output::Table,
+            ttl: Duration::from_secs(10),
+            tls: TlsConfig::default(),
+        }
+    }
+
     /// How instances are connected that want to know who calls.
     pub(crate) async fn tls(&self) -> Result<Option<ClientTls>> {
         self.tls.client().await

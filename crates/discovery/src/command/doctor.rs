@@ -94,6 +94,13 @@ impl Finding {
             ..self
         }
     }
+
+    /// That the registry, or what it has of a service, cannot be read.
+    fn unread(subject: &str, found: String) -> Self {
+        Self::fine("registry", subject, found).problem(
+            "see whether it can be reached from here and whether this user may read all of it",
+        )
+    }
 }
 
 impl DoctorArgs {
@@ -109,15 +116,9 @@ impl DoctorArgs {
                 let found = format!("has told of {} in {took}", count(services.len(), "service"));
                 findings.push(Finding::fine("registry", url, found));
                 findings.extend(names::examine(&services));
-                findings
-                    .extend(instances::examine(session, &services, self.connect_timeout).await?);
+                findings.extend(instances::examine(session, &services, self.connect_timeout).await);
             }
-            Err(error) => {
-                let found = Finding::fine("registry", url, format!("{error:#}"));
-                findings.push(found.problem(
-                    "see whether it can be reached from here and whether this user may read all of it",
-                ));
-            }
+            Err(error) => findings.push(Finding::unread(url, format!("{error:#}"))),
         }
         findings.sort_by_key(|finding| finding.level);
         let of = |level| {

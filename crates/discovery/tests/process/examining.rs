@@ -2,6 +2,7 @@
 
 use std::{fs, net::TcpListener, path::Path};
 
+use registry::MemberStatus;
 use serde_json::{Value, json};
 use testkit::{
     Port,
@@ -11,7 +12,7 @@ use testkit::{
     tls::Authority,
 };
 
-use crate::place::{Ended, Place, end, instance};
+use crate::place::{BOUND, Ended, Place, end, instance};
 
 /// From when on a member is slow to whom a machine that is busy is no finding.
 const PATIENT: &str = "1m";
@@ -118,6 +119,74 @@ async fn a_member_that_is_down_is_a_problem_and_the_others_are_told_of() {
     );
     let clocks = findings.iter().filter(|one| one["check"] == "clock");
     assert_eq!(clocks.count(), 2, "of those that answer");
+}
+
+/// What is found of the only finding of a check that is a problem, and what to do about it.
+fn problem<'a>(check: &str, findings: &'a [Value]) -> (&'a str, &'a str) {
+    let of_it = findings
+        .iter()
+        .filter(|one| one["check"] == check && one["level"] == "problem");
+    let [one] = of_it.collect::<Vec<_>>()[..] else {
+        panic!("{findings:?}")
+    };
+    let text = |field: &str| one[field].as_str().expect("a text");
+    (text("found"), text("advice"))
+}
+
+/// Waits until that is so of what the only member that answers says.
+async fn until_it_says(place: &Place, is_so: impl Fn(&MemberStatus) -> bool) {
+    testkit::eventually(BOUND, "what the member says", async || {
+        let members = place.registry.members().await;
+        let mut said = members.iter().filter_map(|one| one.status.as_ref().ok());
+        said.next().is_some_and(&is_so)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_full_is_a_problem_with_what_to_do_about_it() {
+    let options = ClusterOptions {
+        arguments: ["--quota-backend-bytes", "131072"].map(Into::into).into(),
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start_like(1, options).await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    let put = ["put", "others/large", &"x".repeat(120_000)];
+    let full = cluster.etcdctl_text(&put).await;
+    full.expect_err("there is no space for it");
+    until_it_says(&place, |status| !status.errors.is_empty()).await;
+    let (code, findings) = examined(&place).await;
+    assert_eq!(code, Some(1));
+    let (found, advice) = problem("member", &findings);
+    assert!(found.contains("NOSPACE"), "{found}");
+    assert!(advice.starts_with("free space"), "{advice}");
+    assert_eq!(of("registry", &findings), [""; 0], "it can be read");
+}
+
+#[tokio::test]
+async fn who_may_not_read_all_of_it_is_told_so_and_of_the_members() {
+    let mut cluster = Cluster::start_one().await.expect("an etcd");
+    let added = cluster.add_user("greeter", "secret", "shop/greeter/").await;
+    added.expect("a user");
+    let enabled = cluster.enable_authentication().await;
+    enabled.expect("it is enabled");
+    let place = Place::of(cluster.url("shop"));
+    let files = tempfile::tempdir().expect("a directory");
+    let password = files.path().join("password");
+    fs::write(&password, "secret").expect("it is written");
+    let variables = [
+        ("DISCOVERY__REGISTRY__USER", Path::new("greeter")),
+        ("DISCOVERY__REGISTRY__PASSWORD_FILE", &password),
+    ];
+    let (code, findings) = examined_with(&place, PATIENT, &variables).await;
+    assert_eq!(code, Some(1));
+    let (found, advice) = problem("registry", &findings);
+    assert!(found.contains("no permission for"), "{found}");
+    assert!(advice.contains("this user may read all of it"), "{advice}");
+    let fine = findings
+        .iter()
+        .filter(|one| one["check"] == "member" && one["level"] == "fine");
+    assert_eq!(fine.count(), 1, "{findings:?}");
 }
 
 #[tokio::test]

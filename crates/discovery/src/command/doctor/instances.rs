@@ -4,55 +4,100 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use futures_util::{StreamExt, stream};
-use registry::{Instance, Intents, Placement, ServiceName, Status};
-use tokio::time::timeout;
+use registry::{Instance, Intents, Placement, ServiceName, Snapshot, Status};
+use tokio::time::{Instant, timeout};
 
 use super::Finding;
 use crate::{reach, session::Session, words::count};
 
 /// How many instances are connected at a time.
 const AT_A_TIME: usize = 32;
+/// How many answers are asked for of each service.
+const ANSWERS: u32 = 3;
 
+/// What the registry has of a service.
+struct Read {
+    placed: Vec<Placement>,
+    listed: Snapshot,
+    intents: Intents,
+    /// How many values were read that are neither instances nor intents.
+    skipped: u64,
+}
+
+/// A service that cannot be read is a finding, and the next one is asked about. A registry that tells of none for as long as all
+/// answers about one may take is ill itself, and is not waited for once for each service that is left.
 pub(super) async fn examine(
     session: &Session,
     services: &[ServiceName],
     patience: Duration,
-) -> Result<Vec<Finding>> {
-    let registry = &session.registry;
+) -> Vec<Finding> {
+    let url = session.registry.url();
     let mut findings = Vec::new();
     let (mut instances, mut kept) = (Vec::new(), 0);
-    for service in services {
-        let before = registry.undecodable();
-        let placed = session.answer(registry.placements(service)).await?;
-        let listed = session.answer(registry.list(service)).await?;
-        let intents = session.answer(registry.intents(service)).await?;
-        let skipped = registry.undecodable() - before;
-        if skipped > 0 {
-            let found = format!(
-                "has {skipped} values that are no instances, or no intents; the log above names each"
-            );
-            findings.push(Finding::fine("key", service.as_str(), found).warning(
-                "they are passed over: delete them, or name their dialect in registry.dialects",
-            ));
+    let silence = session.patience.saturating_mul(ANSWERS);
+    let mut told_at = Instant::now();
+    let mut left = services.iter();
+    while told_at.elapsed() < silence
+        && let Some(service) = left.next()
+    {
+        let rest = silence.saturating_sub(told_at.elapsed());
+        let read = timeout(rest, read(session, service)).await;
+        match read.unwrap_or_else(|_| session.no_answer()) {
+            Ok(read) => {
+                told_at = Instant::now();
+                findings.extend(of_service(url, service, &read));
+                kept += read.placed.len();
+                instances.extend(read.listed.instances().cloned());
+            }
+            Err(error) => {
+                findings.push(Finding::unread(service.as_str(), format!("{error:#}")));
+            }
         }
-        findings.extend(
-            placed
-                .iter()
-                .filter_map(|place| lease(registry.url(), place)),
+    }
+    if let [first, ..] = left.as_slice() {
+        let silence = humantime::format_duration(silence);
+        let left = count(left.len(), "service");
+        let found = format!(
+            "was not asked about {left}, from {first} on, as it had told of none for {silence}"
         );
-        let there = |id: &_| listed.get(id).is_some();
-        findings.extend(left_over(service, &intents, there));
-        kept += placed.len();
-        instances.extend(listed.instances().cloned());
+        findings.push(Finding::unread(url, found));
     }
     let found = format!(
         "{} at {}",
         count(instances.len(), "instance"),
         count(kept, "place")
     );
-    findings.push(Finding::fine("lease", registry.url(), found));
+    findings.push(Finding::fine("lease", url, found));
     findings.extend(silent(session, instances, patience).await);
-    Ok(findings)
+    findings
+}
+
+async fn read(session: &Session, service: &ServiceName) -> Result<Read> {
+    let registry = &session.registry;
+    let before = registry.undecodable();
+    Ok(Read {
+        placed: session.answer(registry.placements(service)).await?,
+        listed: session.answer(registry.list(service)).await?,
+        intents: session.answer(registry.intents(service)).await?,
+        skipped: registry.undecodable() - before,
+    })
+}
+
+fn of_service(url: &str, service: &ServiceName, read: &Read) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if read.skipped > 0 {
+        let skipped = read.skipped;
+        let found = format!(
+            "has {skipped} values that are no instances, or no intents; the log above names each"
+        );
+        findings.push(Finding::fine("key", service.as_str(), found).warning(
+            "they are passed over: delete them, or name their dialect in registry.dialects",
+        ));
+    }
+    findings.extend(read.placed.iter().filter_map(|place| lease(url, place)));
+    let is_there = |id: &_| read.listed.get(id).is_some();
+    findings.extend(left_over(service, &read.intents, is_there));
+    findings
 }
 
 /// What is wrong with what holds an instance. A lease is kept alive each third of its TTL: one with less than that left has
@@ -143,11 +188,123 @@ async fn silent(
 
 #[cfg(test)]
 mod tests {
-    use registry::{Address, RegistrationState};
-    use testkit::etcd::Cluster;
+    use std::future::{pending, ready};
 
-    use super::{Duration, Instance, ServiceName, lease};
+    use futures_util::{
+        FutureExt,
+        future::BoxFuture,
+        stream::{self, BoxStream, StreamExt},
+    };
+    use registry::{
+        Address, Change, Hold, HoldRequest, InstanceId, Intent, Intents, RegistrationState,
+        Registry, Snapshot, Store, StoreError,
+    };
+    use testkit::etcd::Cluster;
+    use tokio::time::Instant;
+
+    use super::{Duration, Finding, Instance, ServiceName, Session, Status, examine, lease};
     use crate::command::doctor::Level;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Has an intent for an instance of each service that is not there. Of `secret/…` it tells nobody what it has, and of `slow/…`
+    /// it never does.
+    #[derive(Debug)]
+    struct Ill;
+
+    impl Store for Ill {
+        fn url(&self) -> &'static str {
+            "ill:"
+        }
+
+        fn hold(&self, _: HoldRequest) -> BoxFuture<'_, Result<Box<dyn Hold>, StoreError>> {
+            pending().boxed()
+        }
+
+        fn list<'a>(
+            &'a self,
+            service: &'a ServiceName,
+        ) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+            match service.as_str().split_once('/') {
+                Some(("slow", _)) => pending().boxed(),
+                Some(("secret", _)) => {
+                    let service = service.clone();
+                    let source = "permission denied".into();
+                    ready(Err(StoreError::ListFailed { service, source })).boxed()
+                }
+                _ => ready(Ok(Snapshot::empty(service.clone()))).boxed(),
+            }
+        }
+
+        fn watch(&self, _: &ServiceName) -> BoxStream<'static, Result<Change, StoreError>> {
+            stream::pending().boxed()
+        }
+
+        fn services(&self) -> BoxFuture<'_, Result<Vec<ServiceName>, StoreError>> {
+            pending().boxed()
+        }
+
+        fn list_intents<'a>(
+            &'a self,
+            _: &'a ServiceName,
+        ) -> BoxFuture<'a, Result<Intents, StoreError>> {
+            let id = InstanceId::new("gone").expect("an id");
+            let mut intents = Intents::default();
+            intents.set(id, Some(Intent::from(Status::Draining)));
+            ready(Ok(intents)).boxed()
+        }
+    }
+
+    async fn examined<'a>(services: impl IntoIterator<Item = &'a str>) -> Vec<Finding> {
+        let services = services.into_iter().map(ServiceName::new);
+        let services: Result<Vec<_>, _> = services.collect();
+        let session = Session::on(Registry::new(Ill), PATIENCE);
+        examine(&session, &services.expect("names"), PATIENCE).await
+    }
+
+    /// Those that are not fine, as `CHECK SUBJECT`.
+    fn told(findings: &[Finding]) -> Vec<String> {
+        let bad = findings.iter().filter(|one| one.level != Level::Fine);
+        bad.map(|one| format!("{} {}", one.check, one.subject))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_cannot_be_read_is_a_problem_and_the_others_are_examined() {
+        let findings = examined(["a", "secret/b", "slow/c", "d"]).await;
+        assert_eq!(
+            told(&findings),
+            [
+                "intent a/gone",
+                "registry secret/b",
+                "registry slow/c",
+                "intent d/gone"
+            ]
+        );
+        let [secret, slow] = [&findings[1], &findings[2]];
+        assert_eq!([secret.level, slow.level], [Level::Problem; 2]);
+        assert!(secret.found.contains("permission denied"), "{secret:?}");
+        assert!(slow.found.contains("within 10s"), "{slow:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_tells_nothing_any_more_is_not_waited_for_once_for_each_service() {
+        let names: Vec<_> = (0..1_000).map(|number| format!("slow/{number}")).collect();
+        let names = ["a"].into_iter().chain(names.iter().map(String::as_str));
+        let began = Instant::now();
+        let findings = examined(names).await;
+        let took = began.elapsed();
+        assert!(took < 4 * PATIENCE, "{took:?}");
+        let bad = told(&findings);
+        assert_eq!(bad[0], "intent a/gone");
+        let [.., not_asked] = &bad[..] else {
+            panic!("{findings:?}")
+        };
+        assert_eq!(not_asked, "registry ill:");
+        let not_asked = findings.iter().rfind(|one| one.level == Level::Problem);
+        let found = &not_asked.expect("a problem").found;
+        assert!(found.contains("997 services, from slow/3 on"), "{found}");
+    }
 
     #[tokio::test]
     async fn a_lease_of_which_less_than_a_third_is_left_is_about_to_end() {
