@@ -174,29 +174,37 @@ impl RegisterArgs {
         let mut child = Child::start(&self.command)?;
         let mut monitor = self.monitor(session, kind, tls, standing.clone());
         let mut held = Held::new(session, self.instance(), self.ttl, standing);
+        let mut asked = None;
         let over = loop {
             select! {
-                turn = monitor.turned() => held.follow(turn).await,
+                turn = monitor.turned() => {
+                    let followed = held.follow(turn);
+                    unless_asked_again(followed, &mut asked, &mut signals, &child).await;
+                    if let Some(signal) = asked {
+                        break Over::Asked(signal);
+                    }
+                }
                 code = child.ended() => break Over::Ended(code?),
                 holder = held.followed() => break Over::Superseded(holder),
                 heard = signals.next() => match heard {
-                    Heard::End(signal) => break Over::Asked(signal),
+                    Heard::End(signal) => break Over::Asked(*asked.insert(signal)),
                     Heard::PassOn(signal) => child.signal(signal),
                 },
             }
         };
         match over {
             Over::Ended(code) => {
-                held.leave("the command has ended").await;
+                let left = held.leave("the command has ended");
+                unless_asked_again(left, &mut asked, &mut signals, &child).await;
                 Ok(code)
             }
             Over::Asked(signal) => {
                 // However long the registry takes: the command is still to be told, and has a time of its own.
                 let by = Instant::now() + self.drain_notice + session.patience;
                 let drained = timeout_at(by, held.drain(self.drain_notice));
-                unless_asked_again(drained, &mut signals, &child).await;
+                unless_asked_again(drained, &mut asked, &mut signals, &child).await;
                 let left = timeout_at(by, held.leave(signal.as_str()));
-                unless_asked_again(left, &mut signals, &child).await;
+                unless_asked_again(left, &mut asked, &mut signals, &child).await;
                 match child.stop(signal, self.stop_limit, &mut signals).await? {
                     Some(code) => Ok(code),
                     None => held.outcome(monitor.failure()).map(|()| ExitCode::SUCCESS),
@@ -272,14 +280,21 @@ impl RegisterArgs {
     }
 }
 
-/// Waits until that is done or somebody asks for the end once more, and passes on to the command what is its own.
-async fn unless_asked_again(done: impl Future, signals: &mut Signals, child: &Child) {
+/// Waits until that is done or somebody asks for the end who is not the first to have `asked`, and passes on to the command what
+/// is its own.
+async fn unless_asked_again(
+    done: impl Future,
+    asked: &mut Option<Signal>,
+    signals: &mut Signals,
+    child: &Child,
+) {
     let mut done = pin!(done);
     loop {
         select! {
             _ = &mut done => return,
             heard = signals.next() => match heard {
-                Heard::End(_) => return,
+                Heard::End(_) if asked.is_some() => return,
+                Heard::End(signal) => *asked = Some(signal),
                 Heard::PassOn(signal) => child.signal(signal),
             },
         }

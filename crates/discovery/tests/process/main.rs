@@ -2,6 +2,7 @@
 
 mod certifying;
 mod command_line;
+mod commanding;
 mod examining;
 mod exiting;
 mod explaining;

@@ -21,13 +21,13 @@ async fn until(is_so: impl Fn(&Snapshot) -> bool, watch: &mut SnapshotWatch) {
 }
 
 /// Waits until so many instances are registered as `web`.
-async fn until_there_are(count: usize, watch: &mut SnapshotWatch) {
+pub(crate) async fn until_there_are(count: usize, watch: &mut SnapshotWatch) {
     until(|list| list.len() == count, watch).await;
 }
 
-const AT: &str = "10.0.0.7:8080";
+pub(crate) const AT: &str = "10.0.0.7:8080";
 /// Checks often, and lets none fail and no lease end because the machine is busy.
-const FAST: [&str; 8] = [
+pub(crate) const FAST: [&str; 8] = [
     "--ttl",
     "10m",
     "--check-interval",
@@ -38,12 +38,12 @@ const FAST: [&str; 8] = [
     "0s",
 ];
 
-fn register<'a>(further: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn register<'a>(further: &[&'a str]) -> Vec<&'a str> {
     [&["register", "web", AT], &FAST[..], further].concat()
 }
 
 /// It ends as it should, and leaves nobody behind.
-async fn leaves(process: &Process, place: &Place) {
+pub(crate) async fn leaves(process: &Process, place: &Place) {
     let ended = end(process).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let listed = place.registry.list(&service("web")).await;

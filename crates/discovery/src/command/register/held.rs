@@ -58,7 +58,7 @@ impl<'a> Held<'a> {
                 say(&format!("{} is not registered yet: {cause}", self.name()));
             }
             Turn::Unhealthy(cause) => {
-                // Signals wait meanwhile, so not for longer than for any answer.
+                // Checks wait meanwhile, so not for longer than for any answer.
                 let _ = timeout(self.session.patience, self.leave(&cause)).await;
             }
         }
