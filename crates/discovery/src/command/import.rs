@@ -93,14 +93,21 @@ impl ImportArgs {
                 .ensure_takes_instances()
                 .context("nothing was imported")?;
         }
-        write(session, &contents).await?;
+        let mut written = Written::default();
+        let done = written.write(session, &contents).await;
+        done.with_context(|| written.in_words(&contents, session))?;
         let mut already_there = 0;
         if self.hold {
             let register = |one| session.registry.register_if_absent(one, session.ttl);
-            held.extend(contents.instances.into_iter().map(register));
+            held.extend(contents.instances.iter().cloned().map(register));
             let mut is_ours = Vec::new();
             for registration in &*held {
-                is_ours.push(holding::is_held(session, registration).await?);
+                let is_held = holding::is_held(session, registration).await;
+                let is_held = is_held.with_context(|| {
+                    let written = written.in_words(&contents, session);
+                    format!("{written}, and no instance is held")
+                });
+                is_ours.push(is_held?);
             }
             let mut is_ours = is_ours.into_iter();
             held.retain(|_| is_ours.next().unwrap_or_default());
@@ -141,15 +148,38 @@ impl Shape<'_> {
     }
 }
 
-async fn write(session: &Session, contents: &Contents) -> Result<()> {
-    let registry = &session.registry;
-    for (service, document) in &contents.service_configs {
-        let written = registry.set_document(service, document.clone());
-        session.answer(written).await?;
+/// How much of a file is in the registry.
+#[derive(Default)]
+struct Written {
+    service_configs: usize,
+    intents: usize,
+}
+
+impl Written {
+    async fn write(&mut self, session: &Session, contents: &Contents) -> Result<()> {
+        let registry = &session.registry;
+        for (service, document) in &contents.service_configs {
+            let written = registry.set_document(service, document.clone());
+            session.answer(written).await?;
+            self.service_configs += 1;
+        }
+        for (service, id, intent) in &contents.intents {
+            let written = registry.set_intent(service, id, intent.clone());
+            session.answer(written).await?;
+            self.intents += 1;
+        }
+        Ok(())
     }
-    for (service, id, intent) in &contents.intents {
-        let written = registry.set_intent(service, id, intent.clone());
-        session.answer(written).await?;
+
+    /// What is there although not all has gone well.
+    fn in_words(&self, contents: &Contents, session: &Session) -> String {
+        format!(
+            "wrote {} of {} and {} of {} to {}",
+            self.service_configs,
+            count(contents.service_configs.len(), "service config"),
+            self.intents,
+            count(contents.intents.len(), "intent"),
+            session.registry.url()
+        )
     }
-    Ok(())
 }

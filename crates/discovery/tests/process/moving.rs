@@ -1,6 +1,6 @@
 //! `export` and `import`.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use registry::{Status, Weight, Zone};
 use serde_json::{Value, json};
@@ -168,6 +168,49 @@ async fn what_is_no_export_is_refused_before_anything_is_written() {
     let line = place.refusal(&["import", "/nowhere/registry.json"]).await;
     assert!(line.contains("/nowhere/registry.json"), "{line}");
     assert_eq!(place.json(&["intents"]).await["intents"], json!([]));
+}
+
+#[tokio::test]
+async fn an_import_that_fails_halfway_tells_what_it_has_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = directory.path().join("registry");
+    fs::create_dir(&registry).expect("a directory");
+    let ours_alone = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(&registry, ours_alone).expect("it is ours");
+    // Nothing can be put where a file is.
+    for taken in ["_intent", "greeter"] {
+        fs::write(registry.join(taken), "").expect("a file");
+    }
+    let place = Place::of(format!("file://{}", registry.display()));
+    let exported = directory.path().join("registry.json");
+    let path = exported.to_str().expect("a path");
+    let config = json!({"loadBalancingConfig": [{"random": {}}]}).to_string();
+    let greeter = json!({"id": "10.0.0.7:1", "addresses": ["10.0.0.7:1"]});
+    let intent = json!({"id": "10.0.0.7:1", "weight": 3});
+    for (service, import, told) in [
+        (
+            json!({"service": "shop", "service_config": config, "intents": [intent]}),
+            &["import", path][..],
+            "wrote 1 of 1 service config and 0 of 1 intent to file://",
+        ),
+        (
+            json!({"service": "greeter", "service_config": config, "instances": [greeter]}),
+            &["import", path, "--hold", "--registry-timeout", "10s"],
+            "wrote 1 of 1 service config and 0 of 0 intents to file://",
+        ),
+    ] {
+        let name = service["service"].as_str().expect("a name").to_owned();
+        let text = json!({"v": 1, "services": [service]});
+        fs::write(&exported, text.to_string()).expect("a file");
+        let line = place.refusal(import).await;
+        assert!(line.contains(told), "{line}");
+        assert_eq!(
+            line.contains("and no instance is held: cannot register greeter/10.0.0.7:1"),
+            name == "greeter",
+            "{line}"
+        );
+        place.text(&["config", "get", &name]).await;
+    }
 }
 
 #[tokio::test]
