@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 
-use super::{Members, clock, connection::Connection, failure::Failure, ring::Ring};
+use super::{Members, clock, connection::Connection, failure::Failure, link::Link, ring::Ring};
 use crate::{Address, Member, MemberStatus};
 
 impl Members {
@@ -23,7 +23,8 @@ impl Members {
 
 async fn ask(ring: &Ring, member: Address) -> Member {
     let answered = async {
-        let connection = ring.try_out(&member).await?;
+        let link = Link::new(&member, ring.tls.as_ref());
+        let connection = Connection::with_member_alone(member.clone(), link).await?;
         // The first answer has waited for the connection.
         status(&connection).await?;
         status(&connection).await
@@ -53,4 +54,28 @@ async fn status(connection: &Connection) -> Result<MemberStatus, Failure> {
         bytes: u64::try_from(answer.db_size()).unwrap_or(0),
         errors: answer.errors().to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use testkit::etcd::Cluster;
+
+    use crate::MemberStatus;
+
+    #[tokio::test]
+    async fn a_member_that_is_left_alone_says_that_it_knows_no_leader() {
+        let mut cluster = Cluster::start(3).await.expect("an etcd");
+        let registry = crate::connect(&cluster.url("shop")).expect("a registry");
+        cluster.kill(0).await.expect("it is killed");
+        cluster.kill(1).await.expect("it is killed");
+        let knows_none = |status: &MemberStatus| !status.has_leader && !status.is_leader;
+        testkit::eventually(Duration::from_mins(1), "its word", async || {
+            let members = registry.members().await;
+            let mut answers = members.iter().filter_map(|one| one.status.as_ref().ok());
+            answers.next().is_some_and(knows_none)
+        })
+        .await;
+    }
 }

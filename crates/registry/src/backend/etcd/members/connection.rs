@@ -67,6 +67,19 @@ impl Connection {
         })
     }
 
+    /// For what a member tells anybody about itself, whether or not it knows a leader: without a token, which only a cluster with a
+    /// leader gives.
+    pub(super) async fn with_member_alone(member: Address, link: Link) -> Result<Self, Failure> {
+        let channel = Channel::Tonic(link.channel.clone());
+        Ok(Self {
+            client: over(&member, channel, ConnectOptions::new()).await?,
+            turn: usize::MAX,
+            member,
+            link,
+            pass: None,
+        })
+    }
+
     /// What a request on this connection gives, within [`REQUEST`].
     pub(in super::super) fn ask<'a, T: 'a>(
         &'a self,
@@ -191,9 +204,18 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// etcd-client over `channel`; without credentials of its own it waits for nothing.
+/// etcd-client over `channel`, for what a member without a leader is to refuse at once; without credentials of its own it waits for
+/// nothing.
 pub(super) async fn client(member: &Address, channel: Channel) -> Result<Client, Failure> {
     let options = ConnectOptions::new().with_require_leader(true);
+    over(member, channel, options).await
+}
+
+async fn over(
+    member: &Address,
+    channel: Channel,
+    options: ConnectOptions,
+) -> Result<Client, Failure> {
     let client = Client::from_channel(channel, Some(options)).await;
     client.map_err(|error| Failure::new(member, EtcdError::of_request(error, None, None)))
 }
