@@ -144,6 +144,34 @@ async fn until_it_says(place: &Place, is_so: impl Fn(&MemberStatus) -> bool) {
 }
 
 #[tokio::test]
+async fn a_cluster_without_a_majority_is_told_of_member_by_member() {
+    let mut cluster = Cluster::start(3).await.expect("an etcd");
+    let place = Place::of(cluster.url("shop"));
+    cluster.kill(0).await.expect("it is killed");
+    cluster.kill(1).await.expect("it is killed");
+    until_it_says(&place, |status| !status.has_leader).await;
+    let (code, findings) = examined(&place).await;
+    assert_eq!(code, Some(1));
+    let mut members: Vec<_> = cluster
+        .endpoints()
+        .iter()
+        .map(|member| format!("problem {member}"))
+        .collect();
+    members.sort();
+    assert_eq!(of("member", &findings), members);
+    let of_the_last = findings
+        .iter()
+        .find(|one| one["check"] == "member" && one["subject"] == cluster.endpoints()[2].as_str());
+    let advice = &of_the_last.expect("a finding")["advice"];
+    let advice = advice.as_str().expect("a text");
+    assert!(advice.starts_with("it knows no leader"), "{advice}");
+    let (found, _) = problem("registry", &findings);
+    assert!(found.contains("cannot list the services"), "{found}");
+    let clocks = findings.iter().filter(|one| one["check"] == "clock");
+    assert_eq!(clocks.count(), 1, "of the one that answers");
+}
+
+#[tokio::test]
 async fn a_member_that_is_full_is_a_problem_with_what_to_do_about_it() {
     let options = ClusterOptions {
         arguments: ["--quota-backend-bytes", "131072"].map(Into::into).into(),

@@ -52,18 +52,21 @@ fn answering(address: &str, status: &MemberStatus, slow: Duration) -> Finding {
     };
     let latency = status.latency.as_secs_f64() * 1e3;
     let mib = status.bytes as f64 / f64::from(1 << 20);
-    let found = format!(
+    let mut found = format!(
         "etcd {}, {role}, {latency:.1} ms, {mib:.1} MiB",
         status.version
     );
-    let finding = Finding::fine("member", address, found);
     if !status.errors.is_empty() {
-        let found = format!("{}; it says: {}", finding.found, status.errors.join(", "));
-        return Finding { found, ..finding }
-            .problem("free space if it says NOSPACE (compact, defragment, disarm the alarm), and see its log");
+        found = format!("{found}; it says: {}", status.errors.join(", "));
     }
+    let finding = Finding::fine("member", address, found);
+    // etcd says so among its errors too.
     if !status.has_leader {
         return finding.problem("it knows no leader: see whether it reaches the other members");
+    }
+    if !status.errors.is_empty() {
+        return finding
+            .problem("free space if it says NOSPACE (compact, defragment, disarm the alarm), and see its log");
     }
     if status.latency >= slow {
         return finding.warning("it is slow to answer: see its disk and the way to it");
