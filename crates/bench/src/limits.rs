@@ -1,5 +1,7 @@
 //! What do callers notice of a peer that tries what it can on their server?
 
+mod greeter;
+
 use std::{
     env,
     io::{BufRead, BufReader, Read},
@@ -16,22 +18,15 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
-use tempfile::TempDir;
-use testkit::{
-    Port,
-    hostile::Attack,
-    process::{Process, binary},
-};
+use testkit::hostile::Attack;
 use tokio::{runtime, task::JoinSet, time::Instant};
 
+use self::greeter::Greeter;
 use crate::{
-    peers::balanced,
     table::{Table, grouped},
     turns::{median, progress},
 };
 
-/// How long the server may take to start.
-const STARTED: Duration = Duration::from_secs(30);
 const HOSTILE: &str = "hostile";
 
 /// What do callers notice of a peer that tries what it can on their server?
@@ -107,11 +102,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for attack in attacks {
         bar.set_message(attack.name());
         let (mut without, mut with) = (Vec::new(), Vec::new());
-        let server = Greeter::start(&runtime)?;
+        let server = runtime.block_on(Greeter::start(attack.is_of_tls()))?;
         for _ in 0..args.rounds {
-            without.push(runtime.block_on(server.serves(args))?);
+            without.push(runtime.block_on(serves(&server, args))?);
             let peer = Hostile::start(*attack, server.address)?;
-            let beside = runtime.block_on(server.serves(args))?;
+            let beside = runtime.block_on(serves(&server, args))?;
             let tries = peer.tries()? / Duration::from_secs(args.seconds).as_secs_f64();
             with.push(Served { tries, ..beside });
             bar.inc(1);
@@ -141,66 +136,26 @@ fn row(name: &str, without: &[Served], with: &[Served]) -> Vec<String> {
     ]
 }
 
-/// A greeter-server with its default limits, and a registry of its own.
-struct Greeter {
-    address: SocketAddr,
-    channel: balance::Channel,
-    process: Process,
-    _port: Port,
-    // The last to go: the process writes to it.
-    _registry: TempDir,
-}
-
-impl Greeter {
-    fn start(runtime: &runtime::Runtime) -> Result<Self> {
-        let (port, registry) = (Port::free()?, tempfile::tempdir()?);
-        let mut command = Command::new(binary("greeter-server")?);
-        let url = format!("file://{}", registry.path().display());
-        command.args(["--listen", &port.address(), "--registry", &url]);
-        let process = Process::spawn("greeter-server", command)?;
-        let channel = runtime.block_on(async {
-            process.wait_for_line("listening", STARTED).await?;
-            balanced(&[port.address()], false).await
-        })?;
-        Ok(Self {
-            address: port.address().parse()?,
-            channel,
-            process,
-            _port: port,
-            _registry: registry,
-        })
+/// What the server does for its callers for a while.
+async fn serves(server: &Greeter, args: &Args) -> Result<Served> {
+    let (began, lasts) = (Instant::now(), Duration::from_secs(args.seconds));
+    let mut callers = JoinSet::new();
+    for _ in 0..args.callers {
+        callers.spawn(call_until(server.channel.clone(), began + lasts));
     }
-
-    async fn serves(&self, args: &Args) -> Result<Served> {
-        let (began, lasts) = (Instant::now(), Duration::from_secs(args.seconds));
-        let mut callers = JoinSet::new();
-        for _ in 0..args.callers {
-            callers.spawn(call_until(self.channel.clone(), began + lasts));
-        }
-        let (mut latencies, mut failed) = (Histogram::<u64>::new(3)?, 0);
-        while let Some(done) = callers.join_next().await {
-            let (of_one, failed_of_one) = done??;
-            latencies.add(of_one)?;
-            failed += failed_of_one;
-        }
-        Ok(Served {
-            calls: latencies.len() as f64 / began.elapsed().as_secs_f64(),
-            p99: latencies.value_at_quantile(0.99) as f64,
-            failed,
-            tries: 0.0,
-            resident: self.resident()?,
-        })
+    let (mut latencies, mut failed) = (Histogram::<u64>::new(3)?, 0);
+    while let Some(done) = callers.join_next().await {
+        let (of_one, failed_of_one) = done??;
+        latencies.add(of_one)?;
+        failed += failed_of_one;
     }
-
-    fn resident(&self) -> Result<f64> {
-        let path = format!("/proc/{}/statm", self.process.pid());
-        let statm =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let pages: f64 = statm.split(' ').nth(1).context("no size")?.parse()?;
-        let page =
-            nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.context("no page size")?;
-        Ok(pages * page as f64 / (1024.0 * 1024.0))
-    }
+    Ok(Served {
+        calls: latencies.len() as f64 / began.elapsed().as_secs_f64(),
+        p99: latencies.value_at_quantile(0.99) as f64,
+        failed,
+        tries: 0.0,
+        resident: server.resident()?,
+    })
 }
 
 /// The latencies of the calls that were answered, in microseconds, and how many were not.
@@ -289,7 +244,7 @@ pub(crate) fn be_hostile(args: &HostileArgs) -> Result<()> {
 /// Those that only wait are many, and those that work a few.
 fn at_a_time(attack: Attack) -> usize {
     match attack {
-        Attack::SlowHandshake | Attack::Silence => 900,
+        Attack::SlowHandshake | Attack::SlowTlsHandshake | Attack::Silence => 900,
         Attack::Connections => 1,
         _ => 4,
     }

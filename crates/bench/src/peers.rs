@@ -141,7 +141,8 @@ pub(crate) async fn watched(
     connected(watch.over(builder, metrics)).await
 }
 
-async fn connected(builder: balance::Builder) -> Result<balance::Channel> {
+/// The channel, once it is ready for calls.
+pub(crate) async fn connected(builder: balance::Builder) -> Result<balance::Channel> {
     let channel = builder.build()?;
     let mut state = channel.state();
     while state != ConnectivityState::Ready {

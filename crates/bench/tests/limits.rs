@@ -8,8 +8,13 @@ use testkit::{hostile::Attack, process::Process};
 const BOUND: Duration = Duration::from_mins(2);
 const DOCUMENTED: &str = include_str!("../../../docs/benchmarks.md");
 
-/// What has the most to say of messages, and of frames.
-const TRIED: [Attack; 2] = [Attack::TooLongMessages, Attack::RepeatedResets];
+/// What has the most to say of messages, of answers, of frames, and of a server that speaks TLS.
+const TRIED: [Attack; 4] = [
+    Attack::TooLongMessages,
+    Attack::UnreadAnswers,
+    Attack::RepeatedResets,
+    Attack::SlowTlsHandshake,
+];
 
 #[tokio::test]
 async fn callers_are_served_beside_a_peer_and_the_table_says_so() {

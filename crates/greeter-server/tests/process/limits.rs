@@ -294,6 +294,14 @@ async fn answers_that_nobody_reads_are_memory_of_the_messages_until_the_connecti
 }
 
 #[tokio::test]
+async fn answers_that_nobody_reads_fail_no_other_call() {
+    let (_runtime, server) = start(&[]).await;
+    let verdict = server.under(Attack::UnreadAnswers).await;
+    assert_eq!(verdict, Verdict::Endured);
+    server.until_no_call_is_in_flight().await;
+}
+
+#[tokio::test]
 async fn messages_that_never_become_whole_fail_no_other_call() {
     let (_runtime, server) = start(&[]).await;
     let verdict = server.under(Attack::AlmostWholeMessages).await;
