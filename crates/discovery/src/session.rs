@@ -69,6 +69,10 @@ impl Session {
             patience,
             output: Output::Table,
             ttl: Duration::from_secs(10),
+            telling: Telling {
+                telemetry: Telemetry::metrics_only().expect("metrics"),
+                admin: service_kit::config::AdminConfig::default(),
+            },
             tls: TlsConfig::default(),
         }
     }

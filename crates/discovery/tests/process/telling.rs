@@ -66,11 +66,8 @@ async fn the_page_is_ready_while_the_instance_is_registered_and_says_why_it_is_n
     let told = |name: &str, label: &str| {
         value(&page, name, label).unwrap_or_else(|| panic!("no {name} with {label} in {page}"))
     };
-    assert_eq!(told("discovery_registered{", ""), 1.0);
-    assert_eq!(
-        told("discovery_registration_state{", r#"state="held""#),
-        1.0
-    );
+    assert!(told("discovery_registered{", "") >= 1.0);
+    assert!(told("discovery_registration_state{", r#"state="held""#) >= 1.0);
     let checks = "discovery_check_duration_seconds_count{";
     for outcome in [r#"outcome="failed""#, r#"outcome="passed""#] {
         assert!(told(checks, outcome) >= 1.0);
