@@ -5,6 +5,22 @@ use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 use testkit::process::binary;
 use toml::Table;
 
+/// How often what messages may take has to fit into the memory of a process: docs/operations.md has what was measured.
+const TIMES: u64 = 8;
+/// What it takes to hash a password, in bytes.
+const A_PASSWORD: u64 = 19 * 1024 * 1024;
+
+/// A size as manifests, units and Compose files have it: `256Mi`, `256M`, `256m`, of 1,024 each.
+pub(crate) fn bytes(text: &str) -> u64 {
+    let number = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "Mi" | "M" | "m" => 1024 * 1024,
+        "Gi" | "G" | "g" => 1024 * 1024 * 1024,
+        other => panic!("{text}: {other}"),
+    };
+    unit * number.parse::<u64>().expect("a number")
+}
+
 /// A file or directory of `deploy`.
 pub(crate) fn deployed(path: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(path)
@@ -42,6 +58,27 @@ impl Configured {
 
     pub(crate) fn duration(&self, section: &str, key: &str) -> Duration {
         humantime::parse_duration(self.text(section, key)).expect("a duration")
+    }
+
+    fn number(&self, keys: &[&str]) -> u64 {
+        let of_all = toml::Value::Table(self.0.clone());
+        let value = keys.iter().try_fold(&of_all, |value, key| value.get(key));
+        let number = value.and_then(toml::Value::as_integer);
+        let number = number.unwrap_or_else(|| panic!("{keys:?}"));
+        number.try_into().expect("a number")
+    }
+
+    /// Holds what the messages of a server's callers may take, and its passwords, against so much memory, in bytes.
+    pub(crate) fn messages_fit_into(&self, memory: u64) {
+        let limit = |name| self.number(&["server", "limits", name]);
+        let (all, of_an_address) = (limit("message_memory"), limit("message_memory_per_address"));
+        assert!(of_an_address < all && of_an_address > limit("message_size"));
+        let passwords = self
+            .0
+            .get("auth")
+            .map(|_| self.number(&["auth", "parallelism"]));
+        let needed = TIMES * all + passwords.unwrap_or_default() * A_PASSWORD;
+        assert!(needed <= memory, "{needed} of {memory} bytes");
     }
 
     /// How long a server may take to end: to give notice, delete its keys, finish its calls, close its storage when it has one,

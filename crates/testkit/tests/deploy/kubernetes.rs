@@ -18,7 +18,7 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::binaries::{Configured, deployed};
+use crate::binaries::{Configured, bytes, deployed};
 
 /// What a container is of ours, by the name of its image: the binary of that name.
 const BINARIES: [&str; 3] = ["greeter-server", "user-service", "greeter-client"];
@@ -239,6 +239,19 @@ fn slept_before_the_end(container: &Container) -> i64 {
     sleep
         .unwrap_or_else(|| panic!("{} has no sleep in preStop", container.name))
         .seconds
+}
+
+#[test]
+fn what_messages_may_take_fits_into_the_memory_of_a_pod() {
+    for (_, container) in ours() {
+        if container.name == "greeter-client" {
+            continue;
+        }
+        let limits = container.resources.clone().and_then(|all| all.limits);
+        let limit = limits.and_then(|limits| limits.get("memory").cloned());
+        let limit = limit.expect("a limit").0;
+        configured(&container).messages_fit_into(bytes(&limit));
+    }
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 mod admin;
 mod binaries;
+mod compose;
 mod kubernetes;
 mod systemd;

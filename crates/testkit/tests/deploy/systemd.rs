@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 use testkit::process::{binary, on_path};
 
-use crate::binaries::{Configured, deployed};
+use crate::binaries::{Configured, bytes, deployed};
 
 const UNITS: [&str; 2] = ["greeter-server", "user-service"];
 /// Of 100: what `systemd-analyze security` calls "OK" begins at 50, and most daemons are above 90.
@@ -109,6 +109,18 @@ fn the_units_configure_the_binaries_and_give_them_time_to_end() {
         let watchdog = values(&unit, "WatchdogSec").next().expect("a time");
         let watchdog = humantime::parse_duration(watchdog).expect("a duration");
         assert!(watchdog >= Duration::from_secs(5), "{name}: {watchdog:?}");
+    }
+}
+
+#[test]
+fn what_messages_may_take_fits_into_the_memory_of_a_unit() {
+    for name in UNITS {
+        let unit = unit(name);
+        let environment = environment(&unit);
+        let most = values(&unit, "MemoryMax").next().expect("a limit");
+        Configured::of(&[name], &environment).messages_fit_into(bytes(most));
+        let held = ("MALLOC_MMAP_THRESHOLD_".to_owned(), "131072".to_owned());
+        assert!(environment.contains(&held), "{name}: {environment:?}");
     }
 }
 

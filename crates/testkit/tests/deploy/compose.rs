@@ -1,0 +1,54 @@
+//! The containers: what the Compose files say of the binaries, and how they are kept.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::binaries::{Configured, bytes, deployed};
+
+const CLEAR: &str = "../docker-compose.yml";
+
+/// The services of a file, by their names.
+fn services(file: &str) -> Vec<(String, Value)> {
+    let text = fs::read_to_string(deployed(file)).expect(file);
+    // Compose's own word for what is to be left out of the file before.
+    let text = text.replace("!reset ", "");
+    let compose: Value = serde_saphyr::from_str(&text).expect(file);
+    let services = compose["services"].as_object().expect("services");
+    let services = services.iter();
+    services
+        .map(|(name, service)| (name.clone(), service.clone()))
+        .collect()
+}
+
+#[test]
+fn what_messages_may_take_fits_into_the_memory_of_a_container() {
+    let servers = [
+        ("greeter", "greeter-server"),
+        ("greeter-canary", "greeter-server"),
+        ("user", "user-service"),
+    ];
+    let services = services(CLEAR);
+    for (name, binary) in servers {
+        let (_, service) = services
+            .iter()
+            .find(|(service, _)| service == name)
+            .expect(name);
+        let environment = service["environment"].as_object().expect("variables");
+        let of_limits = environment
+            .iter()
+            .filter(|(key, _)| key.contains("__LIMITS__") || key.contains("__AUTH__"));
+        let environment: Vec<_> = of_limits
+            .map(|(key, value)| (key.clone(), value.to_string()))
+            .collect();
+        let limit = service["mem_limit"].as_str().expect("a limit");
+        Configured::of(&[binary], &environment).messages_fit_into(bytes(limit));
+    }
+    let dockerfile = fs::read_to_string(deployed("Dockerfile")).expect("a Dockerfile");
+    let (_, service) = dockerfile.split_once(" AS service\n").expect("a stage");
+    let (service, _) = service.split_once("\nFROM ").expect("another");
+    assert!(
+        service.contains("ENV MALLOC_MMAP_THRESHOLD_=131072\n"),
+        "{service}"
+    );
+}
