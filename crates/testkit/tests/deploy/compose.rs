@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::binaries::{Configured, bytes, deployed};
 
 const CLEAR: &str = "../docker-compose.yml";
+const SECURED: &str = "compose.secure.yml";
 
 /// The services of a file, by their names.
 fn services(file: &str) -> Vec<(String, Value)> {
@@ -19,6 +20,30 @@ fn services(file: &str) -> Vec<(String, Value)> {
     services
         .map(|(name, service)| (name.clone(), service.clone()))
         .collect()
+}
+
+#[test]
+fn whoever_serves_in_the_secured_containers_says_whom_it_lets_in() {
+    let clear = services(CLEAR);
+    let is_server = |name: &str| {
+        let mut built = clear.iter().filter(|(service, _)| service == name);
+        built.any(|(_, service)| {
+            let target = service["build"]["target"].as_str().unwrap_or_default();
+            target.ends_with("-server") || target.ends_with("-service") || name.ends_with("-canary")
+        })
+    };
+    let mut servers = Vec::new();
+    for (name, service) in services(SECURED) {
+        if is_server(&name) {
+            let allowed = service["environment"]["DISCOVERY__TLS__ALLOW"].as_str();
+            let allowed =
+                allowed.unwrap_or_else(|| panic!("{name} lets in whoever is of the domain"));
+            assert!(allowed.contains("callers = ["), "{name}: {allowed}");
+            servers.push(name);
+        }
+    }
+    servers.sort_unstable();
+    assert_eq!(servers, ["greeter", "greeter-canary", "user"]);
 }
 
 #[test]
