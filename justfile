@@ -157,7 +157,7 @@ upgrade-test:
 # The units of deploy/systemd run by a systemd in a container: started without a registry, hung, killed, and stopped under long streams
 [group('check it')]
 systemd-test:
-    cargo build --package greeter-server --package greeter-client --package user-service
+    cargo build --package greeter-server --package greeter-client --package user-service --package discovery
     deploy/systemd-test {{ target }}/debug
 
 # A minute of random faults on the containers, by the binary that `just chaos` runs
@@ -172,32 +172,37 @@ ci: lint sbom compose-test fault-test interop-test rollout-test secure-test kube
 
 # --- run it in containers ---------------------------------------------------------------------------------------------
 
+# Whoever changes what runs does so by the Compose files that it was started from: COMPOSE_FILE says which
+[no-exit-message]
+_same-stack:
+    @deploy/same-stack
+
 # Build the images and start etcd, greeters, a client, and user services on PostgreSQL
 [group('run it in containers')]
-up *args:
+up *args: _same-stack
     {{ compose }} up --build --detach --wait {{ args }}
 
 # Run that many copies of a service: `just scale greeter=3`; those that are not named stay as they are
 [group('run it in containers')]
-scale +counts:
-    {{ compose }} up --detach --no-recreate --no-deps {{ prepend("--scale ", counts) }} {{ replace_regex(counts, "=\\S*", "") }}
+scale +counts: _same-stack
+    {{ compose }} up --detach --wait --wait-timeout 120 --no-recreate --no-deps {{ prepend("--scale ", counts) }} {{ replace_regex(counts, "=\\S*", "") }}
 
 # Replace every instance of a service by one of the image and the configuration as they are now, one after another, without loss
 [group('run it in containers')]
 [no-exit-message]
-restart service:
+restart service: _same-stack
     deploy/restart {{ service }}
 
 # A second version at a share of the calls: `just canary greeter 10 IMAGE`, then `just canary greeter 50`, `… promote` or `… 0`
 [group('run it in containers')]
 [no-exit-message]
-canary service percent *image:
+canary service percent *image: _same-stack
     deploy/canary {{ service }} {{ percent }} {{ image }}
 
 # Random faults on the running containers under calls to greeters and user services, for so many minutes; `--seed N` repeats them
 [group('run it in containers')]
 [no-exit-message]
-chaos *args:
+chaos *args: _same-stack
     cargo run --quiet --package faults --bin chaos -- {{ args }}
 
 # Follow the logs, of all services or of those named
@@ -213,7 +218,7 @@ ps:
 
 # Stop and remove the containers; `down --volumes` also removes the data of etcd and PostgreSQL
 [group('run it in containers')]
-down *args:
+down *args: _same-stack
     {{ compose }} --profile '*' down {{ args }}
 
 # Build the base images from Debian packages, where no container registry can be reached
