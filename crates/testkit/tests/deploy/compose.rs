@@ -47,6 +47,24 @@ fn whoever_serves_in_the_secured_containers_says_whom_it_lets_in() {
 }
 
 #[test]
+fn whatever_runs_is_there_again_after_a_restart_of_the_machine_unless_it_was_stopped() {
+    for (name, service) in services(CLEAR) {
+        // An operator's command ends by itself.
+        let wanted = if name == "discovery" {
+            "no"
+        } else {
+            "unless-stopped"
+        };
+        assert_eq!(service["restart"], wanted, "{name}");
+    }
+    for (name, wanted) in [("certs", "unless-stopped"), ("access", "no")] {
+        let secured = services(SECURED);
+        let service = secured.iter().find(|(service, _)| service == name);
+        assert_eq!(service.expect(name).1["restart"], wanted, "{name}");
+    }
+}
+
+#[test]
 fn what_messages_may_take_fits_into_the_memory_of_a_container() {
     let servers = [
         ("greeter", "greeter-server"),
