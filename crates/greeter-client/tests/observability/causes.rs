@@ -14,7 +14,7 @@ use registry::{Document, ServiceName};
 use tempfile::TempDir;
 use testkit::{
     Port, Unable,
-    etcd::Cluster,
+    etcd::{Cluster, ClusterOptions},
     eventually,
     fleet::{Client, Fleet},
     http,
@@ -47,6 +47,8 @@ impl<T> Kept for T {}
 pub(crate) struct Causes {
     directory: TempDir,
     jobs: Vec<(&'static str, Port)>,
+    /// The members of an etcd, at which Prometheus looks as one job.
+    members: Vec<String>,
     kept: Vec<Box<dyn Kept>>,
     /// Takes all that the machine has, so it is for as short as can be.
     eager: Option<Client>,
@@ -57,6 +59,7 @@ impl Causes {
         let mut causes = Self {
             directory: tempfile::tempdir().expect("a directory"),
             jobs: Vec::new(),
+            members: Vec::new(),
             kept: Vec::new(),
             eager: None,
         };
@@ -68,6 +71,7 @@ impl Causes {
         causes.a_certificate_that_nobody_renews().await;
         causes.one_address_for_two().await;
         causes.a_registry_that_is_gone().await;
+        causes.too_few_members().await;
         causes.more_than_a_thread_can_do().await;
         causes
     }
@@ -78,9 +82,12 @@ impl Causes {
             let page = port.address();
             format!("- {{ job_name: {job}, static_configs: [{{ targets: [{page:?}] }}] }}\n")
         });
+        let members = &self.members;
+        let members =
+            format!("- {{ job_name: etcd, static_configs: [{{ targets: {members:?} }}] }}\n");
         let often = "{ scrape_interval: 500ms, evaluation_interval: 500ms }";
         let jobs: String = jobs.collect();
-        format!("global: {often}\nrule_files: [{rules:?}]\nscrape_configs:\n{jobs}")
+        format!("global: {often}\nrule_files: [{rules:?}]\nscrape_configs:\n{jobs}{members}")
     }
 
     /// Gives the callers of nobody a service config that none can use.
@@ -288,6 +295,20 @@ impl Causes {
         line.expect("the greeter is called");
         cluster.stop_all().await.expect("etcd is killed");
         self.keep((cluster, fleet, caller));
+    }
+
+    /// Members with next to no quota, two of three killed.
+    async fn too_few_members(&mut self) {
+        let options = ClusterOptions {
+            arguments: vec!["--quota-backend-bytes=21000".into()],
+            ..ClusterOptions::default()
+        };
+        let mut cluster = Cluster::start_like(3, options).await.expect("an etcd");
+        self.members = cluster.endpoints();
+        for member in [0, 1] {
+            cluster.kill(member).await.expect("it is killed");
+        }
+        self.keep(cluster);
     }
 
     /// A server of one thread, and callers who ask without a pause.

@@ -134,6 +134,9 @@ fn prometheus_scrapes_every_service_that_is_ours_once() {
     let prometheus = yaml("prometheus.yml");
     let jobs = prometheus["scrape_configs"].as_array().expect("jobs");
     let mut scraped = Vec::new();
+    let (members, jobs): (Vec<_>, Vec<_>) = jobs
+        .iter()
+        .partition(|job| !job["static_configs"].is_null());
     for job in jobs {
         let name = word(&job["job_name"]);
         assert_eq!(texts(&job["dns_sd_configs"][0]["names"]), [name]);
@@ -142,4 +145,14 @@ fn prometheus_scrapes_every_service_that_is_ours_once() {
     ours.sort_unstable();
     scraped.sort_unstable();
     assert_eq!(scraped, ours);
+
+    let listens = word(&compose["x-etcd-environment"]["ETCD_LISTEN_METRICS_URLS"]);
+    let (_, port) = place(listens);
+    let names = services.keys().filter(|name| name.starts_with("etcd-"));
+    let expected: Vec<_> = names.map(|name| format!("{name}:{port}")).collect();
+    let [members] = members[..] else {
+        panic!("{members:?}");
+    };
+    assert_eq!(word(&members["job_name"]), "etcd");
+    assert_eq!(texts(&members["static_configs"][0]["targets"]), expected);
 }

@@ -12,9 +12,10 @@ mod scene;
 use std::{collections::BTreeSet, fs};
 
 use queries::{alerts, panels};
-use scene::{BOUND, Scene};
+use scene::{BOUND, Scene, samples};
 use testkit::{
-    eventually,
+    etcd::Cluster,
+    eventually, http,
     prometheus::{Prometheus, promtool},
 };
 
@@ -96,7 +97,12 @@ async fn the_reference_has_every_metric_of_servers_and_no_other() {
 async fn every_metric_of_the_dashboards_and_rules_is_exported() {
     let scene = Scene::begin().await;
     scene.until_all_has_happened().await;
-    let exported = scene.exported().await;
+    let mut exported = scene.exported().await;
+    let etcd = Cluster::start_one().await.expect("an etcd");
+    let member = etcd.endpoints().swap_remove(0);
+    let (_, port) = member.rsplit_once(':').expect("a port");
+    let page = http::text(port.parse().expect("a number"), "/metrics").await;
+    exported.extend(samples(&[page.expect("a page")]));
     for query in panels().into_iter().chain(alerts().await) {
         for metric in expression::metrics(&query.expression) {
             // Prometheus' own, of each target.

@@ -158,11 +158,7 @@ impl Scene {
 
     /// The names of all samples on the pages.
     pub(crate) async fn exported(&self) -> BTreeSet<String> {
-        let pages = self.pages().await;
-        let samples = pages.iter().flat_map(|page| page.lines());
-        let samples = samples.filter(|line| !line.starts_with('#'));
-        let name = |line: &str| line.split(['{', ' ']).next().map(str::to_owned);
-        samples.filter_map(name).collect()
+        samples(&self.pages().await)
     }
 
     /// What makes a Prometheus scrape the pages, and evaluate those rules.
@@ -181,6 +177,14 @@ impl Scene {
             targets(&self.callers),
         )
     }
+}
+
+/// The names of all samples on those pages.
+pub(crate) fn samples(pages: &[String]) -> BTreeSet<String> {
+    let samples = pages.iter().flat_map(|page| page.lines());
+    let samples = samples.filter(|line| !line.starts_with('#'));
+    let name = |line: &str| line.split(['{', ' ']).next().map(str::to_owned);
+    samples.filter_map(name).collect()
 }
 
 /// Has the next process of the fleet listen for operators on a port that is known.
