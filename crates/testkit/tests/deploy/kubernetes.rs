@@ -2,6 +2,7 @@
 
 mod etcd;
 mod fields;
+mod reach;
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -10,7 +11,6 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
         core::v1::{Container, Namespace, PodSpec, Probe},
-        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
@@ -290,7 +290,45 @@ fn nobody_runs_as_root_or_writes_to_its_image_and_zones_are_spread_over() {
 }
 
 #[test]
+fn whoever_calls_others_keeps_whom_it_knows_where_it_may_write() {
+    for (pod, container) in ours() {
+        if container.name == "greeter-server" {
+            continue;
+        }
+        let configured = configured(&container);
+        let place = configured.text("registry", "cache");
+        let mut mounts = container.volume_mounts.iter().flatten();
+        let mount = mounts.find(|mount| mount.mount_path == place);
+        let mount = mount.unwrap_or_else(|| panic!("{}: {place}", container.name));
+        let mut volumes = pod.volumes.iter().flatten();
+        let volume = volumes.find(|volume| volume.name == mount.name);
+        let limit = volume.and_then(|volume| volume.empty_dir.clone()?.size_limit);
+        assert!(limit.is_some(), "{}: {volume:?}", container.name);
+    }
+}
+
+#[test]
+fn the_command_line_looks_at_the_registry_that_the_services_have() {
+    let pods = pods().into_iter().map(|(_, pod)| pod.containers[0].clone());
+    let of_image = |image: &str| {
+        let mut found = pods
+            .clone()
+            .filter(|pod| pod.image.as_deref() == Some(image));
+        found.next().unwrap_or_else(|| panic!("no pod of {image}"))
+    };
+    let url = |image: &str| {
+        let environment = environment(&of_image(image));
+        let mut urls = environment.into_iter();
+        urls.find(|(name, _)| name == "DISCOVERY__REGISTRY__URL")
+    };
+    assert_eq!(url(COMMAND_LINE), url("greeter-client"));
+    assert_eq!(of_image(COMMAND_LINE).args, Some(vec!["watch".to_owned()]));
+}
+
+#[test]
 fn whoever_runs_more_than_once_is_disrupted_once_at_a_time() {
+    let etcd = all::<StatefulSet>().swap_remove(0).spec;
+    let etcd = etcd.expect("a spec").selector;
     let budgets: Vec<_> = all::<PodDisruptionBudget>();
     let budgets = budgets
         .into_iter()
@@ -298,6 +336,10 @@ fn whoever_runs_more_than_once_is_disrupted_once_at_a_time() {
     let protected: Vec<_> = budgets
         .map(|spec| {
             assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
+            // Of etcd a member that is not ready may be about to be, and the next one the majority.
+            let of_etcd = spec.selector.as_ref() == Some(&etcd);
+            let evicts = spec.unhealthy_pod_eviction_policy.as_deref();
+            assert_eq!(evicts, (!of_etcd).then_some("AlwaysAllow"));
             spec.selector.expect("a selector")
         })
         .collect();
@@ -313,25 +355,4 @@ fn whoever_runs_more_than_once_is_disrupted_once_at_a_time() {
         let is_protected = protected.contains(&selector);
         assert_eq!(is_protected, replicas > Some(1), "{selector:?}");
     }
-}
-
-#[test]
-fn whoever_may_reach_a_pod_may_reach_it_where_it_listens() {
-    let listening: BTreeSet<_> = pods()
-        .iter()
-        .flat_map(|(_, pod)| pod.containers[0].ports.iter().flatten())
-        .map(|port| port.container_port)
-        .collect();
-    let rules = all::<NetworkPolicy>().into_iter().flat_map(|policy| {
-        let spec = policy.spec.expect("a spec");
-        spec.ingress.into_iter().flatten()
-    });
-    let allowed: BTreeSet<_> = rules
-        .flat_map(|rule| rule.ports.into_iter().flatten())
-        .map(|port| match port.port {
-            Some(IntOrString::Int(port)) => port,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(allowed, listening);
 }
