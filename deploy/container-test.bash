@@ -97,7 +97,8 @@ run_detached() {
   quietly docker compose run --detach --no-deps --name "$container" "${@:2}" || fail "$container starts"
 }
 
-# contained SERVICE…: its containers, those that have ended too, are nobody's root, and can change nothing but their volumes
+# contained SERVICE…: its containers, those that have ended too, are nobody's root, can change nothing but their volumes, and are asked how they
+# are without a shell
 contained() {
   local service containers said
   for service; do
@@ -105,12 +106,12 @@ contained() {
       --filter "label=com.docker.compose.service=$service") || fail "Docker names the containers of $service"
     [ -n "$containers" ] || fail "$service has a container"
     said=$(xargs docker inspect --format "$containment" <<<"$containers") || fail "Docker tells how $service is contained"
-    ! said=$(grep -vE "$is_contained" <<<"$said") || fail "not root, nothing to write, no capabilities: $said"
+    ! said=$(grep -vE "$is_contained" <<<"$said") || fail "not root, nothing to write, no capabilities, no shell: $said"
   done
-  ok "not root, nothing to write and no capabilities: $*"
+  ok "not root, nothing to write, no capabilities and no shell: $*"
 }
-containment='{{.Name}} user={{.Config.User}} read-only={{.HostConfig.ReadonlyRootfs}} dropped={{.HostConfig.CapDrop}} added={{.HostConfig.CapAdd}} security={{.HostConfig.SecurityOpt}} privileged={{.HostConfig.Privileged}}'
-is_contained=' user=[1-9][0-9]*:[1-9][0-9]* read-only=true dropped=\[ALL\] added=\[\] security=\[no-new-privileges:true\] privileged=false$'
+containment='{{.Name}} user={{.Config.User}} read-only={{.HostConfig.ReadonlyRootfs}} dropped={{.HostConfig.CapDrop}} added={{.HostConfig.CapAdd}} security={{.HostConfig.SecurityOpt}} privileged={{.HostConfig.Privileged}} asked-by={{with .Config.Healthcheck}}{{with .Test}}{{index . 0}}{{end}}{{end}}'
+is_contained=' user=[1-9][0-9]*:[1-9][0-9]* read-only=true dropped=\[ALL\] added=\[\] security=\[no-new-privileges:true\] privileged=false asked-by=(CMD)?$'
 
 scale() { quietly just scale "greeter=$1" || fail "just scale greeter=$1"; }
 greeters() { docker compose ps --quiet greeter; }

@@ -95,3 +95,25 @@ fn what_messages_may_take_fits_into_the_memory_of_a_container() {
         "{service}"
     );
 }
+
+#[test]
+fn no_image_needs_a_shell_to_start_or_to_say_how_it_is() {
+    let dockerfile = fs::read_to_string(deployed("Dockerfile")).expect("a Dockerfile");
+    let lines = dockerfile.lines().map(str::trim);
+    let started = lines.filter(|line| {
+        let of_the_container = ["CMD", "ENTRYPOINT", "HEALTHCHECK"];
+        of_the_container.iter().any(|word| line.starts_with(word))
+    });
+    let mut checked = 0;
+    for line in started {
+        let (_, command) = line
+            .split_once("CMD ")
+            .or_else(|| line.split_once("ENTRYPOINT "))
+            .expect("a command");
+        let words: Vec<String> =
+            serde_json::from_str(command).unwrap_or_else(|_| panic!("a shell runs {line}"));
+        assert!(!["sh", "bash"].contains(&words[0].as_str()), "{line}");
+        checked += 1;
+    }
+    assert!(checked >= 7, "{checked}");
+}
