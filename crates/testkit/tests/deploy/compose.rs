@@ -47,6 +47,24 @@ fn whoever_serves_in_the_secured_containers_says_whom_it_lets_in() {
 }
 
 #[test]
+fn nobody_but_the_user_service_is_in_the_network_of_its_database() {
+    let among = |service: &Value, network: &str| {
+        let networks = service["networks"].as_array();
+        networks.is_some_and(|all| all.iter().any(|one| one == network))
+    };
+    let services = services(CLEAR);
+    let members = services.iter().filter(|(_, one)| among(one, "users"));
+    let members: Vec<_> = members.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(members, ["postgres", "user"]);
+    let (_, database) = services
+        .iter()
+        .find(|(name, _)| name == "postgres")
+        .expect("one");
+    assert_eq!(database["networks"], serde_json::json!(["users"]));
+    assert!(database["ports"].is_null());
+}
+
+#[test]
 fn whatever_runs_is_there_again_after_a_restart_of_the_machine_unless_it_was_stopped() {
     for (name, service) in services(CLEAR) {
         // An operator's command ends by itself.
