@@ -7,7 +7,7 @@ use h2::{
     SendStream,
     client::{self, ResponseFuture, SendRequest},
 };
-use http::Request;
+use http::{Request, request};
 use tokio::{net::TcpStream, task::JoinSet};
 
 /// One connection, and the calls that are made on it. Dropped, it is closed.
@@ -40,11 +40,26 @@ impl Caller {
     /// # Errors
     /// When the connection has ended.
     pub async fn call(&mut self, method: &str) -> io::Result<Call> {
-        let request = Request::post(format!("http://server/{method}"))
+        self.begin(Self::request(method)).await
+    }
+
+    /// The same for a call whose `grpc-timeout` is this, as in `250m`: the server is told, and nothing ends it here.
+    ///
+    /// # Errors
+    /// When the connection has ended, or that is no header.
+    pub async fn call_within(&mut self, method: &str, timeout: &str) -> io::Result<Call> {
+        let request = Self::request(method).header("grpc-timeout", timeout);
+        self.begin(request).await
+    }
+
+    fn request(method: &str) -> request::Builder {
+        Request::post(format!("http://server/{method}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
-            .body(())
-            .map_err(io::Error::other)?;
+    }
+
+    async fn begin(&mut self, request: request::Builder) -> io::Result<Call> {
+        let request = request.body(()).map_err(io::Error::other)?;
         let ready = self.requests.clone().ready().await;
         self.requests = ready.map_err(io::Error::other)?;
         let made = self.requests.send_request(request, false);

@@ -1,18 +1,25 @@
-//! Ends the calls that are still there when their time is over, as the instance stops or their connection has reached its age: each
-//! is told so by its status, and its connection is not broken.
+//! Ends the calls that are still there when their time is over, as their own deadline is, the instance stops or their connection has
+//! reached its age: each is told so by its status, and its connection is not broken.
 //!
 //! A call that has not begun to answer gets a response of trailers alone, one that is in the middle of its messages gets
 //! trailers next. What its handler was doing is dropped. A call that never waits costs a look at a flag.
+//!
+//! tonic looks after deadlines as well, until a response begins, and calls what it ends `CANCELLED`. It begins to count later and asks
+//! here first.
 
 use std::{
     pin::Pin,
     task::{Context as Task, Poll, ready},
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::sync::futures::OwnedNotified;
+use tokio::{
+    sync::futures::OwnedNotified,
+    time::{Instant, Sleep, sleep_until},
+};
 use tonic::Status;
 use tower::{Layer, Service};
 
@@ -23,7 +30,7 @@ use super::{connection::OfConnection, notice::Notice};
 pub(super) struct CutOff(Notice);
 
 impl CutOff {
-    /// Ends all calls when this is given, and those of a connection when its own is.
+    /// Ends all calls when this is given, those of a connection when its own is, and each by its deadline.
     pub(super) fn new(to_all: Notice) -> Self {
         Self(to_all)
     }
@@ -64,6 +71,7 @@ where
         let end = End {
             to_all: self.to_all.clone(),
             to_connection: of_connection.map(|of| of.over.clone()).unwrap_or_default(),
+            deadline: balance::timeout_of(request.headers()).and_then(Deadline::after),
             heard: None,
         };
         LimitedFuture {
@@ -77,8 +85,37 @@ where
 struct End {
     to_all: Notice,
     to_connection: Notice,
+    /// If its caller has told one.
+    deadline: Option<Deadline>,
     /// Made when the call waits for the first time.
     heard: Option<Pin<Box<Heard>>>,
+}
+
+/// When the caller waits no more.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    timeout: Duration,
+    until: Instant,
+}
+
+impl Deadline {
+    /// So long from now. Longer than a clock can tell is for ever.
+    fn after(timeout: Duration) -> Option<Self> {
+        let until = Instant::now().checked_add(timeout)?;
+        Some(Self { timeout, until })
+    }
+
+    /// What the call ends with, once it is over. By the clock and not by the timer: of two timers of one moment, tonic's may be the
+    /// first.
+    fn status(&self) -> Option<Status> {
+        let is_over = Instant::now() >= self.until;
+        is_over.then(|| {
+            let timeout = self.timeout;
+            Status::deadline_exceeded(format!(
+                "the deadline is over, {timeout:?} after the call came"
+            ))
+        })
+    }
 }
 
 pin_project! {
@@ -87,6 +124,8 @@ pin_project! {
         to_all: OwnedNotified,
         #[pin]
         to_connection: OwnedNotified,
+        #[pin]
+        deadline: Option<Sleep>,
     }
 }
 
@@ -96,23 +135,27 @@ impl End {
         let Self {
             to_all,
             to_connection,
+            deadline,
             heard,
         } = self;
         let heard = heard.get_or_insert_with(|| {
             Box::pin(Heard {
                 to_all: to_all.heard(),
                 to_connection: to_connection.heard(),
+                deadline: deadline.map(|deadline| sleep_until(deadline.until)),
             })
         });
         let heard = heard.as_mut().project();
         // They hear what is said from when they are made, and are polled before the look, so that it cannot be too early.
         let (_, _) = (heard.to_all.poll(task), heard.to_connection.poll(task));
+        let _ = heard.deadline.as_pin_mut().map(|over| over.poll(task));
         self.status().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// What the call ends with, once its time is over.
     fn status(&self) -> Option<Status> {
-        self.to_all.status().or_else(|| self.to_connection.status())
+        let told = self.to_all.status().or_else(|| self.to_connection.status());
+        told.or_else(|| self.deadline.as_ref()?.status())
     }
 }
 
