@@ -94,8 +94,8 @@ impl Called {
 /// The methods that are served, as calls have shown. Asking for one that is known takes no lock and allocates nothing.
 ///
 /// Anybody can call anything, and each name would be a series for ever. A method has a name of its own once a call of it has
-/// ended otherwise than with `UNIMPLEMENTED`: what nobody serves is answered so when it is first polled, before it can be
-/// given up.
+/// ended otherwise than with `UNIMPLEMENTED`, or with `PERMISSION_DENIED`, by which callers are turned away before anybody looks
+/// whether it is served. Both are answered when a call is first polled, before it can be given up.
 #[derive(Debug)]
 pub(super) struct Methods {
     known: ArcSwap<FxHashMap<Box<str>, Arc<Method>>>,
@@ -129,8 +129,10 @@ impl Methods {
     pub(super) fn ended(&self, called: &Called, code: Code) -> Arc<Method> {
         match called {
             Called::Known(method) => Arc::clone(method),
-            Called::New(_) if code == Code::Unimplemented => Arc::clone(&self.other),
-            Called::New(name) => self.learn(name),
+            Called::New(name) => match code {
+                Code::Unimplemented | Code::PermissionDenied => Arc::clone(&self.other),
+                _ => self.learn(name),
+            },
         }
     }
 
@@ -198,6 +200,17 @@ mod tests {
         assert_eq!(counted(&methods, "/a/A", Code::Unimplemented), OTHER);
         assert_eq!(counted(&methods, "/a/A", Code::Cancelled), "a/A");
         assert_eq!(counted(&methods, "/a/A", Code::Unimplemented), "a/A");
+    }
+
+    #[test]
+    fn names_that_a_refused_caller_makes_up_take_no_place() {
+        let methods = Methods::default();
+        for number in 0..=MOST {
+            let made_up = format!("/a/{number}");
+            assert_eq!(counted(&methods, &made_up, Code::PermissionDenied), OTHER);
+        }
+        assert_eq!(counted(&methods, "/a/A", Code::Ok), "a/A");
+        assert_eq!(counted(&methods, "/a/A", Code::PermissionDenied), "a/A");
     }
 
     #[test]
