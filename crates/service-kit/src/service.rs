@@ -285,9 +285,11 @@ impl Service {
 
     fn observe_registry(&self) {
         self.telemetry.observe_registry(&self.registry);
-        let standing = self.standing.clone();
-        self.telemetry
-            .observe_registration(move || standing.registration());
+        let (registered, standing) = (self.standing.clone(), self.standing.clone());
+        self.telemetry.observe_instance(
+            move || registered.registration(),
+            move || standing.ready().is_ok(),
+        );
         let followers = Followers {
             tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.files)),
             registry: Some(self.registry.clone()),

@@ -103,7 +103,16 @@ impl Telemetry {
         &self,
         now: impl Fn() -> Option<RegistrationState> + Send + Sync + 'static,
     ) {
-        registered::observe_registration(&self.meter(SCOPE), now);
+        self.observe_instance(now, || true);
+    }
+
+    /// The same of an instance that may be registered and not ready.
+    pub(crate) fn observe_instance(
+        &self,
+        now: impl Fn() -> Option<RegistrationState> + Send + Sync + 'static,
+        is_ready: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        registered::observe_registration(&self.meter(SCOPE), now, is_ready);
     }
 
     /// Measures until when the certificates are valid that are shown to the registry and, as `tls` has it, to servers; and counts changed

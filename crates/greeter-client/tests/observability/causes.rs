@@ -65,6 +65,7 @@ impl Causes {
         };
         causes.nothing().await;
         causes.nobody_there();
+        causes.a_storage_that_is_not_there();
         causes.instances_that_cannot().await;
         causes.a_dependency_that_hangs().await;
         causes.many_connections().await;
@@ -137,6 +138,20 @@ impl Causes {
         let mut fleet = self.fleet("nobody");
         self.look("nobody", &mut fleet);
         self.keep(client(&fleet, &["--fail-fast"]));
+    }
+
+    /// A user service that cannot begin to serve.
+    fn a_storage_that_is_not_there(&mut self) {
+        let [page, nobody] = [(); 2].map(|()| Port::free().expect("a port"));
+        let mut command = Command::new(binary("user-service").expect("it is built"));
+        let storage = format!("postgres://ann@{}/users", nobody.address());
+        command
+            .env("DISCOVERY__REGISTRY__URL", self.url("unready"))
+            .env("DISCOVERY__ADMIN__LISTEN", page.address())
+            .env("DISCOVERY__STORAGE__URL", storage);
+        let service = Process::spawn("user-service", command).expect("it starts");
+        self.jobs.push(("unready", page));
+        self.keep((service, nobody));
     }
 
     /// Two instances of three fail all calls. One caller tries again, and its collector is not there; another one stops calling them.

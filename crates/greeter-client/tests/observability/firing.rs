@@ -69,6 +69,7 @@ async fn each_alert_fires_once_what_it_is_for_has_come_about() {
         ("EtcdSpaceRunsOut", "etcd"),
         ("FileDescriptorsRunOut", "full"),
         ("InstanceDown", "gone"),
+        ("InstanceNotReady", "unready"),
         ("InstancesEjected", "ejecting"),
         ("ListStale", "cut-caller"),
         ("ManyRetries", "retrying"),

@@ -116,7 +116,7 @@ impl Standing {
         Some(states.borrow().clone())
     }
 
-    /// Whether it should be given calls, and why not.
+    /// Whether it should be given calls, which is what it tells the registry, and why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
         self.readiness
             .0

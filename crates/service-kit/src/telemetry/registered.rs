@@ -32,19 +32,20 @@ pub(super) fn observe_registry(meter: &Meter, registry: &Registry) {
     );
 }
 
-/// Has the meter read how the registration stands `now`.
+/// Has the meter read how the registration stands `now`, and with it whether what is registered is ready for calls.
 pub(super) fn observe_registration(
     meter: &Meter,
     now: impl Fn() -> Option<RegistrationState> + Send + Sync + 'static,
+    is_ready: impl Fn() -> bool + Send + Sync + 'static,
 ) {
     let now = Arc::new(now);
     let asked = Arc::clone(&now);
     meter
         .u64_observable_gauge("discovery.registered")
-        .with_description("Whether the registry shows this instance as serving: 1 or 0")
+        .with_description("Whether this instance is ready, and registered as serving: 1 or 0")
         .with_callback(move |gauge| {
             let is_registered = asked().is_some_and(|state| state.problem().is_none());
-            gauge.observe(is_registered.into(), &[]);
+            gauge.observe((is_registered && is_ready()).into(), &[]);
         })
         .build();
     meter

@@ -95,6 +95,15 @@ async fn callers_are_told_before_health_changes_and_health_before_the_end() {
     assert_eq!(running.registered().await, None);
 }
 
+/// The metric by which an instance says that it serves.
+fn counted_as_serving(running: &Running) -> u64 {
+    let metrics = running.telemetry.render().expect("metrics");
+    let mut lines = metrics.lines();
+    let line = lines.find(|line| line.starts_with("discovery_registered"));
+    let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    number.expect("a number")
+}
+
 #[tokio::test]
 async fn user_code_that_is_not_ready_keeps_the_service_out_of_the_registry_until_it_is() {
     let mut running = start(config(), |readiness| {
@@ -104,13 +113,19 @@ async fn user_code_that_is_not_ready_keeps_the_service_out_of_the_registry_until
     running.until_not_ready("the cache is empty").await;
     assert_eq!(health(&running, GREETER).await, ServingStatus::NotServing);
     assert_eq!(running.registered().await, None);
+    assert_eq!(counted_as_serving(&running), 0);
 
     running.readiness.ready();
     running.until_registered_as(Status::Serving).await;
     assert_eq!(health(&running, GREETER).await, ServingStatus::Serving);
+    eventually(BOUND, "it is counted", async || {
+        counted_as_serving(&running) == 1
+    })
+    .await;
 
     running.readiness.not_ready("the cache is gone");
     running.until_registered_as(Status::NotServing).await;
+    assert_eq!(counted_as_serving(&running), 0);
     assert_eq!(health(&running, GREETER).await, ServingStatus::NotServing);
     running.until_not_ready("the cache is gone").await;
 

@@ -24,6 +24,14 @@ async fn an_instance_whose_storage_is_down_is_not_serving_until_it_is_back() {
         "{page}"
     );
     assert!(!page.contains(server.password()), "{page}");
+    let metrics = service.admin_page("/metrics").await;
+    let serves = metrics
+        .lines()
+        .find(|l| l.starts_with("discovery_registered"));
+    assert!(
+        serves.is_some_and(|line| line.ends_with(" 0")),
+        "{serves:?}"
+    );
     // Nobody else is there, so it serves who is connected to it as a last resort, and says what is wrong.
     let mut request = bounded(GetUserRequest {
         name: "users/ann".to_owned(),
