@@ -168,8 +168,8 @@ impl fmt::Debug for Tracing {
     }
 }
 
-/// The context of a call that is not traced. Its ids are its own, for whoever traces it nevertheless.
-fn unsampled() -> SpanContext {
+/// The context of a call that is not traced. Its ids are its own: for its log lines, and for whoever traces it nevertheless.
+pub fn unsampled() -> SpanContext {
     SpanContext::new(
         TraceId::from(fastrand::u128(..)),
         SpanId::from(fastrand::u64(..)),

@@ -1,9 +1,9 @@
 //! What is logged, and that it can be changed while the server runs.
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use proto::helloworld::greeter_client::GreeterClient;
-use testkit::process::Process;
+use testkit::{eventually, process::Process};
 use tonic::Request;
 
 use crate::running::{BOUND, Running, command, connect, hello, runtime, spawn, start};
@@ -95,6 +95,30 @@ async fn each_line_of_a_call_tells_its_trace_and_whether_that_is_sampled() {
         .collect();
     // Without a collector there is no span of the server's own.
     assert_eq!(told, ["00", "01"].map(|flags| [trace, span, flags]));
+}
+
+#[tokio::test]
+async fn each_line_of_a_call_tells_its_trace_though_nobody_has_begun_one() {
+    let runtime = runtime();
+    let mut command = command(runtime.path(), &[]);
+    command.env("DISCOVERY__LOG__LEVEL", "info,tower_http=debug");
+    let server = spawn(command).await;
+    for _ in 0..2 {
+        let reply = server.greeter().say_hello(hello("you")).await;
+        reply.expect("a greeting");
+    }
+    let mut traces = BTreeSet::new();
+    eventually(BOUND, "the lines of two traces", async || {
+        traces.clear();
+        let lines = server.process.output();
+        for line in lines.iter().filter(|line| line.text.contains(CALL)) {
+            let line: serde_json::Value = serde_json::from_str(&line.text).expect("JSON");
+            assert_eq!(line["trace_flags"], "00", "{line}");
+            traces.insert(line["trace_id"].as_str().expect("an id").to_owned());
+        }
+        traces.len() == 2
+    })
+    .await;
 }
 
 #[tokio::test]

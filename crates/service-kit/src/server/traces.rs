@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use balance::trace::{Begun, Tracing, header};
+use balance::trace::{Begun, Tracing, header, unsampled};
 use http::Request;
 use opentelemetry::{
     Context, ContextGuard, KeyValue,
-    trace::{SpanBuilder, SpanKind, Status, TraceContextExt},
+    trace::{SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt},
 };
 use registry::Address;
 use tonic::Code;
@@ -53,11 +53,9 @@ impl Traces {
                 context: Some(Context::new().with_span(span)),
                 is_span: true,
             },
-            Begun::Passed(parent) => Traced {
-                context: Some(Context::new().with_remote_span_context(parent)),
-                is_span: false,
-            },
-            Begun::Undecided => Traced::default(),
+            Begun::Passed(parent) => Traced::of(parent),
+            // Nobody has a collector so far: it has ids all the same, by which its lines are found here and where it goes on.
+            Begun::Undecided => Traced::of(unsampled()),
         }
     }
 }
@@ -71,6 +69,14 @@ pub(super) struct Traced {
 }
 
 impl Traced {
+    /// It has no span, and belongs to that.
+    fn of(parent: SpanContext) -> Self {
+        Self {
+            context: Some(Context::new().with_remote_span_context(parent)),
+            is_span: false,
+        }
+    }
+
     /// What goes on until that is dropped belongs to the call.
     pub(super) fn enter(&self) -> Option<ContextGuard> {
         self.context.clone().map(Context::attach)

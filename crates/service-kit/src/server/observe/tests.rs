@@ -56,6 +56,15 @@ impl Told {
         let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone());
         let tracer = provider.build().tracer("test");
         let tracing = Tracing::within(|| SpanContext::NONE).with_spans(tracer, share);
+        Self::by(tracing, spans)
+    }
+
+    /// Of calls in a process without a collector.
+    fn without_a_collector() -> Self {
+        Self::by(Tracing::within(|| SpanContext::NONE), Ended::default())
+    }
+
+    fn by(tracing: Tracing, spans: Ended) -> Self {
         let address = Address::new("10.0.0.7:50051").expect("an address");
         let metrics = Telemetry::metrics_only().expect("metrics");
         let calls = Calls::new(&metrics.meter("test"));
@@ -104,7 +113,15 @@ async fn served(
     parent: Option<TraceFlags>,
     code: Code,
 ) -> (SpanContext, Vec<SpanData>) {
-    let told = Told::new(share);
+    served_by(Told::new(share), path, parent, code).await
+}
+
+async fn served_by(
+    told: Told,
+    path: &str,
+    parent: Option<TraceFlags>,
+    code: Code,
+) -> (SpanContext, Vec<SpanData>) {
     let handler = service_fn(async |_: Request<()>| {
         let response = Response::builder().header("grpc-status", code as i32);
         let body = Full::new(Bytes::new());
@@ -186,6 +203,19 @@ async fn a_call_that_is_not_sampled_has_no_span_and_what_it_makes_knows_that() {
     let (seen, spans) = served(0.0, METHOD, None, Code::Ok).await;
     assert!(seen.is_valid() && !seen.is_sampled());
     assert!(spans.is_empty());
+}
+
+#[tokio::test]
+async fn without_a_collector_a_call_has_ids_of_its_own_unless_its_caller_has_given_it_some() {
+    let serve = async |parent| {
+        let told = Told::without_a_collector();
+        served_by(told, METHOD, parent, Code::Ok).await.0
+    };
+    let [one, another] = [serve(None).await, serve(None).await];
+    assert!(one.is_valid() && !one.is_sampled(), "{one:?}");
+    assert_ne!(one.trace_id(), another.trace_id());
+    let asked = TraceFlags::SAMPLED;
+    assert_eq!(serve(Some(asked)).await, context(asked));
 }
 
 #[tokio::test]
