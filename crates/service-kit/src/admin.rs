@@ -2,6 +2,7 @@
 //! what is logged.
 
 mod check;
+mod connections;
 mod pages;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -9,8 +10,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 use anyhow::Context;
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, routing::get};
 use serde_json::Value;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use tower_http::timeout::TimeoutLayer;
 
 pub use check::{check, page};
@@ -22,6 +23,11 @@ use crate::{
 
 /// A page is made from what is in memory; whoever waits longer is better told.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than a few who look at it, and few enough for whatever they leave open.
+const LIMITS: connections::Limits = connections::Limits {
+    connections: 64,
+    duration: Duration::from_secs(10),
+};
 /// In bytes; more than any filter needs.
 const LONGEST_REQUEST: usize = 4096;
 
@@ -100,19 +106,12 @@ impl Admin {
         let address = listener
             .local_addr()
             .context("the admin page has no address")?;
-        let stop = CancellationToken::new();
-        let server = axum::serve(listener, self.router())
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
-        let task = tokio::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the admin page has ended");
-            }
-        });
+        let serving = connections::serve(listener, self.router(), LIMITS);
+        let serving = AbortOnDropHandle::new(tokio::spawn(serving));
         tracing::info!(listen = %address, "admin page at http://{address}/");
         Ok(Some(AdminServer {
             address,
-            stop,
-            task,
+            _serving: serving,
         }))
     }
 
@@ -140,20 +139,12 @@ impl Admin {
 #[derive(Debug)]
 pub struct AdminServer {
     address: SocketAddr,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+    _serving: AbortOnDropHandle<()>,
 }
 
 impl AdminServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for AdminServer {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.task.abort();
     }
 }
