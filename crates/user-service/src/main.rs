@@ -26,6 +26,10 @@ use crate::{
     storage::Storage,
 };
 
+/// Far more than any request needs. A message is whole in memory before it can be refused, and takes a dozen times its length there when
+/// it is a mask of paths without a letter.
+const LONGEST_REQUEST: usize = 64 * 1024;
+
 /// Each greeter in turn, and another one when one of them could not answer or takes long: a greeting changes nothing, and can be asked for
 /// twice.
 const GREETER_SERVICE_CONFIG: &str = r#"{
@@ -68,7 +72,7 @@ async fn serve(config: UserConfig, telemetry: Telemetry) -> Result<()> {
     readiness.not_ready("the storage has not been opened yet");
     let explained = greeter.clone();
     let users = UserServiceServer::new(Users::new(storage.clone(), passwords, greeter, &config))
-        .max_decoding_message_size(service.message_size());
+        .max_decoding_message_size(service.message_size().min(LONGEST_REQUEST));
     let service = service
         .add_service(users)
         .reflect(proto::DESCRIPTORS)

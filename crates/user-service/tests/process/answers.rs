@@ -149,6 +149,34 @@ async fn what_is_wrong_with_a_request_is_told_field_by_field() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_longer_than_any_can_be_is_not_read() {
+    let scene = Scene::new();
+    let _service = scene.user_service("").await;
+    let ann = scene.create("ann", "").await.expect("created");
+    let masked = |paths: usize| {
+        bounded(UpdateUserRequest {
+            user: Some(ann.clone()),
+            update_mask: Some(FieldMask {
+                // Two bytes each.
+                paths: vec![String::new(); paths],
+            }),
+        })
+    };
+    let mut users = scene.users.clone();
+    let refused = users.update_user(masked(30_000)).await;
+    let refused = refused.expect_err("no field has that name");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let told = refused.get_details_bad_request().expect("a BadRequest");
+    let [told] = &told.field_violations[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(told.field, "update_mask");
+    let refused = users.update_user(masked(40_000)).await;
+    let refused = refused.expect_err("it is too long");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
 async fn a_request_that_comes_again_creates_nobody() {
     let scene = Scene::new();
     let _service = scene.user_service("").await;
