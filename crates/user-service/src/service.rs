@@ -19,13 +19,12 @@ use proto::{
     },
 };
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use self::{deadline::Deadline, paging::Page, validate::Changes};
 use crate::{
     config::UserConfig,
     password::Passwords,
-    storage::{Change, HashChange, NewUser, Storage, UserRow},
+    storage::{Change, HashChange, NewUser, Storage, UserRow, another_etag},
     token,
     upkeep::now_in_microseconds,
 };
@@ -201,11 +200,6 @@ impl UserService for Users {
         let message = greeted.map_err(status::of_greeter)?.into_inner().message;
         Ok(Response::new(GreetUserResponse { message }))
     }
-}
-
-/// Never twice the same, whatever happens to the user.
-fn another_etag() -> String {
-    Uuid::new_v4().simple().to_string()
 }
 
 /// A user as callers see it: the password is never told.

@@ -6,6 +6,7 @@
 //! taken for one that is down.
 
 mod error;
+mod etag;
 mod pool;
 mod prepare;
 mod requests;
@@ -27,6 +28,7 @@ use sqlx::Database;
 use tokio::{sync::Notify, time::timeout};
 
 pub(crate) use error::StorageError;
+pub(crate) use etag::another as another_etag;
 use pool::Pool;
 use turns::{Turn, Turns};
 pub(crate) use url::StorageUrl;
@@ -162,7 +164,7 @@ impl Storage {
         turn.end_with(outcome).inspect_err(|error| self.heed(error))
     }
 
-    /// Has the storage looked at when that is due, by connections that are new.
+    /// Has the storage looked at when that is due, and operations go on by connections that are new.
     fn heed(&self, error: &StorageError) {
         if error.is_trouble() {
             self.begin_anew();

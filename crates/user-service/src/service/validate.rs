@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use email_address::EmailAddress;
+use email_address::{EmailAddress, Options};
 use proto::user::v1::{CreateUserRequest, UpdateUserRequest};
 use tonic::Status;
 use tonic_types::FieldViolation;
@@ -177,8 +177,11 @@ impl Violations {
     }
 
     fn email(&mut self, email: &str) {
+        // Without a name before it, in which any character could stand.
+        let options = Options::default().without_display_text();
+        let is_address = || EmailAddress::parse_with_options(email, options).is_ok();
         self.unless(
-            email.len() <= LONGEST_EMAIL && EmailAddress::is_valid(email),
+            email.len() <= LONGEST_EMAIL && is_address(),
             "user.email",
             "it is an e-mail address of at most 254 bytes, such as ann@example.com",
         );

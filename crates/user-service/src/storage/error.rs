@@ -46,12 +46,17 @@ pub(crate) enum StorageError {
 }
 
 impl StorageError {
-    /// Whether another look at the storage is due.
+    /// Whether another look at the storage is due. That it could not do as one statement said means nothing for the others.
     pub(super) fn is_trouble(&self) -> bool {
         matches!(
             self,
-            Self::TooSlow(_) | Self::Unusable(_) | Self::Failed(_) | Self::Migration(_)
+            Self::TooSlow(_) | Self::Unusable(_) | Self::Migration(_)
         )
+    }
+
+    /// Whether the connection may be in a state that nobody knows.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        self.is_trouble() || matches!(self, Self::Failed(_))
     }
 
     /// Whether the same operation may succeed later.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use tokio::task::JoinSet;
 
-use super::{Change, HashChange, NewUser, Pool, StorageError, UserRow};
+use super::{Change, HashChange, NewUser, Pool, StorageError, UserRow, on};
 use place::{BOUND, CONNECTIONS, Place};
 
 macro_rules! on_both {
@@ -31,10 +31,12 @@ on_both! {
     requests_are_forgotten_by_their_time
     an_update_changes_what_it_names
     of_updates_with_one_etag_one_is_made
+    an_etag_that_nobody_can_have_is_a_stale_one
     a_password_goes_with_its_user
     who_is_there_all_the_time_is_listed_once_while_others_come_and_go
     a_prefix_selects_by_bytes
     several_processes_prepare_one_storage_and_have_one_key
+    a_statement_that_fails_costs_no_other_operation_its_connection
     a_storage_whose_connections_are_all_in_use_is_busy_and_well
 }
 
@@ -44,13 +46,18 @@ fn new(id: &str) -> NewUser {
             id: id.to_owned(),
             display_name: format!("{id} of Åland"),
             email: format!("{id}@example.com"),
-            etag: format!("etag of {id}"),
+            etag: etag(0xa11),
             create_time: 1_700_000_000_000_000,
             update_time: 1_700_000_000_000_000,
         },
         hash: None,
         request_id: None,
     }
+}
+
+/// One that a user can have.
+fn etag(number: u32) -> String {
+    format!("{number:032x}")
 }
 
 fn requested(id: &str, request_id: &str) -> NewUser {
@@ -210,6 +217,27 @@ async fn of_updates_with_one_etag_one_is_made(place: Place) {
     assert_eq!(storage.get("ann").await.expect("found"), *made[0]);
 }
 
+async fn an_etag_that_nobody_can_have_is_a_stale_one(place: Place) {
+    let storage = place.storage().await;
+    let before = storage.create(&new("ann")).await.expect("created");
+    for etag in ["\0", "*", &before.etag.to_uppercase(), &"a".repeat(100_000)] {
+        let change = email("new@example.com", "2");
+        for (id, is_there) in [("ann", true), ("bob", false)] {
+            let updated = storage.update(id, etag, &change).await.map(drop);
+            let deleted = storage.delete(id, etag).await;
+            for refused in [updated, deleted] {
+                let as_told = match &refused {
+                    Err(StorageError::Stale) => is_there,
+                    Err(StorageError::NotFound) => !is_there,
+                    _ => false,
+                };
+                assert!(as_told, "{refused:?} of {id}");
+            }
+        }
+    }
+    assert_eq!(storage.get("ann").await.expect("found"), before);
+}
+
 async fn a_password_goes_with_its_user(place: Place) {
     let storage = place.storage().await;
     let with_password = NewUser {
@@ -242,7 +270,7 @@ async fn a_password_goes_with_its_user(place: Place) {
         .update("ann", "", &password(Some("hash 3")))
         .await
         .expect("given again");
-    let stale = storage.delete("ann", "not this").await;
+    let stale = storage.delete("ann", &etag(9)).await;
     assert!(matches!(stale, Err(StorageError::Stale)), "{stale:?}");
     storage.delete("ann", "").await.expect("deleted");
     let nobody = storage.delete("ann", "").await;
@@ -310,6 +338,20 @@ async fn several_processes_prepare_one_storage_and_have_one_key(place: Place) {
     let keys = BTreeSet::from([a, b, c, d]);
     assert_eq!(keys.len(), 1);
     assert_eq!(keys.first().map(Vec::len), Some(32));
+}
+
+async fn a_statement_that_fails_costs_no_other_operation_its_connection(place: Place) {
+    let storage = place.storage().await;
+    storage.leaves_idle(2).await;
+    let failed: Result<(), StorageError> = async {
+        on!(operation storage, |connection| Ok(sqlx::query("SELECT nothing FROM users")
+            .execute(&mut *connection)
+            .await
+            .map(drop)?))
+    }
+    .await;
+    assert!(matches!(failed, Err(StorageError::Failed(_))), "{failed:?}");
+    assert_eq!(storage.count_idle(), 1, "its own is closed, and no other");
 }
 
 async fn a_storage_whose_connections_are_all_in_use_is_busy_and_well(place: Place) {

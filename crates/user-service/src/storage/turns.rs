@@ -85,6 +85,11 @@ impl<DB: Database> Turns<DB> {
     }
 
     #[cfg(test)]
+    pub(super) fn count_idle(&self) -> usize {
+        self.idle().len()
+    }
+
+    #[cfg(test)]
     pub(super) fn all(&self) -> &Semaphore {
         &self.permits
     }
@@ -112,7 +117,7 @@ impl<DB: Database> Turn<'_, DB> {
 
     /// The same, unless the outcome says that the connection may not be well.
     pub(super) fn end_with<T>(self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
-        if !outcome.as_ref().is_err_and(StorageError::is_trouble) {
+        if !outcome.as_ref().is_err_and(StorageError::leaves_doubt) {
             self.end_well();
         }
         outcome

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, FromRow};
 
-use super::{Storage, StorageError, on};
+use super::{Storage, StorageError, etag::may_match, on};
 
 /// Above every character of an id, so that what begins with a prefix is below the prefix with this behind it.
 const ABOVE_ALL: char = '~';
@@ -155,6 +155,9 @@ impl Storage {
             email = COALESCE($4, email), etag = $5, update_time = $6 \
             WHERE id = $1 AND ($2 = '' OR etag = $2) \
             RETURNING id, display_name, email, etag, create_time, update_time";
+        if !may_match(etag) {
+            return Err(self.why_not(id).await?);
+        }
         let updated: Option<UserRow> = on!(operation self, |connection| {
             let mut transaction = connection.begin().await?;
             let updated = sqlx::query_as(update)
@@ -198,6 +201,9 @@ impl Storage {
     /// Deletes the user who has that id and, unless it is empty, that etag; the password goes too.
     pub(crate) async fn delete(&self, id: &str, etag: &str) -> Result<(), StorageError> {
         let delete = "DELETE FROM users WHERE id = $1 AND ($2 = '' OR etag = $2)";
+        if !may_match(etag) {
+            return Err(self.why_not(id).await?);
+        }
         let deleted = on!(operation self, |connection| Ok(sqlx::query(delete)
             .bind(id)
             .bind(etag)

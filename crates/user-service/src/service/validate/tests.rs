@@ -143,6 +143,24 @@ fn a_refusal_is_short_however_much_is_wrong() {
     assert!(fields(&all).contains(&"update_mask".to_owned()));
 }
 
+#[test]
+fn an_address_is_an_address_alone_and_text_that_no_database_takes_is_refused() {
+    for email in [
+        "Ann <ann@example.com>",
+        "a\0 <ann@example.com>",
+        "\"a\0\"@example.com",
+        "ann@[\0]",
+    ] {
+        let user = User {
+            email: email.to_owned(),
+            display_name: "a\0".to_owned(),
+            ..ann()
+        };
+        let refused = masked(user, &["*"]).err().expect(email);
+        assert_eq!(fields(&refused), ["user.display_name", "user.email"]);
+    }
+}
+
 /// An e-mail address of so many bytes, from 194 to 257.
 fn email_of(bytes: usize) -> String {
     let label = "b".repeat(63);

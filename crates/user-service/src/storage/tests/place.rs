@@ -5,11 +5,15 @@ use std::{
     time::Duration,
 };
 
+use sqlx::Database;
 use tempfile::TempDir;
 use testkit::{postgres::Postgres, until};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::storage::{Pool, Storage, StorageUrl};
+use crate::storage::{
+    Pool, Storage, StorageUrl,
+    turns::{Turn, Turns},
+};
 
 /// More than anything takes on a busy machine.
 pub(super) const BOUND: Duration = Duration::from_secs(30);
@@ -63,6 +67,22 @@ impl Place {
 }
 
 impl Storage {
+    /// Has used so many connections at the same time, and well.
+    pub(super) async fn leaves_idle(&self, connections: usize) {
+        match &self.0.pool {
+            Pool::Sqlite { turns, .. } => leave_idle(turns, connections).await,
+            Pool::Postgres { turns, .. } => leave_idle(turns, connections).await,
+        }
+    }
+
+    /// How many connections wait for an operation.
+    pub(super) fn count_idle(&self) -> usize {
+        match &self.0.pool {
+            Pool::Sqlite { turns, .. } => turns.count_idle(),
+            Pool::Postgres { turns, .. } => turns.count_idle(),
+        }
+    }
+
     /// As many as may be taken at the same time.
     pub(super) fn all_turns(&self) -> &Semaphore {
         match &self.0.pool {
@@ -70,6 +90,14 @@ impl Storage {
             Pool::Postgres { turns, .. } => turns.all(),
         }
     }
+}
+
+async fn leave_idle<DB: Database>(turns: &Turns<DB>, connections: usize) {
+    let mut taken = Vec::new();
+    for _ in 0..connections {
+        taken.push(turns.take(BOUND).await.expect("a turn"));
+    }
+    taken.into_iter().for_each(Turn::end_well);
 }
 
 /// A storage that can be used, with `limit` for each operation.
