@@ -94,6 +94,9 @@ fn postgres(options: PgConnectOptions, limit: Duration) -> PgConnectOptions {
         .application_name("user-service")
         .options([
             ("statement_timeout", milliseconds.as_str()),
+            // A statement that waits for a lock would not find out before that limit that nobody waits for it, and those whose callers
+            // have given up would add to those of our connections. Since PostgreSQL 14.
+            ("client_connection_check_interval", "250ms"),
             // It would tell at each start that the tables are there.
             ("client_min_messages", "warning"),
         ])

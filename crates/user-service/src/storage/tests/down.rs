@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use testkit::{postgres::Postgres, until};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::{
-    Place, StorageError, new,
-    place::{BOUND, prepared},
+    Place, StorageError, email, new,
+    place::{BOUND, CONNECTIONS, prepared},
 };
 use crate::storage::{Storage, StorageUrl};
 
-/// Long enough for an answer, short enough to wait for.
-const LIMIT: Duration = Duration::from_millis(500);
+/// Long enough for a connection and an answer on a busy machine, short enough to wait for.
+const LIMIT: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn what_is_known_to_be_down_is_not_asked() {
@@ -97,6 +100,42 @@ async fn a_statement_that_waits_too_long_is_given_up_here_and_in_the_server() {
     tokio::select! {
         ended = server.sql(&url, hold) => panic!("the lock was let go: {ended:?}"),
         () = giving_up => {}
+    }
+}
+
+#[tokio::test]
+async fn callers_who_give_up_leave_nothing_behind_in_the_server() {
+    let server = Postgres::start().await.expect("a server");
+    let url = server.database().await.expect("a database");
+    // Long enough that it is not the limit that ends them.
+    let limit = Duration::from_mins(10);
+    let storage = prepared(&url.parse().expect("a URL"), limit).await;
+    storage.create(&new("ann")).await.expect("created");
+    let mut other = PgConnection::connect(&url).await.expect("a connection");
+    let mut holding = other.begin().await.expect("a transaction");
+    let hold = sqlx::query("UPDATE users SET display_name = 'held' WHERE id = 'ann'");
+    hold.execute(&mut *holding).await.expect("held");
+    let waiting = async |count: u32| {
+        let ours = "SELECT count(*) FROM pg_stat_activity \
+            WHERE application_name = 'user-service' AND wait_event_type = 'Lock'";
+        until(BOUND, "their statements", async || {
+            let waiting = server.sql(&url, ours).await?;
+            anyhow::ensure!(waiting == count.to_string(), "{waiting} instead of {count}");
+            Ok(())
+        })
+        .await
+        .expect("they do");
+    };
+    for _ in 0..3 {
+        let mut callers = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let storage = storage.clone();
+            let change = email("new@example.com", "2");
+            callers.spawn(async move { storage.update("ann", "", &change).await.map(drop) });
+        }
+        waiting(CONNECTIONS).await;
+        callers.shutdown().await;
+        waiting(0).await;
     }
 }
 
