@@ -2,6 +2,7 @@
 //! wire in [`status`].
 
 mod deadline;
+mod page_token;
 mod paging;
 mod status;
 mod validate;
@@ -20,7 +21,7 @@ use proto::{
 };
 use tonic::{Request, Response, Status};
 
-use self::{deadline::Deadline, paging::Page, validate::Changes};
+use self::{deadline::Deadline, page_token::PageTokens, paging::Page, validate::Changes};
 use crate::{
     config::UserConfig,
     password::Passwords,
@@ -101,13 +102,19 @@ impl UserService for Users {
         &self,
         request: Request<ListUsersRequest>,
     ) -> Result<Response<ListUsersResponse>, Status> {
-        let page = Page::asked(request.get_ref())?;
+        let secret = self.storage.signing_key().await;
+        let tokens = PageTokens::new(&secret.map_err(status::of_storage)?);
+        let tokens = tokens.map_err(status::unsealed)?;
+        let page = Page::asked(request.get_ref(), &tokens)?;
         // One more than is told: whether there is another page.
         let found = self.storage.list(&page.after, &page.prefix, page.size + 1);
         let found = found.await.map_err(status::of_storage)?;
         let size = page.size as usize;
         let next_page_token = match found.get(size) {
-            Some(_) => page.token_after(&found[size - 1].id),
+            Some(_) => {
+                let token = tokens.seal(&found[size - 1].id, &page.prefix);
+                token.map_err(status::unsealed)?
+            }
             None => String::new(),
         };
         Ok(Response::new(ListUsersResponse {

@@ -80,6 +80,16 @@ pub(super) fn of_password(error: PasswordError) -> Status {
     }
 }
 
+/// A page's token that cannot be sealed.
+pub(super) fn unsealed(_: ring::error::Unspecified) -> Status {
+    tracing::error!("a page token cannot be sealed");
+    failed(
+        Code::Internal,
+        "PAGE_TOKEN_FAILED",
+        "the next page cannot be told",
+    )
+}
+
 /// The same for everybody who is not let in.
 pub(super) fn wrong_credentials() -> Status {
     failed(

@@ -71,7 +71,7 @@ impl Storage {
             .map(drop)?))
     }
 
-    /// What tokens are signed with.
+    /// What tokens are signed with, and what the key of page tokens is derived from.
     pub(crate) async fn signing_key(&self) -> Result<Vec<u8>, StorageError> {
         let select = "SELECT secret FROM signing_key WHERE number = 1";
         on!(operation self, |connection| Ok(sqlx::query_scalar(select)

@@ -325,6 +325,21 @@ async fn users_created_through_one_instance_are_read_through_the_others() {
         let found = scene.users.clone().get_user(bounded(named(&name))).await;
         assert_eq!(found.expect("found").into_inner().name, name);
     }
+    // Each page is asked of another instance than the one before.
+    let mut page_token = String::new();
+    for number in 0..6 {
+        let request = ListUsersRequest {
+            page_size: 1,
+            page_token,
+            filter: String::new(),
+        };
+        let page = scene.users.clone().list_users(bounded(request)).await;
+        let page = page.expect("a page").into_inner();
+        let name = format!("users/u{number}");
+        assert_eq!(page.users.first().map(|user| &*user.name), Some(&*name));
+        page_token = page.next_page_token;
+    }
+    assert_eq!(page_token, "");
 }
 
 #[tokio::test]
