@@ -21,6 +21,9 @@ const LONGEST_EMAIL: usize = 254;
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
 /// Several times the fields that there are. Each path that is wrong is told of, and an answer has to have an end.
 const MOST_PATHS: usize = 16;
+const CHANGEABLE: [&str; 4] = ["display_name", "email", "password", "*"];
+/// What nobody changes by naming it: who takes a mask from a whole user names it too (AIP-203).
+const TOLD: [&str; 4] = ["name", "etag", "create_time", "update_time"];
 
 const ID_RULE: &str = "it is from 1 to 63 lower-case letters, digits and hyphens, the first a letter and the last no hyphen";
 const NAME_RULE: &str = "it is users/ID, where the id is from 1 to 63 lower-case letters, digits and hyphens, the first a letter and the last no hyphen";
@@ -94,19 +97,18 @@ pub(super) fn changes(request: UpdateUserRequest) -> Result<Changes, Status> {
         .update_mask
         .map(|mask| mask.paths)
         .unwrap_or_default();
-    let is_named = |field: &str, value: &str| match &mask[..] {
-        [] => !value.is_empty(),
-        paths => paths.iter().any(|path| path == field || path == "*"),
-    };
-    if is_named("display_name", &user.display_name) {
+    let is_named = |field: &str| mask.iter().any(|path| path == field);
+    let (all, what_is_there) = (is_named("*"), mask.is_empty());
+    if is_named("display_name") || all || (what_is_there && !user.display_name.is_empty()) {
         violations.display_name(&user.display_name);
         changes.display_name = Some(user.display_name);
     }
-    if is_named("email", &user.email) {
+    if is_named("email") || all || (what_is_there && !user.email.is_empty()) {
         violations.email(&user.email);
         changes.email = Some(user.email);
     }
-    if is_named("password", &user.password) {
+    // It is never told: who gets a user, and writes all of it back, has none to write.
+    if is_named("password") || ((all || what_is_there) && !user.password.is_empty()) {
         violations.password(&user.password);
         changes.password = Some(user.password);
     }
@@ -201,7 +203,7 @@ impl Violations {
         }
         for (index, path) in paths.iter().enumerate() {
             self.unless(
-                ["display_name", "email", "password", "*"].contains(&path.as_str()),
+                CHANGEABLE.contains(&path.as_str()) || TOLD.contains(&path.as_str()),
                 format!("update_mask.paths[{index}]"),
                 "it is display_name, email, password or *",
             );

@@ -86,35 +86,55 @@ fn a_request_id_is_the_same_however_it_is_written() {
     assert_eq!(id(""), None);
 }
 
-#[test]
-fn a_mask_says_what_is_changed() {
-    let change = |paths: &[&str]| {
-        let paths = paths.iter().map(ToString::to_string).collect();
-        changes(UpdateUserRequest {
-            user: Some(ann()),
-            update_mask: Some(FieldMask { paths }),
-        })
-    };
-    let by_value = valid(change(&[]));
-    assert_eq!(by_value.email.as_deref(), Some("ann@example.com"));
-    assert_eq!((by_value.display_name, by_value.password), (None, None));
-    let named = valid(change(&["display_name"]));
-    assert_eq!(
-        (named.display_name.as_deref(), named.email),
-        (Some(""), None)
-    );
-    let all = valid(change(&["*"]));
-    assert_eq!(all.password.as_deref(), Some(""));
-    let refused = change(&["email", "etag"]).err().expect("refused");
-    assert_eq!(fields(&refused), ["update_mask.paths[1]"]);
-}
-
 fn masked(user: User, paths: &[&str]) -> Result<Changes, Status> {
     let paths = paths.iter().map(ToString::to_string).collect();
     changes(UpdateUserRequest {
         user: Some(user),
         update_mask: Some(FieldMask { paths }),
     })
+}
+
+#[test]
+fn a_mask_says_what_is_changed() {
+    let by_value = valid(masked(ann(), &[]));
+    assert_eq!(by_value.email.as_deref(), Some("ann@example.com"));
+    assert_eq!((by_value.display_name, by_value.password), (None, None));
+    let named = valid(masked(ann(), &["display_name"]));
+    assert_eq!(
+        (named.display_name.as_deref(), named.email),
+        (Some(""), None)
+    );
+    let refused = masked(ann(), &["email", "user.email"]).err();
+    let refused = refused.expect("refused");
+    assert_eq!(fields(&refused), ["update_mask.paths[1]"]);
+}
+
+#[test]
+fn who_writes_back_all_that_was_got_keeps_the_password() {
+    let all = valid(masked(ann(), &["*"]));
+    assert_eq!(
+        (all.display_name.as_deref(), all.email.as_deref()),
+        (Some(""), Some("ann@example.com"))
+    );
+    assert_eq!(all.password, None, "it is never told, so it is not there");
+    let removed = valid(masked(ann(), &["*", "password"]));
+    assert_eq!(removed.password.as_deref(), Some(""), "it is named");
+    let mut with_password = ann();
+    "correct horse".clone_into(&mut with_password.password);
+    let set = valid(masked(with_password, &["*"]));
+    assert_eq!(set.password.as_deref(), Some("correct horse"));
+}
+
+#[test]
+fn what_is_only_told_is_left_out_of_a_mask() {
+    let told = ["name", "etag", "create_time", "update_time"];
+    let nothing = valid(masked(ann(), &told));
+    assert_eq!(
+        (nothing.display_name, nothing.email, nothing.password),
+        (None, None, None)
+    );
+    let email = valid(masked(ann(), &["email", "update_time"]));
+    assert_eq!(email.email.as_deref(), Some("ann@example.com"));
 }
 
 /// What a refusal takes in the trailers of an answer, about: blanks of its message are three bytes, and details are base64.
