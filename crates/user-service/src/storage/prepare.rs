@@ -5,11 +5,12 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::Duration,
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
-use sqlx::migrate::{MigrateError, Migrator};
-use tokio::task::spawn_blocking;
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     Storage, StorageError, on,
@@ -19,6 +20,11 @@ use super::{
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
+/// Where sqlx keeps which of them have been made.
+const MIGRATIONS: &str = "_sqlx_migrations";
+/// How long the others' migrations and ours may take.
+const MIGRATION: Duration = Duration::from_mins(10);
+
 /// As long as HMAC-SHA256's own output; a longer one makes nothing safer (RFC 2104, section 3).
 const KEY_LENGTH: usize = 32;
 
@@ -26,25 +32,28 @@ impl Storage {
     /// Brings the tables up to date, under a lock, and makes the signing key when there is none. It can be done again at any
     /// time, and by several processes at once.
     pub(crate) async fn prepare(&self) -> Result<(), StorageError> {
-        self.limited(async {
-            match &self.0.pool {
-                Pool::Sqlite { aside, file, .. } => {
-                    let _lock = lock(file).await?;
-                    let mut connection = aside.take(self.0.limit).await?;
-                    SQLITE.run(&mut *connection).await?;
-                    connection.end_well();
+        match &self.0.pool {
+            Pool::Sqlite { aside, file, .. } => {
+                let _lock = lock(file).await?;
+                let mut connection = aside.take(self.0.limit).await?;
+                if !self.limited(is_done(&SQLITE, &mut *connection)).await? {
+                    in_its_time(SQLITE.run(&mut *connection)).await?;
                 }
-                // Under an advisory lock of the database, which goes with its session: an attempt that fails or is cut off
-                // closes that.
-                Pool::Postgres { aside, .. } => {
-                    let mut connection = aside.take(self.0.limit).await?;
-                    POSTGRES.run(&mut *connection).await?;
+                connection.end_well();
+            }
+            // Under an advisory lock of the database, for which nobody has to wait who has nothing to do.
+            Pool::Postgres { aside, .. } => {
+                let mut connection = aside.take(self.0.limit).await?;
+                if self.limited(is_done(&POSTGRES, &mut *connection)).await? {
                     connection.end_well();
+                } else {
+                    // Until its session ends, which is here: the lock goes with that too.
+                    let unlimited = sqlx::query("SET statement_timeout = 0");
+                    unlimited.execute(&mut *connection).await?;
+                    in_its_time(POSTGRES.run(&mut *connection)).await?;
                 }
             }
-            Ok(())
-        })
-        .await?;
+        }
         self.make_key().await
     }
 
@@ -77,6 +86,32 @@ impl Storage {
         on!(operation self, |connection| Ok(sqlx::query_scalar(select)
             .fetch_one(&mut *connection)
             .await?))
+    }
+}
+
+/// Whether each migration has been made, as it is here. What a newer binary has made besides is in nobody's way: it only adds.
+async fn is_done<C: Migrate>(
+    migrator: &Migrator,
+    connection: &mut C,
+) -> Result<bool, StorageError> {
+    // Where there is no such table yet there is all to do, and whatever else is wrong is told of what is done then.
+    let Ok(made) = connection.list_applied_migrations(MIGRATIONS).await else {
+        return Ok(false);
+    };
+    Ok(migrator.iter().all(|ours| {
+        made.iter()
+            .any(|made| (made.version, &made.checksum) == (ours.version, &ours.checksum))
+    }))
+}
+
+/// Waits for what makes the others. Somebody else may be at it, and what is in the tables may be much.
+async fn in_its_time(
+    migrating: impl Future<Output = Result<(), MigrateError>>,
+) -> Result<(), StorageError> {
+    tracing::info!("the tables of the storage are brought up to date");
+    match timeout(MIGRATION, migrating).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(StorageError::TooSlow(MIGRATION)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod down;
 mod place;
+mod preparing;
 
 use std::collections::BTreeSet;
 

@@ -144,7 +144,7 @@ async fn a_preparation_that_is_cut_off_keeps_nobody_else_from_preparing() {
     let server = Postgres::start().await.expect("a server");
     let url = server.database().await.expect("a database");
     let storage_url = url.parse().expect("a URL");
-    let cut_off = Storage::new(&storage_url, 1, LIMIT).expect("a storage");
+    let cut_off = Storage::new(&storage_url, 1, BOUND).expect("a storage");
     // Whoever makes that table too waits for this one, and has the lock of all migrations.
     let hold = "BEGIN; CREATE TABLE _sqlx_migrations (version bigint); SELECT pg_sleep(600)";
     let cutting_off = async {
@@ -157,8 +157,21 @@ async fn a_preparation_that_is_cut_off_keeps_nobody_else_from_preparing() {
         })
         .await
         .expect("made");
-        let error = cut_off.prepare().await.expect_err("it waits too long");
-        assert!(error.is_unavailable(), "{error:?}");
+        let waits = async || {
+            let ours = "SELECT count(*) FROM pg_stat_activity \
+                WHERE application_name = 'user-service' AND wait_event_type = 'Lock'";
+            until(BOUND, "it to wait for the table", async || {
+                let count = server.sql(&url, ours).await?;
+                anyhow::ensure!(count == "1", "{count} wait");
+                Ok(())
+            })
+            .await
+            .expect("it waits");
+        };
+        tokio::select! {
+            ended = cut_off.prepare() => panic!("it did not wait: {ended:?}"),
+            () = waits() => {}
+        }
     };
     tokio::select! {
         ended = server.sql(&url, hold) => panic!("the table was let go: {ended:?}"),

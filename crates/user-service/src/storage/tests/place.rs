@@ -11,7 +11,7 @@ use testkit::{postgres::Postgres, until};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::storage::{
-    Pool, Storage, StorageUrl,
+    Pool, Storage, StorageError, StorageUrl, on,
     turns::{Turn, Turns},
 };
 
@@ -67,6 +67,18 @@ impl Place {
 }
 
 impl Storage {
+    /// Has the database do what that says.
+    pub(super) async fn does(&self, sql: &'static str) {
+        let done: Result<(), StorageError> = async {
+            on!(aside self, |connection| Ok(sqlx::query(sql)
+                .execute(&mut *connection)
+                .await
+                .map(drop)?))
+        }
+        .await;
+        done.expect(sql);
+    }
+
     /// Has used so many connections at the same time, and well.
     pub(super) async fn leaves_idle(&self, connections: usize) {
         match &self.0.pool {
