@@ -401,3 +401,24 @@ async fn each_connection_to_a_file_has_what_a_file_needs() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_statement_is_prepared_once_for_a_connection() {
+    let place = Place::postgres().await;
+    let storage = place.storage().await;
+    storage.create(&new("ann")).await.expect("created");
+    for _ in 0..2 {
+        storage.get("ann").await.expect("found");
+    }
+    let Pool::Postgres { turns, .. } = &storage.0.pool else {
+        panic!("it is a database's");
+    };
+    // What the last operation has left.
+    let mut connection = turns.take(BOUND).await.expect("a turn");
+    let count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%FROM users WHERE id = $1'";
+    let count: i64 = sqlx::query_scalar(count)
+        .fetch_one(&mut *connection)
+        .await
+        .expect("a number");
+    assert_eq!(count, 1);
+}

@@ -5,6 +5,7 @@ mod deadlines;
 mod ending;
 mod greeters_killed;
 mod identities;
+mod kept;
 mod metrics;
 mod registered;
 mod running;
