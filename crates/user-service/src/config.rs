@@ -45,7 +45,7 @@ pub(crate) struct StorageConfig {
 /// `[auth]`: passwords and tokens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AuthConfig {
-    /// How long a token is good for.
+    /// How long a token is good for, in whole seconds; what is above them is left out.
     #[serde(with = "duration")]
     pub(crate) token_ttl: Duration,
     /// How many passwords are hashed at the same time, with 19 MiB each.
@@ -102,15 +102,22 @@ impl UserConfig {
 
     /// Refuses durations that nothing can be done in.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        for (key, value) in [
-            ("storage.timeout", self.storage.timeout),
-            ("auth.token_ttl", self.auth.token_ttl),
-            ("greeter.timeout", self.greeter.timeout),
+        let millisecond = Duration::from_millis(1);
+        for (key, value, least) in [
+            ("storage.timeout", self.storage.timeout, millisecond),
+            // The times in a token are whole seconds.
+            (
+                "auth.token_ttl",
+                self.auth.token_ttl,
+                Duration::from_secs(1),
+            ),
+            ("greeter.timeout", self.greeter.timeout, millisecond),
         ] {
             anyhow::ensure!(
-                (Duration::from_millis(1)..=Duration::from_hours(24 * 365)).contains(&value),
-                "{key} is {}; it is from 1ms to a year",
-                humantime::format_duration(value)
+                (least..=Duration::from_hours(24 * 365)).contains(&value),
+                "{key} is {}; it is from {} to a year",
+                humantime::format_duration(value),
+                humantime::format_duration(least)
             );
         }
         Ok(())
@@ -142,5 +149,24 @@ impl Sections for UserConfig {
 impl ServiceSections for UserConfig {
     fn server(&self) -> &ServerConfig {
         &self.server
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_a_second_at_least_since_its_times_are_whole_seconds() {
+        let mut config = UserConfig::of_service().expect("the defaults");
+        config.auth.token_ttl = Duration::from_secs(1);
+        config.check().expect("a second");
+        config.auth.token_ttl = Duration::from_millis(999);
+        let refused = config.check().expect_err("less").to_string();
+        assert!(refused.starts_with("auth.token_ttl is 999ms"), "{refused}");
+        config.auth.token_ttl = Duration::from_hours(1);
+        config.storage.timeout = Duration::from_micros(999);
+        let refused = config.check().expect_err("less").to_string();
+        assert!(refused.starts_with("storage.timeout is 999us"), "{refused}");
     }
 }
