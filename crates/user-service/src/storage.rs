@@ -30,6 +30,7 @@ use tokio::{sync::Notify, time::timeout};
 pub(crate) use error::StorageError;
 pub(crate) use etag::another as another_etag;
 use pool::Pool;
+pub(crate) use requests::FORGOTTEN_AT_ONCE;
 use turns::{Turn, Turns};
 pub(crate) use url::StorageUrl;
 pub(crate) use users::{Change, HashChange, NewUser, UserRow};

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::storage::{Storage, StorageError};
+use crate::storage::{FORGOTTEN_AT_ONCE, Storage, StorageError};
 
 /// How often a storage that is well is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -71,11 +71,15 @@ async fn trouble(storage: &Storage) -> StorageError {
             return error;
         }
         storage.rest();
-        if forget_at <= Instant::now() {
-            forget_at = Instant::now() + REQUESTS.1;
-            forget_requests(storage).await;
-        }
+        let is_due = forget_at <= Instant::now();
+        let is_more_left = is_due && forget_requests(storage).await;
         sleep(REST).await;
+        if is_more_left {
+            continue;
+        }
+        if is_due {
+            forget_at = Instant::now() + REQUESTS.1;
+        }
         select! {
             () = sleep(LOOK) => {}
             () = storage.trouble() => {}
@@ -83,18 +87,22 @@ async fn trouble(storage: &Storage) -> StorageError {
     }
 }
 
-async fn forget_requests(storage: &Storage) {
+/// Forgets some of them, and says whether there are more. Those that cannot be forgotten now are not asked for again at once.
+async fn forget_requests(storage: &Storage) -> bool {
     let kept_for = i64::try_from(REQUESTS.0.as_micros()).unwrap_or(i64::MAX);
-    match storage
-        .forget_requests(now_in_microseconds() - kept_for)
-        .await
-    {
-        Ok(0) => {}
-        Ok(count) => tracing::debug!(count, "forgot requests of more than a day ago"),
-        Err(error) => tracing::warn!(
-            error = registry::one_line(&error),
-            "cannot forget old requests"
-        ),
+    let before = now_in_microseconds() - kept_for;
+    match storage.forget_requests(before).await {
+        Ok(count) => {
+            if count > 0 {
+                tracing::debug!(count, "forgot requests of more than a day ago");
+            }
+            count >= u64::from(FORGOTTEN_AT_ONCE)
+        }
+        Err(error) => {
+            let error = registry::one_line(&error);
+            tracing::warn!(error, "cannot forget old requests");
+            false
+        }
     }
 }
 

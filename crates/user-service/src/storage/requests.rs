@@ -2,6 +2,9 @@
 
 use super::{Storage, StorageError, UserRow, on};
 
+/// What one statement forgets: so few that it is done within any limit, and keeps nobody waiting who writes.
+pub(crate) const FORGOTTEN_AT_ONCE: u32 = 1_000;
+
 impl Storage {
     /// What the first request of that id was answered, when it was for the same user.
     pub(super) async fn created_by(
@@ -25,11 +28,14 @@ impl Storage {
         }
     }
 
-    /// Forgets the requests from before `time`, in microseconds since 1970; gives how many there were.
+    /// Forgets requests from before `time`, in microseconds since 1970, a [batch](FORGOTTEN_AT_ONCE) of them at most; gives how
+    /// many there were.
     pub(crate) async fn forget_requests(&self, time: i64) -> Result<u64, StorageError> {
-        let delete = "DELETE FROM create_requests WHERE create_time < $1";
+        let delete = "DELETE FROM create_requests WHERE request_id IN \
+            (SELECT request_id FROM create_requests WHERE create_time < $1 LIMIT $2)";
         on!(aside self, |connection| Ok(sqlx::query(delete)
             .bind(time)
+            .bind(i64::from(FORGOTTEN_AT_ONCE))
             .execute(&mut *connection)
             .await?
             .rows_affected()))

@@ -30,6 +30,7 @@ on_both! {
     a_request_that_fails_is_not_remembered
     a_request_id_of_another_user_is_refused
     requests_are_forgotten_by_their_time
+    many_requests_are_forgotten_a_thousand_at_a_time
     an_update_changes_what_it_names
     of_updates_with_one_etag_one_is_made
     an_etag_that_nobody_can_have_is_a_stale_one
@@ -178,6 +179,22 @@ async fn requests_are_forgotten_by_their_time(place: Place) {
     assert!(
         matches!(again, Err(StorageError::AlreadyExists)),
         "{again:?}"
+    );
+}
+
+async fn many_requests_are_forgotten_a_thousand_at_a_time(place: Place) {
+    let storage = place.storage().await;
+    let many = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2001) \
+        INSERT INTO create_requests SELECT CAST(n AS TEXT), 'ann', '', '', '', n, n FROM numbers";
+    storage.does(many).await;
+    let mut counts = Vec::new();
+    for _ in 0..4 {
+        counts.push(storage.forget_requests(2_001).await.expect("forgotten"));
+    }
+    assert_eq!(
+        counts,
+        [1_000, 1_000, 0, 0],
+        "the last one is not old enough"
     );
 }
 
