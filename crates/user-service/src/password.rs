@@ -1,16 +1,23 @@
 //! Passwords, kept as Argon2id's hashes (RFC 9106) with a salt each, with the parameters that OWASP asks for at least: 19 MiB
-//! and two passes.
+//! and two passes. One that is kept with others, from before they were changed, is hashed anew when its owner is known by it: until then
+//! the time of an answer tells it from a name that nobody has.
 //!
 //! A hash takes tens of milliseconds of one processor. So it is made on a thread that may block, a few at a time, and only so
 //! many wait for their turn.
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+    password_hash::phc::PasswordHash,
+};
 use tokio::{
     sync::{Semaphore, TryAcquireError},
     task::spawn_blocking,
 };
+
+/// KiB of memory, passes, lanes and bytes of a hash.
+const PARAMETERS: (u32, u32, u32, usize) = (19 * 1024, 2, 1, 32);
 
 /// How many may wait for each that is being looked at: about a second's work.
 const WAITING: usize = 32;
@@ -24,6 +31,17 @@ pub(crate) enum PasswordError {
     /// What is kept is no hash, or none can be made.
     #[error("a password cannot be hashed: {0}")]
     Failed(String),
+}
+
+/// What has come of a password.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is another, or none is kept.
+    Wrong,
+    /// It is the one that is kept.
+    Right,
+    /// The same, and this is how it is to be kept from now on.
+    Outdated(String),
 }
 
 /// Makes and compares hashes. Cheap to clone.
@@ -56,11 +74,18 @@ impl Passwords {
         &self,
         password: String,
         kept: Option<String>,
-    ) -> Result<bool, PasswordError> {
+    ) -> Result<Verdict, PasswordError> {
         let decoy = Arc::clone(&self.decoy);
         self.in_turn(move || {
-            let is_same = matches(&password, kept.as_deref().unwrap_or(&decoy))?;
-            Ok(is_same && kept.is_some())
+            let found = parsed(kept.as_deref().unwrap_or(&decoy))?;
+            let is_same = matches(&password, &found)?;
+            if !is_same || kept.is_none() {
+                return Ok(Verdict::Wrong);
+            }
+            if is_as_today(&found)? {
+                return Ok(Verdict::Right);
+            }
+            Ok(Verdict::Outdated(hash(&password)?))
         })
         .await
     }
@@ -86,17 +111,42 @@ impl Passwords {
 }
 
 fn hash(password: &str) -> Result<String, PasswordError> {
-    let hash = Argon2::default().hash_password(password.as_bytes());
+    let hash = hasher()?.hash_password(password.as_bytes());
     hash.map(|hash| hash.to_string()).map_err(failed)
 }
 
-fn matches(password: &str, kept: &str) -> Result<bool, PasswordError> {
-    let kept = PasswordHash::new(kept).map_err(|error| PasswordError::Failed(error.to_string()))?;
-    match Argon2::default().verify_password(password.as_bytes(), &kept) {
+fn hasher() -> Result<Argon2<'static>, PasswordError> {
+    let (memory, passes, lanes, length) = PARAMETERS;
+    let parameters = Params::new(memory, passes, lanes, Some(length));
+    let parameters = parameters.map_err(|error| PasswordError::Failed(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters))
+}
+
+fn parsed(kept: &str) -> Result<PasswordHash, PasswordError> {
+    PasswordHash::new(kept).map_err(|error| PasswordError::Failed(error.to_string()))
+}
+
+/// By the parameters of the hash itself.
+fn matches(password: &str, kept: &PasswordHash) -> Result<bool, PasswordError> {
+    match hasher()?.verify_password(password.as_bytes(), kept) {
         Ok(()) => Ok(true),
         Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Whether it would be made in the same way now.
+fn is_as_today(kept: &PasswordHash) -> Result<bool, PasswordError> {
+    let parameters = Params::try_from(kept).map_err(failed)?;
+    let its = (
+        parameters.m_cost(),
+        parameters.t_cost(),
+        parameters.p_cost(),
+        parameters.output_len().unwrap_or_default(),
+    );
+    Ok(its == PARAMETERS
+        && kept.algorithm == Algorithm::Argon2id.ident()
+        && kept.version == Some(Version::V0x13.into()))
 }
 
 fn failed(error: argon2::password_hash::Error) -> PasswordError {
@@ -105,7 +155,10 @@ fn failed(error: argon2::password_hash::Error) -> PasswordError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        Verdict::{Right, Wrong},
+        *,
+    };
 
     fn one_at_a_time() -> Passwords {
         Passwords::new(NonZeroU32::MIN).expect("a decoy")
@@ -131,10 +184,38 @@ mod tests {
             let verified = passwords.verify(password.to_owned(), kept.cloned());
             verified.await.expect("an answer")
         };
-        assert!(verify("correct horse", Some(&kept)).await);
-        assert!(!verify("battery staple", Some(&kept)).await);
-        assert!(!verify("correct horse", None).await);
-        assert!(!verify("nobody's", None).await);
+        assert_eq!(verify("correct horse", Some(&kept)).await, Right);
+        assert_eq!(verify("battery staple", Some(&kept)).await, Wrong);
+        assert_eq!(verify("correct horse", None).await, Wrong);
+        assert_eq!(verify("nobody's", None).await, Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_would_be_made_otherwise_now_is_made_anew() {
+        let passwords = one_at_a_time();
+        let fewer = |algorithm, memory, passes| {
+            let parameters = Params::new(memory, passes, 1, None).expect("parameters");
+            let hasher = Argon2::new(algorithm, Version::V0x13, parameters);
+            hasher
+                .hash_password(b"correct horse")
+                .expect("a hash")
+                .to_string()
+        };
+        let verify = async |password: &str, kept: &String| {
+            let verified = passwords.verify(password.to_owned(), Some(kept.clone()));
+            verified.await.expect("an answer")
+        };
+        for outdated in [
+            fewer(Algorithm::Argon2id, 8 * 1024, 2),
+            fewer(Algorithm::Argon2id, 19 * 1024, 1),
+            fewer(Algorithm::Argon2i, 19 * 1024, 2),
+        ] {
+            assert_eq!(verify("battery staple", &outdated).await, Wrong);
+            let Verdict::Outdated(anew) = verify("correct horse", &outdated).await else {
+                panic!("{outdated} is not as today's")
+            };
+            assert_eq!(verify("correct horse", &anew).await, Right);
+        }
     }
 
     #[tokio::test]
@@ -155,6 +236,6 @@ mod tests {
         waiting.shutdown().await;
         drop(turn);
         let verified = passwords.verify(String::new(), None).await;
-        assert!(!verified.expect("an answer"));
+        assert_eq!(verified.expect("an answer"), Wrong);
     }
 }

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 use self::{deadline::Deadline, page_token::PageTokens, paging::Page, validate::Changes};
 use crate::{
     config::UserConfig,
-    password::Passwords,
+    password::{Passwords, Verdict},
     storage::{Change, HashChange, NewUser, Storage, UserRow, another_etag},
     token,
     upkeep::now_in_microseconds,
@@ -65,6 +65,15 @@ impl Users {
         }
         let hashed = self.passwords.hash(password).await;
         hashed.map(Some).map_err(status::of_password)
+    }
+
+    /// Has a password kept in another way. Who is known by it is let in all the same: it is done at the next login otherwise.
+    async fn keep_anew(&self, id: &str, kept: Option<String>, hash: &str) {
+        let kept = kept.unwrap_or_default();
+        if let Err(error) = self.storage.replace_hash(id, &kept, hash).await {
+            let error = registry::one_line(&error);
+            tracing::warn!(error, "a password cannot be hashed anew");
+        }
     }
 }
 
@@ -170,9 +179,11 @@ impl UserService for Users {
         let AuthenticateRequest { name, password } = request.into_inner();
         let id = validate::credentials(&name, &password)?;
         let kept = self.storage.hash(id).await.map_err(status::of_storage)?;
-        let verified = self.passwords.verify(password, kept).await;
-        if !verified.map_err(status::of_password)? {
-            return Err(status::wrong_credentials());
+        let verified = self.passwords.verify(password, kept.clone()).await;
+        match verified.map_err(status::of_password)? {
+            Verdict::Wrong => return Err(status::wrong_credentials()),
+            Verdict::Right => {}
+            Verdict::Outdated(hash) => self.keep_anew(id, kept, &hash).await,
         }
         let key = self
             .storage

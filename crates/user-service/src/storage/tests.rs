@@ -35,6 +35,7 @@ on_both! {
     of_updates_with_one_etag_one_is_made
     an_etag_that_nobody_can_have_is_a_stale_one
     a_password_goes_with_its_user
+    a_hash_is_replaced_by_another_of_the_same_password_only
     who_is_there_all_the_time_is_listed_once_while_others_come_and_go
     a_prefix_selects_by_bytes
     several_processes_prepare_one_storage_and_have_one_key
@@ -295,6 +296,24 @@ async fn a_password_goes_with_its_user(place: Place) {
     assert!(matches!(nobody, Err(StorageError::NotFound)), "{nobody:?}");
     storage.create(&new("ann")).await.expect("created again");
     assert_eq!(hash().await, None);
+}
+
+async fn a_hash_is_replaced_by_another_of_the_same_password_only(place: Place) {
+    let storage = place.storage().await;
+    let with_password = NewUser {
+        hash: Some("hash 1".to_owned()),
+        ..new("ann")
+    };
+    let created = storage.create(&with_password).await.expect("created");
+    let hash = async || storage.hash("ann").await.expect("an answer");
+    let replaced = storage.replace_hash("ann", "hash 1", "hash 2").await;
+    replaced.expect("replaced");
+    assert_eq!(hash().await.as_deref(), Some("hash 2"));
+    // The password was changed while the old one was looked at.
+    let too_late = storage.replace_hash("ann", "hash 1", "hash 3").await;
+    too_late.expect("nothing is done");
+    assert_eq!(hash().await.as_deref(), Some("hash 2"));
+    assert_eq!(storage.get("ann").await.expect("found"), created);
 }
 
 async fn who_is_there_all_the_time_is_listed_once_while_others_come_and_go(place: Place) {

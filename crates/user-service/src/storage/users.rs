@@ -225,6 +225,23 @@ impl Storage {
             .await?))
     }
 
+    /// Has the same password kept in another way, unless it is another by now: the user has not changed, and keeps the etag.
+    pub(crate) async fn replace_hash(
+        &self,
+        id: &str,
+        kept: &str,
+        hash: &str,
+    ) -> Result<(), StorageError> {
+        let update = "UPDATE passwords SET hash = $3 WHERE user_id = $1 AND hash = $2";
+        on!(operation self, |connection| Ok(sqlx::query(update)
+            .bind(id)
+            .bind(kept)
+            .bind(hash)
+            .execute(&mut *connection)
+            .await
+            .map(drop)?))
+    }
+
     /// Why nobody had that id and the etag that was wanted.
     async fn why_not(&self, id: &str) -> Result<StorageError, StorageError> {
         let select = "SELECT id FROM users WHERE id = $1";
