@@ -104,18 +104,45 @@ pub(super) fn too_late() -> Status {
     failed(Code::DeadlineExceeded, "TOO_LATE", "the deadline is over")
 }
 
-/// A greeter that is not there is passed on as it is; one that refuses is a fault between the two of us, not the caller's.
+/// A greeter that is not there is told as it is; one that refuses is a fault between the two of us, not the caller's. What it says, with
+/// the names and addresses of instances, is for the log.
 #[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
 pub(super) fn of_greeter(status: Status) -> Status {
-    let text = format!("the greeter: {}", status.message());
+    let said = status.message();
     match status.code() {
         code @ (Code::Unavailable
         | Code::DeadlineExceeded
         | Code::Cancelled
-        | Code::ResourceExhausted) => failed(code, "GREETER_UNAVAILABLE", text),
+        | Code::ResourceExhausted) => {
+            tracing::debug!(%code, said, "no greeter has answered");
+            failed(code, "GREETER_UNAVAILABLE", "no greeter has answered")
+        }
         code => {
-            tracing::warn!(%code, message = status.message(), "the greeter has refused");
-            failed(Code::Internal, "GREETER_REFUSED", text)
+            tracing::warn!(%code, said, "the greeter has refused");
+            failed(Code::Internal, "GREETER_REFUSED", "the greeter has refused")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_greeter_says_of_its_own_stays_here() {
+        for (told, code, reason) in [
+            (Code::Unavailable, Code::Unavailable, "GREETER_UNAVAILABLE"),
+            (Code::Cancelled, Code::Cancelled, "GREETER_UNAVAILABLE"),
+            (Code::InvalidArgument, Code::Internal, "GREETER_REFUSED"),
+        ] {
+            let of_its_own = Status::new(told, "10.0.0.7:50051 (greeter-5f) has no disk");
+            let status = of_greeter(of_its_own);
+            assert_eq!(status.code(), code);
+            let details = status.get_details_error_info().expect("an ErrorInfo");
+            assert_eq!(details.reason, reason);
+            for shown in ["10.0.0.7", "greeter-5f", "disk"] {
+                assert!(!format!("{status:?}").contains(shown), "{status:?}");
+            }
         }
     }
 }
