@@ -103,11 +103,17 @@ impl Storage {
         self.begin_anew();
     }
 
-    /// Closes every connection that no operation uses.
+    /// Closes every connection that nobody uses.
     fn begin_anew(&self) {
         match &self.0.pool {
-            Pool::Sqlite { turns, .. } => turns.begin_anew(),
-            Pool::Postgres { turns, .. } => turns.begin_anew(),
+            Pool::Sqlite { turns, aside, .. } => {
+                turns.begin_anew();
+                aside.begin_anew();
+            }
+            Pool::Postgres { turns, aside } => {
+                turns.begin_anew();
+                aside.begin_anew();
+            }
         }
     }
 

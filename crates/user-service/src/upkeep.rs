@@ -67,7 +67,7 @@ async fn prepare(storage: &Storage, readiness: &Readiness) {
 async fn trouble(storage: &Storage) -> StorageError {
     let mut forget_at = Instant::now();
     loop {
-        if let Err(error) = storage.check().await {
+        if let Err(error) = look(storage).await {
             return error;
         }
         storage.rest();
@@ -85,6 +85,17 @@ async fn trouble(storage: &Storage) -> StorageError {
             () = storage.trouble() => {}
         }
     }
+}
+
+/// Looks twice before it says that the storage is down, the second time by another connection: a session may be ended for its own sake,
+/// and one answer be late.
+async fn look(storage: &Storage) -> Result<(), StorageError> {
+    let Err(error) = storage.check().await else {
+        return Ok(());
+    };
+    let error = registry::one_line(&error);
+    tracing::debug!(error, "the storage is looked at again");
+    storage.check().await
 }
 
 /// Forgets some of them, and says whether there are more. Those that cannot be forgotten now are not asked for again at once.

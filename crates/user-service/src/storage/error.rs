@@ -31,6 +31,9 @@ pub(crate) enum StorageError {
     /// Another process is changing the tables of the same file.
     #[error("another process is preparing the storage")]
     Preparing,
+    /// It is a copy, or somebody has it changed by nobody.
+    #[error("the storage can only be read")]
+    ReadOnly,
     /// It cannot be asked.
     #[error("the storage cannot be used")]
     Unusable(#[source] sqlx::Error),
@@ -50,7 +53,7 @@ impl StorageError {
     pub(super) fn is_trouble(&self) -> bool {
         matches!(
             self,
-            Self::TooSlow(_) | Self::Unusable(_) | Self::Migration(_)
+            Self::TooSlow(_) | Self::ReadOnly | Self::Unusable(_) | Self::Migration(_)
         )
     }
 
@@ -63,7 +66,7 @@ impl StorageError {
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(
             self,
-            Self::Down | Self::TooSlow(_) | Self::Unusable(_) | Self::Preparing
+            Self::Down | Self::TooSlow(_) | Self::ReadOnly | Self::Unusable(_) | Self::Preparing
         )
     }
 }

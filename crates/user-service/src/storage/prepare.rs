@@ -57,13 +57,20 @@ impl Storage {
         self.make_key().await
     }
 
-    /// Whether the users can be read.
+    /// Whether the users can be read, and PostgreSQL lets us write: one that does not may be a copy, or have become one.
     pub(crate) async fn check(&self) -> Result<(), StorageError> {
-        let look = "SELECT id FROM users LIMIT 1";
-        on!(aside self, |connection| Ok(sqlx::query(look)
-            .execute(&mut *connection)
-            .await
-            .map(drop)?))
+        let look = match &self.0.pool {
+            Pool::Sqlite { .. } => "SELECT (SELECT id FROM users LIMIT 1), FALSE",
+            Pool::Postgres { .. } => {
+                "SELECT (SELECT id FROM users LIMIT 1), current_setting('transaction_read_only') = 'on'"
+            }
+        };
+        on!(aside self, |connection| {
+            let (_, only_reads): (Option<String>, bool) = sqlx::query_as(look)
+                .fetch_one(&mut *connection)
+                .await?;
+            if only_reads { Err(StorageError::ReadOnly) } else { Ok(()) }
+        })
     }
 
     async fn make_key(&self) -> Result<(), StorageError> {

@@ -2,7 +2,7 @@
 
 use proto::user::v1::GetUserRequest;
 use registry::Status;
-use testkit::{Port, postgres::Postgres};
+use testkit::{Port, eventually, postgres::Postgres};
 use tonic::Code;
 
 use crate::running::{BOUND, Scene, bounded};
@@ -91,4 +91,49 @@ async fn what_an_operator_drains_stays_drained_through_an_outage() {
     server.restart().await.expect("it is back");
     scene.say_of_themselves(Status::Serving).await;
     assert_eq!(scene.statuses().await, [Status::Draining]);
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_takes_no_instance_out() {
+    let server = Postgres::start().await.expect("a server");
+    let scene = Scene::new();
+    let url = server.database().await.expect("a database");
+    let service = scene.user_service(&url).await;
+    // Each is gone when this returns, that of the look among them.
+    let end = "SELECT count(pg_terminate_backend(pid, 30000)) FROM pg_stat_activity \
+        WHERE application_name = 'user-service'";
+    let looks = "SELECT count(*) FROM pg_stat_activity \
+        WHERE application_name = 'user-service' AND query LIKE '%FROM users LIMIT 1%'";
+    for _ in 0..3 {
+        server.sql(&url, end).await.expect("ended");
+        eventually(BOUND, "another look", async || {
+            server.sql(&url, looks).await.expect("an answer") == "1"
+        })
+        .await;
+    }
+    assert_eq!(scene.statuses().await, [Status::Serving]);
+    let said = service.output();
+    assert!(!said.contains("the storage cannot be used"), "{said}");
+}
+
+#[tokio::test]
+async fn an_instance_whose_storage_only_reads_is_not_serving_until_it_writes_again() {
+    let server = Postgres::start().await.expect("a server");
+    let scene = Scene::new();
+    let url = server.database().await.expect("a database");
+    let service = scene.user_service(&url).await;
+    // It holds for sessions that are there too: none of them ends.
+    let only_reads = async |setting: &str| {
+        let set = format!("ALTER SYSTEM SET default_transaction_read_only = {setting}");
+        server.sql(&url, &set).await.expect("set");
+        let read_again = server.sql(&url, "SELECT pg_reload_conf()").await;
+        assert_eq!(read_again.expect("an answer"), "t");
+    };
+    only_reads("on").await;
+    scene.becomes(&[Status::NotServing]).await;
+    let page = service.admin_page("/readyz").await;
+    assert!(page.contains("the storage cannot be used"), "{page}");
+    only_reads("off").await;
+    scene.becomes(&[Status::Serving]).await;
+    scene.create("ann", "").await.expect("created");
 }
