@@ -25,12 +25,12 @@ async fn an_instance_whose_storage_is_down_is_not_serving_until_it_is_back() {
     );
     assert!(!page.contains(server.password()), "{page}");
     let metrics = service.admin_page("/metrics").await;
-    let serves = metrics
+    let registered = metrics
         .lines()
         .find(|l| l.starts_with("discovery_registered"));
     assert!(
-        serves.is_some_and(|line| line.ends_with(" 0")),
-        "{serves:?}"
+        registered.is_some_and(|line| line.ends_with(" 0")),
+        "{registered:?}"
     );
     // Nobody else is there, so it serves who is connected to it as a last resort, and says what is wrong.
     let mut request = bounded(GetUserRequest {
