@@ -17,6 +17,7 @@ use crate::{
 /// CPU time is that of the calling process alone, in user and in kernel mode. Instructions are those in user mode, by
 /// valgrind: the same on every run, and blind to system calls and to threads that wait for one another.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Calls under way at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]

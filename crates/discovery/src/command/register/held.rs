@@ -1,6 +1,6 @@
 //! The registration, while there is to be one.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, mem, time::Duration};
 
 use anyhow::{Result, anyhow};
 use registry::{Instance, Registration, RegistrationState, one_line};
@@ -20,7 +20,7 @@ pub(super) struct Held<'a> {
     standing: Standing,
     /// Whether it was said that this registration is held.
     is_told: bool,
-    /// Whether it has ever been in the registry.
+    /// Whether it has ever been in the registry, for all that is known.
     was_in: bool,
     /// Why it is not in the registry, or may still be there.
     failure: Option<String>,
@@ -87,9 +87,16 @@ impl<'a> Held<'a> {
         };
         self.standing.leave(why);
         self.failure = Some("the registry has not answered in time".to_owned());
+        // An attempt that is under way may have written it, whether or not it is waited for.
+        let was_in = mem::replace(&mut self.was_in, true);
         let state = self.settled(&registration).await;
-        self.was_in |= state.is_held();
-        self.failure = match (registration.deregister().await, state) {
+        let was_in = was_in || state.is_held();
+        self.was_in = was_in || is_under_way(&state);
+        let left = registration.deregister().await;
+        if left.is_ok() {
+            self.was_in = was_in;
+        }
+        self.failure = match (left, state) {
             (Err(error), _) => Some(one_line(&error)),
             (Ok(()), RegistrationState::Retrying { cause, .. }) if !self.was_in => {
                 Some(cause.to_string())
@@ -106,9 +113,6 @@ impl<'a> Held<'a> {
 
     /// How the registration stands once an attempt that is under way is over: what it has written may be seen already.
     async fn settled(&self, registration: &Registration) -> RegistrationState {
-        let is_under_way = |state: &RegistrationState| {
-            matches!(state, RegistrationState::Retrying { attempts: 0, .. })
-        };
         let mut states = registration.states();
         let settled = states.wait_for(|state| !is_under_way(state));
         // Whether or not the registry answers.
@@ -171,6 +175,11 @@ impl<'a> Held<'a> {
             _ => pending().await,
         }
     }
+}
+
+/// Whether the first attempt is not over.
+fn is_under_way(state: &RegistrationState) -> bool {
+    matches!(state, RegistrationState::Retrying { attempts: 0, .. })
 }
 
 fn is_superseded(state: &RegistrationState) -> bool {
