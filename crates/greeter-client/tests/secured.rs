@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use balance::{Channel, ClientTls};
+use balance::{Channel, ClientTls, WaitForReady};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tempfile::TempDir;
 use testkit::{
@@ -293,9 +293,10 @@ async fn a_stream_that_outlives_its_connection_s_age_is_told_so_and_may_begin_ag
     let mut client = domain.caller(CLIENT, &greeter);
     // Each on a connection of its own: nobody is served on one that has been told to go.
     for _ in 0..2 {
-        let stream = client
-            .say_hello_bidi_stream(futures_util::stream::pending())
-            .await;
+        let mut request = Request::new(futures_util::stream::pending());
+        // Connections that nobody uses age as well, so fast that the channel takes a rest.
+        request.extensions_mut().insert(WaitForReady(true));
+        let stream = client.say_hello_bidi_stream(request).await;
         let mut stream = stream.expect("a stream").into_inner();
         let told = timeout(BOUND, stream.message()).await.expect("it ends");
         let told = told.expect_err("it has lasted too long");
