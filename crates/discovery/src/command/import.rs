@@ -95,7 +95,7 @@ impl ImportArgs {
         }
         let mut written = Written::default();
         let done = written.write(session, &contents).await;
-        done.with_context(|| written.in_words(&contents, session))?;
+        done.with_context(|| written.in_words(&contents, session).unwrap_or_default())?;
         let mut already_there = 0;
         if self.hold {
             let register = |one| session.registry.register_if_absent(one, session.ttl);
@@ -105,7 +105,8 @@ impl ImportArgs {
                 let is_held = holding::is_held(session, registration).await;
                 let is_held = is_held.with_context(|| {
                     let written = written.in_words(&contents, session);
-                    format!("{written}, and no instance is held")
+                    let written = written.map(|written| format!("{written}, and "));
+                    written.unwrap_or_default() + "no instance is held"
                 });
                 is_ours.push(is_held?);
             }
@@ -171,15 +172,18 @@ impl Written {
         Ok(())
     }
 
-    /// What is there although not all has gone well.
-    fn in_words(&self, contents: &Contents, session: &Session) -> String {
-        format!(
-            "wrote {} of {} and {} of {} to {}",
+    /// What is there although not all has gone well; nothing where instances are all that was to be.
+    fn in_words(&self, contents: &Contents, session: &Session) -> Option<String> {
+        let of =
+            |written, all, noun| (all > 0).then(|| format!("{written} of {}", count(all, noun)));
+        let configs = of(
             self.service_configs,
-            count(contents.service_configs.len(), "service config"),
-            self.intents,
-            count(contents.intents.len(), "intent"),
-            session.registry.url()
-        )
+            contents.service_configs.len(),
+            "service config",
+        );
+        let intents = of(self.intents, contents.intents.len(), "intent");
+        let written = [configs, intents].into_iter().flatten().collect::<Vec<_>>();
+        let url = session.registry.url();
+        (!written.is_empty()).then(|| format!("wrote {} to {url}", written.join(" and ")))
     }
 }

@@ -196,7 +196,7 @@ async fn an_import_that_fails_halfway_tells_what_it_has_written() {
         (
             json!({"service": "greeter", "service_config": config, "instances": [greeter]}),
             &["import", path, "--hold", "--registry-timeout", "10s"],
-            "wrote 1 of 1 service config and 0 of 0 intents to file://",
+            "wrote 1 of 1 service config to file://",
         ),
     ] {
         let name = service["service"].as_str().expect("a name").to_owned();
