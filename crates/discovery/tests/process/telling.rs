@@ -10,19 +10,11 @@ use testkit::{
     prometheus::promtool,
 };
 
-use crate::place::{BOUND, Place, end, instance};
+use crate::{
+    place::{BOUND, Place, end, instance},
+    registering::FAST,
+};
 
-/// Checks often, and lets none fail and no lease end because the machine is busy.
-const FAST: [&str; 8] = [
-    "--ttl",
-    "10m",
-    "--check-interval",
-    "50ms",
-    "--check-timeout",
-    "30s",
-    "--drain-notice",
-    "0s",
-];
 /// Our own greeter, which says on the environment's admin page how it is.
 const SERVER: [&str; 3] = ["--", env!("CARGO_BIN_EXE_discovery"), "server"];
 
