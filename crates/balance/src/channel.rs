@@ -66,6 +66,7 @@ use crate::{
     policy::{Barrier, Picker},
     retry::Throttle,
     service_config::{MethodConfig, ServiceConfig},
+    single_answers::SingleAnswers,
     subchannel::ConnectivityState,
     target::Target,
     telemetry::Telemetry,
@@ -99,6 +100,8 @@ struct Shared {
     has_config: AtomicBool,
     stats: Arc<Stats>,
     telemetry: Telemetry,
+    /// Which methods can be committed to late.
+    single_answers: SingleAnswers,
     /// How calls are traced, where that was asked for.
     tracing: Option<CallTracing>,
     connect: ConnectOptions,

@@ -56,6 +56,7 @@ pub mod policy;
 mod resolver;
 mod retry;
 mod service_config;
+mod single_answers;
 mod status;
 mod subchannel;
 mod target;

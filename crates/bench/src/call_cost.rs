@@ -33,19 +33,19 @@ const PEERS: [Peer; 5] = [
 /// Measures all peers and prints the table.
 pub(crate) fn run(Args { cost }: &Args) -> Result<()> {
     println!("{}; {FULL}\n", cost.in_words());
-    let figures = cost.measure(Work::Unary, &PEERS, None)?;
+    let costs = cost.measure(Work::Unary, &PEERS, None)?;
     let mut table = Table::new([
         "channel",
         cost.unit(),
         "over tonic's direct channel",
         "over tonic's balanced channel",
     ]);
-    for (peer, figure) in PEERS.iter().zip(&figures) {
+    for (peer, cost_of_it) in PEERS.iter().zip(&costs) {
         table.row([
             peer.name().to_owned(),
-            cost.show(*figure),
-            format!("{:.2}", figure / figures[0]),
-            format!("{:.2}", figure / figures[1]),
+            cost.show(cost_of_it.median()),
+            format!("{:.3}", cost_of_it.over(&costs[0])),
+            format!("{:.3}", cost_of_it.over(&costs[1])),
         ]);
     }
     print!("{table}");

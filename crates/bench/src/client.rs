@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use tokio::{runtime, time::Instant};
 
 use crate::{
-    peers::{BareH2, InMemory, Measured, Peer, Watch, balanced, tonic_balance, tonic_one, watched},
+    peers::{
+        BareH2, InMemory, Measured, Peer, Watch, balanced, connected, full, tonic_balance,
+        tonic_one,
+    },
     process::cpu_time,
     work::Work,
 };
@@ -103,20 +106,20 @@ pub(crate) fn run(job: &Job) -> Result<()> {
             .enable_all()
             .build()?
     };
+    let plain = || balanced(&job.addresses, job.work.service_config());
     let figures = runtime.block_on(async {
         match job.peer {
             Peer::TonicOne => measure(tonic_one(&job.addresses).await?, job).await,
             Peer::TonicBalance => measure(tonic_balance(&job.addresses)?, job).await,
-            Peer::Balance => measure(balanced(&job.addresses, false).await?, job).await,
+            Peer::Balance => measure(connected(plain()).await?, job).await,
             Peer::BalanceTraced | Peer::BalanceWatched => {
                 let collector = job.collector.as_deref().context("no --collector")?;
                 let watch = Watch::start(collector)?;
                 let metrics = job.peer == Peer::BalanceWatched;
-                let channel = watched(&job.addresses, &watch, metrics).await?;
-                measure(channel, job).await
+                measure(connected(watch.over(plain(), metrics)).await?, job).await
             }
-            Peer::BalanceFull => measure(balanced(&job.addresses, true).await?, job).await,
-            Peer::BalanceFullOne => measure(balanced(&job.addresses[..1], true).await?, job).await,
+            Peer::BalanceFull => measure(connected(full(&job.addresses)).await?, job).await,
+            Peer::BalanceFullOne => measure(connected(full(&job.addresses[..1])).await?, job).await,
             Peer::BareH2 => measure(BareH2::connect(&job.addresses).await?, job).await,
             Peer::InMemory => measure(InMemory, job).await,
         }

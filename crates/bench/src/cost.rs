@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Calls in each measurement of time
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     calls: u32,
-    /// Measurements of each peer, of which the median counts
+    /// Measurements of each peer; the median counts, and of what one costs over another the median of the rounds
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Threads that the calls are made on
@@ -78,7 +78,7 @@ impl Args {
         work: Work,
         peers: &[Peer],
         collector: Option<&str>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<Cost>> {
         let servers = Servers::start()?;
         let job = |peer| Job {
             peer,
@@ -96,9 +96,40 @@ impl Args {
             }
             Ok(job(peer).measure()?.cpu * 1e6 / f64::from(self.calls))
         })?;
-        let figures = measured
-            .iter()
-            .map(|(_, rounds)| median(rounds, |figure| *figure));
-        Ok(figures.collect())
+        Ok(measured
+            .into_iter()
+            .map(|(_, rounds)| Cost(rounds))
+            .collect())
+    }
+}
+
+/// What a call costs, measured once a round.
+pub(crate) struct Cost(Vec<f64>);
+
+impl Cost {
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.0, |figure| *figure)
+    }
+
+    /// How many times as much as another that was measured in the same rounds. Each round is compared with itself: what the machine
+    /// does meanwhile slows both.
+    pub(crate) fn over(&self, other: &Self) -> f64 {
+        let ratios: Vec<f64> = self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect();
+        median(&ratios, |ratio| *ratio)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cost;
+
+    #[test]
+    fn rounds_are_compared_with_themselves() {
+        let slower_and_slower = Cost(vec![1.0, 2.0, 4.0]);
+        let twice = Cost(vec![2.0, 4.0, 8.0]);
+        assert!((twice.over(&slower_and_slower) - 2.0).abs() < f64::EPSILON);
+        // The medians alone would say twice.
+        let late = Cost(vec![3.0, 6.0, 4.0]);
+        assert!((late.over(&slower_and_slower) - 3.0).abs() < f64::EPSILON);
     }
 }

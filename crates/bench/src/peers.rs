@@ -122,26 +122,22 @@ pub(crate) fn tonic_balance(addresses: &[String]) -> Result<Channel> {
     ))
 }
 
-/// A channel to all `addresses`, each of them connected when it returns; `full` is with all of [`FULL`].
-pub(crate) async fn balanced(addresses: &[String], full: bool) -> Result<balance::Channel> {
-    let mut builder = balance::Channel::builder(format!("static:///{}", addresses.join(",")));
-    if full {
-        builder = builder.service_config(SERVICE_CONFIG);
+/// A channel to all `addresses` in the making, with a service config or without.
+pub(crate) fn balanced(addresses: &[String], service_config: Option<String>) -> balance::Builder {
+    let builder = balance::Channel::builder(format!("static:///{}", addresses.join(",")))
+        .descriptors(proto::DESCRIPTORS);
+    match service_config {
+        Some(config) => builder.service_config(config),
+        None => builder,
     }
-    connected(builder).await
 }
 
-/// The same, not full, with traces, and with metrics or without.
-pub(crate) async fn watched(
-    addresses: &[String],
-    watch: &Watch,
-    metrics: bool,
-) -> Result<balance::Channel> {
-    let builder = balance::Channel::builder(format!("static:///{}", addresses.join(",")));
-    connected(watch.over(builder, metrics)).await
+/// The same with all of [`FULL`].
+pub(crate) fn full(addresses: &[String]) -> balance::Builder {
+    balanced(addresses, Some(SERVICE_CONFIG.to_owned()))
 }
 
-/// The channel, once it is ready for calls.
+/// The channel, once one of its endpoints is ready for calls.
 pub(crate) async fn connected(builder: balance::Builder) -> Result<balance::Channel> {
     let channel = builder.build()?;
     let mut state = channel.state();

@@ -103,6 +103,7 @@ async fn soak(args: &Args) -> Result<()> {
     let mut flapping = Flapping::start().await?;
     let channel = Channel::builder("greeter")
         .registry(flapping.registry())
+        .descriptors(proto::DESCRIPTORS)
         .service_config(SERVICE_CONFIG)
         .build()?;
     let time = Duration::from_secs(args.seconds);

@@ -8,8 +8,8 @@ use crate::{cost, peers::Peer, table::Table, work::Work};
 
 /// What does it add to a call that one in a hundred is traced, and all are measured?
 ///
-/// A greeter call is made as greeter-client makes it: with a deadline, by a caller that would wait for an instance and wants
-/// to know who answered. A bare call has nothing but its request. Spans are sent to a collector, whose work does not count.
+/// A greeter call is made as greeter-client makes it: with a deadline, by its service config, and by a caller that would wait for an
+/// instance and wants to know who answered. A bare call has nothing but its request. Spans are sent to a collector, whose work does not count.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  bench watching --threads 2\n  bench watching --callers 16 --instructions"
@@ -39,13 +39,13 @@ pub(crate) fn run(Args { cost }: &Args) -> Result<()> {
         ("a greeter call", Work::Greeting),
         ("a bare call", Work::Unary),
     ] {
-        let figures = cost.measure(work, &PEERS, Some(collector.endpoint()))?;
-        for (peer, figure) in PEERS.iter().zip(&figures) {
+        let costs = cost.measure(work, &PEERS, Some(collector.endpoint()))?;
+        for (peer, cost_of_it) in PEERS.iter().zip(&costs) {
             table.row([
                 peer.name().to_owned(),
                 call.to_owned(),
-                cost.show(*figure),
-                format!("{:.3}", figure / figures[0]),
+                cost.show(cost_of_it.median()),
+                format!("{:.3}", cost_of_it.over(&costs[0])),
             ]);
         }
     }

@@ -19,7 +19,8 @@ pub(crate) enum Work {
     Unary,
     /// The same, with the time that each of them takes.
     Timed,
-    /// Unary calls as greeter-client makes them: each has a deadline, would wait for an instance, and is told who answered.
+    /// Unary calls as greeter-client makes them: each has a deadline and a retry policy, would wait for an instance, and is told who
+    /// answered.
     Greeting,
     /// Unary calls with 1 MiB each way.
     Large,
@@ -62,6 +63,12 @@ impl Work {
                 Ok(no_latencies())
             }
         }
+    }
+
+    /// What its callers go by, where nobody asks for something else.
+    pub(crate) fn service_config(self) -> Option<String> {
+        let greeter = || greeter_client::default_service_config("helloworld.Greeter");
+        (self == Self::Greeting).then(greeter)
     }
 
     async fn streams(self, channel: &impl Measured, messages: u32) -> Result<()> {

@@ -8,9 +8,14 @@ use service_kit::{KitArgs, terminal::Output};
 
 use crate::{call::Kind, load::Plan, progress::Goal};
 
-/// What applies when no `--service-config` is given, for calls of that gRPC service: each instance in turn, and another
+/// The service config when no `--service-config` is given, for calls of that gRPC service: each instance in turn, and another
 /// try where a call cannot have been served.
-fn default_service_config(service: &str) -> String {
+///
+/// ```
+/// let config = greeter_client::default_service_config("helloworld.Greeter");
+/// assert!(config.contains("retryPolicy"));
+/// ```
+pub fn default_service_config(service: &str) -> String {
     let config = serde_json::json!({
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [{

@@ -12,6 +12,7 @@ struct Shape<'a> {
     calls: u64,
     failures: u64,
     statuses: &'a BTreeMap<&'static str, u64>,
+    first_failures: &'a BTreeMap<&'static str, String>,
     rps: f64,
     latency_us: Latency,
     instances: &'a BTreeMap<String, u64>,
@@ -23,6 +24,7 @@ pub(crate) fn object(report: &Report) -> String {
         calls: report.calls,
         failures: report.failures,
         statuses: &report.statuses,
+        first_failures: &report.first_failures,
         // A tenth of a call is finer than any run repeats.
         rps: (report.rps * 10.0).round() / 10.0,
         latency_us: report.latency_us,
@@ -49,11 +51,11 @@ mod tests {
                 max: 1_000,
             },
             instances: BTreeMap::from([("127.0.0.1:50051".into(), 2)]),
-            first_failures: BTreeMap::new(),
+            first_failures: BTreeMap::from([("UNAVAILABLE", "nobody \"there\"".into())]),
         };
         assert_eq!(
             object(&report),
-            r#"{"calls":3,"failures":1,"statuses":{"OK":2,"UNAVAILABLE":1},"rps":12.3,"latency_us":{"p50":90,"p99":800,"p999":900,"max":1000},"instances":{"127.0.0.1:50051":2}}"#
+            r#"{"calls":3,"failures":1,"statuses":{"OK":2,"UNAVAILABLE":1},"first_failures":{"UNAVAILABLE":"nobody \"there\""},"rps":12.3,"latency_us":{"p50":90,"p99":800,"p999":900,"max":1000},"instances":{"127.0.0.1:50051":2}}"#
         );
     }
 }

@@ -24,7 +24,7 @@ use service_kit::{
     terminal::{Look, Output, print},
 };
 
-pub use crate::args::Args;
+pub use crate::args::{Args, default_service_config};
 use crate::{call::Greeter, progress::Goal, report::Report, run::Run};
 
 /// Makes the calls, and prints what came of them; the exit code says whether one failed.
@@ -78,6 +78,7 @@ async fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> R
             "/",
             env!("CARGO_PKG_VERSION")
         ))
+        .descriptors(proto::DESCRIPTORS)
         .service_config(args.service_config()?)
         .meter(&telemetry.meter("balance"))
         .tracing(&telemetry.tracing("balance"))

@@ -279,6 +279,8 @@ pub struct Figures {
     pub failures: u64,
     /// Calls by the status that they ended with.
     pub statuses: BTreeMap<String, u64>,
+    /// What the first call that failed said, by its status.
+    pub first_failures: BTreeMap<String, String>,
     /// Calls in a second.
     pub rps: f64,
     /// Latencies in microseconds by their names: `p50`, `p99`, `p999`, `max`.
@@ -293,7 +295,7 @@ impl Figures {
     /// ```
     /// use testkit::fleet::Figures;
     /// let figures = Figures::parse(
-    ///     r#"{"calls":2,"failures":0,"statuses":{"OK":2},"rps":9.5,
+    ///     r#"{"calls":2,"failures":0,"statuses":{"OK":2},"first_failures":{},"rps":9.5,
     ///         "latency_us":{"p50":90,"p99":95,"p999":95,"max":95},"instances":{"127.0.0.1:50051":2}}"#,
     /// )?;
     /// assert_eq!(figures.instances["127.0.0.1:50051"], 2);
@@ -318,31 +320,42 @@ impl Figures {
             calls: number("calls")?,
             failures: number("failures")?,
             statuses: counts(field("statuses")?)?,
+            first_failures: texts(field("first_failures")?)?,
             rps: field("rps")?.as_f64().context("\"rps\" is no number")?,
             latency_us: counts(field("latency_us")?)?,
             instances: counts(field("instances")?)?,
         })
     }
 
-    /// What the calls that failed ended with, each with its count: `ABORTED 1, UNAVAILABLE 2`.
+    /// What the calls that failed ended with, each with its count and what the first of them said: `ABORTED 1 (gone),
+    /// UNAVAILABLE 2 (nobody there)`.
     pub fn failures_in_words(&self) -> String {
         let failures = self.statuses.iter().filter(|(code, _)| *code != "OK");
         let words: Vec<_> = failures
-            .map(|(code, count)| format!("{code} {count}"))
+            .map(|(code, count)| match self.first_failures.get(code) {
+                Some(said) => format!("{code} {count} ({said})"),
+                None => format!("{code} {count}"),
+            })
             .collect();
         words.join(", ")
     }
 }
 
 fn counts(object: &Value) -> Result<BTreeMap<String, u64>> {
+    map(object, Value::as_u64)
+}
+
+fn texts(object: &Value) -> Result<BTreeMap<String, String>> {
+    map(object, |value| value.as_str().map(str::to_owned))
+}
+
+fn map<T>(object: &Value, read: impl Fn(&Value) -> Option<T>) -> Result<BTreeMap<String, T>> {
     let Some(object) = object.as_object() else {
-        bail!("{object} is no object of counts");
+        bail!("{object} is no object");
     };
-    let count = |(name, count): (&String, &Value)| {
-        let count = count
-            .as_u64()
-            .with_context(|| format!("{name:?} has the count {count}"))?;
-        Ok((name.clone(), count))
+    let entry = |(name, value): (&String, &Value)| {
+        let value = read(value).with_context(|| format!("{name:?} is {value}"))?;
+        Ok((name.clone(), value))
     };
-    object.iter().map(count).collect()
+    object.iter().map(entry).collect()
 }

@@ -53,6 +53,7 @@ pub(crate) async fn run(
             "/",
             env!("CARGO_PKG_VERSION")
         ))
+        .descriptors(proto::DESCRIPTORS)
         .service_config(SERVICE_CONFIG)
         .meter(&telemetry.meter("balance"))
         .tracing(&telemetry.tracing("balance"));

@@ -97,6 +97,7 @@ fn greeter(config: &UserConfig, service: &Service, telemetry: &Telemetry) -> Res
             env!("CARGO_PKG_VERSION")
         ))
         .registry(service.registry())
+        .descriptors(proto::DESCRIPTORS)
         .service_config(GREETER_SERVICE_CONFIG)
         .meter(&telemetry.meter("balance"))
         .tracing(&telemetry.tracing("balance"));

@@ -1,6 +1,6 @@
 //! One attempt of a call, which goes elsewhere by itself as long as no application has seen it.
 
-use std::mem;
+use std::{future::poll_fn, mem};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -103,7 +103,10 @@ impl Shared {
                     // Before the attempt, so that what it holds outlives that: the slot is free only when h2 is done with it.
                     let mut held = None;
                     let sent = match call.start(leaving, progress, to, body, &mut held) {
-                        Ok(attempt) => attempt.settled(&mut held, body).await,
+                        Ok(attempt) => {
+                            let late = self.commits_late(call);
+                            attempt.settled(call, late, &mut held, body).await
+                        }
                         Err(sent) => *sent,
                     };
                     (endpoint, sent)
@@ -203,22 +206,40 @@ impl Call {
         // The stream was over before the request was on it: its response says why.
         let response = (&mut attempt.response).now_or_never();
         let response = response.unwrap_or(Err(error));
-        Err(Box::new(attempt.ended(response, place.take(), body)))
+        Err(Box::new(attempt.ended(self, response, place.take(), body)))
     }
 }
 
 impl Attempt {
-    async fn settled<B>(mut self, held: &mut Option<Held>, body: &RequestBody<B>) -> Sent
+    async fn settled<B>(
+        mut self,
+        call: &Call,
+        commits_late: bool,
+        held: &mut Option<Held>,
+        body: &RequestBody<B>,
+    ) -> Sent
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Cause>,
     {
         let response = (&mut self.response).await;
-        self.ended(response, held.take(), body)
+        let mut sent = self.ended(call, response, held.take(), body);
+        if commits_late && let Sent::Ended(Outcome::Answered(mut answer)) = sent {
+            let Answer {
+                responded, held, ..
+            } = &mut answer;
+            let whole = poll_fn(|cx| responded.poll_whole(held, cx, || body.failure())).await;
+            sent = match whole {
+                Ok(()) => Sent::Ended(Outcome::Answered(answer)),
+                Err(broken) => broken.by(answer.held, answer.sending),
+            };
+        }
+        sent
     }
 
     fn ended<B>(
         self,
+        call: &Call,
         response: Result<http::Response<RecvStream>, h2::Error>,
         held: Option<Held>,
         body: &RequestBody<B>,
@@ -236,7 +257,9 @@ impl Attempt {
         } = self;
         // It holds the stream, whose slot is not given back before.
         drop(waiting);
-        match settle(response, &mut held, || body.failure()) {
+        match settle(response, &mut held, call.response_limit(), || {
+            body.failure()
+        }) {
             Ok(responded) => Sent::Ended(Outcome::Answered(Answer {
                 responded,
                 held,

@@ -17,6 +17,7 @@ use crate::transport::ClientTls;
 use crate::{
     policy::{Policies, Policy},
     service_config,
+    single_answers::SingleAnswers,
     telemetry::{Labels, Named, OptionalLabel},
     trace::Tracing,
     transport::{ConnectOptions, KeepAlive},
@@ -41,6 +42,9 @@ pub struct Builder {
     tls: Option<ClientTls>,
     max_calls_in_flight: Option<usize>,
     user_agent: Option<String>,
+    single_answers: SingleAnswers,
+    /// Why descriptors that it was given are none.
+    undescribed: Option<prost::DecodeError>,
     idle_timeout: Option<Duration>,
     zone: Option<Zone>,
     registry_service_config: bool,
@@ -62,6 +66,8 @@ impl Builder {
             tls: None,
             max_calls_in_flight: None,
             user_agent: None,
+            single_answers: SingleAnswers::default(),
+            undescribed: None,
             idle_timeout: Some(IDLE_TIMEOUT),
             zone: None,
             registry_service_config: true,
@@ -101,6 +107,43 @@ impl Builder {
     /// registry has none.
     pub fn service_config(mut self, json: impl Into<String>) -> Self {
         self.service_config = Some(json.into());
+        self
+    }
+
+    /// Knows methods by their descriptors: an encoded `google.protobuf.FileDescriptorSet`, such as `tonic_prost_build` writes for
+    /// `file_descriptor_set_path`, and servers have for reflection. Those of several may be given one after the other.
+    ///
+    /// Calls of a method that answers once, and that the service config has attempted again (`retryPolicy`, `hedgingPolicy`),
+    /// are then committed to an answer only when it is whole: a server that goes away in the middle of it fails no call, which
+    /// is made again elsewhere, as if the server had gone before. Up to 256 KiB of an answer are kept back; of a larger one, the
+    /// caller gets the beginning before the rest has come. Without descriptors, calls are committed as gRFC A6 says, by the
+    /// response's headers, and so are those whose answer is a stream.
+    ///
+    /// [`build`](Self::build) refuses what cannot be decoded.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = balance::Channel::builder("static:///10.0.0.1:1,10.0.0.2:1")
+    ///     .descriptors(proto::DESCRIPTORS)
+    ///     .service_config(
+    ///         r#"{"methodConfig": [{
+    ///             "name": [{"service": "helloworld.Greeter"}],
+    ///             "retryPolicy": {
+    ///                 "maxAttempts": 4, "initialBackoff": "0.01s", "maxBackoff": "1s", "backoffMultiplier": 2,
+    ///                 "retryableStatusCodes": ["UNAVAILABLE"]
+    ///             }
+    ///         }]}"#,
+    ///     )
+    ///     .build()?;
+    /// # drop(channel);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn descriptors(mut self, set: &[u8]) -> Self {
+        if let Err(error) = self.single_answers.learn(set) {
+            self.undescribed.get_or_insert(error);
+        }
         self
     }
 

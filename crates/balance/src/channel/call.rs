@@ -148,18 +148,22 @@ where
         progress.failed(&status)
     }
 
-    /// The call is committed to the attempt that holds `held`; gives what its messages may be.
+    /// The call is committed to the attempt that holds `held`.
     pub(super) fn commit(
         &self,
         progress: &mut Progress,
         held: &mut Held,
         extensions: &mut Extensions,
-    ) -> Messages {
+    ) {
         progress.measured.ends_as(held.measured());
         if self.call.options.tells_served_by {
             extensions.insert(ServedBy(held.endpoint().instance()));
         }
-        self.call.response_limit()
+    }
+
+    /// Whether the call is committed to an answer only once that is whole.
+    pub(super) fn waits_for_whole(&self) -> bool {
+        self.channel.shared.commits_late(&self.call)
     }
 
     /// The deadline of the whole call.
@@ -186,6 +190,12 @@ impl Shared {
             Some(tracing) => tracing.log(progress.measured.as_traced(), log),
             None => log(),
         }
+    }
+
+    /// Whether that call is committed to an answer only once it is whole: where its method has no other answers, and it can be made
+    /// again.
+    pub(super) fn commits_late(&self, call: &Call) -> bool {
+        call.is_repeated() && self.single_answers.has(call.head.path())
     }
 
     fn expired(&self, call: &Call, progress: &Progress) -> Status {
@@ -273,6 +283,11 @@ impl Call {
             .unwrap_or_default()
     }
 
+    /// Whether there may be further attempts.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.method.as_ref().is_some_and(|m| m.repeats())
+    }
+
     /// Whether its attempts run beside one another.
     pub(super) fn is_hedged(&self) -> bool {
         self.method.as_ref().is_some_and(|m| m.hedging.is_some())
@@ -283,6 +298,7 @@ impl Call {
         Some(MessageLimit::new(limit))
     }
 
+    /// What the messages of a response may be.
     pub(super) fn response_limit(&self) -> Messages {
         let method = self.method.as_ref();
         match method.and_then(|method| method.max_response_message_bytes) {

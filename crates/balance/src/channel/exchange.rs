@@ -5,7 +5,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub(super) struct State<B> {
 /// What the caller waits for.
 pub(super) enum Awaited {
     Response(client::ResponseFuture),
+    /// An answer that the call is committed to only once it is whole.
+    Whole(Box<Responded>),
     Rest(Receiving),
     Nothing,
     /// The deadline has passed, and the caller does not know yet.
@@ -96,7 +98,7 @@ impl<B: Send + 'static> Exchange<B> {
             let total = state.timeout.map(|timeout| timeout.total());
             let total = total.unwrap_or_default();
             let missing = match &state.awaited {
-                Awaited::Response(_) => "come",
+                Awaited::Response(_) | Awaited::Whole(_) => "come",
                 Awaited::Rest(_) => "end",
                 Awaited::Nothing | Awaited::TooLate(_) => return,
             };
@@ -131,19 +133,14 @@ where
         deadline: Option<Deadline>,
     ) -> http::Response<ResponseBody> {
         let Answer {
-            responded:
-                Responded {
-                    mut response,
-                    trailers_only,
-                },
+            responded: Responded { mut parts, rest },
             mut held,
             ..
         } = answer;
-        let messages = pending.commit(&mut progress, &mut held, response.extensions_mut());
-        let (parts, stream) = response.into_parts();
+        pending.commit(&mut progress, &mut held, &mut parts.extensions);
         let mut this = Arc::<Self>::default();
         let state = Self::fresh(&mut this);
-        state.awaited = Awaited::Rest(Receiving::new(stream, trailers_only, messages));
+        state.awaited = Awaited::Rest(rest);
         state.held = Some(held);
         state.progress = progress;
         state.admitted = Some(admitted);
@@ -161,18 +158,19 @@ where
             return Poll::Pending;
         };
         let mut state = exchange.state();
-        let result = match &mut state.awaited {
-            Awaited::Response(response) => match Pin::new(response).poll(cx) {
-                Poll::Ready(result) => result,
-                Poll::Pending => {
-                    state.wait(cx);
-                    return Poll::Pending;
-                }
-            },
-            Awaited::TooLate(status) => {
-                return Poll::Ready(Begun::Response(status.to_response()));
+        if let Awaited::TooLate(status) = &state.awaited {
+            return Poll::Ready(Begun::Response(status.to_response()));
+        }
+        let Responded { mut parts, rest } = match state.poll_responded(cx) {
+            Poll::Ready(Ok(responded)) => responded,
+            Poll::Ready(Err(unsettled)) => {
+                let unfinished = state.leave(*unsettled);
+                return Poll::Ready(Begun::Unfinished(Box::new(unfinished)));
             }
-            Awaited::Rest(_) | Awaited::Nothing => return Poll::Pending,
+            Poll::Pending => {
+                state.wait(cx);
+                return Poll::Pending;
+            }
         };
         let State {
             held,
@@ -180,30 +178,56 @@ where
             progress,
             ..
         } = &mut *state;
-        let (Some(held), Some(uncommitted)) = (held, &mut *pending) else {
-            unreachable!("who waits for a response can make another attempt");
-        };
-        let Responded {
-            response,
-            trailers_only,
-        } = match settle(result, held, || uncommitted.body.failure()) {
-            Ok(responded) => responded,
-            Err(unsettled) => {
-                let unfinished = state.leave(*unsettled);
-                return Poll::Ready(Begun::Unfinished(Box::new(unfinished)));
-            }
-        };
-        uncommitted.body.commit(progress.sendings());
-        let (mut parts, stream) = response.into_parts();
-        let messages = uncommitted.commit(progress, held, &mut parts.extensions);
-        *pending = None;
-        state.awaited = Awaited::Rest(Receiving::new(stream, trailers_only, messages));
+        if let (Some(held), Some(uncommitted)) = (held, pending.take()) {
+            uncommitted.body.commit(progress.sendings());
+            uncommitted.commit(progress, held, &mut parts.extensions);
+        }
+        state.awaited = Awaited::Rest(rest);
         drop(state);
         let body = this
             .take()
             .map(|this| ResponseBody::new(this as Arc<dyn Answering>));
         let response = http::Response::from_parts(parts, body.unwrap_or_default());
         Poll::Ready(Begun::Response(response))
+    }
+}
+
+impl<B> State<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Cause>,
+{
+    /// Waits for what the call is to be committed to, or for why it is not.
+    fn poll_responded(&mut self, cx: &mut Context<'_>) -> Poll<Result<Responded, Box<Unsettled>>> {
+        let (Some(held), Some(pending)) = (&mut self.held, &self.pending) else {
+            return Poll::Pending;
+        };
+        let call = &pending.call;
+        let unsent = || pending.body.failure();
+        let mut responded = match &mut self.awaited {
+            Awaited::Response(response) => {
+                let response = ready!(Pin::new(response).poll(cx));
+                settle(response, held, call.response_limit(), unsent)?
+            }
+            Awaited::Whole(responded) => {
+                ready!(responded.poll_whole(held, cx, unsent))?;
+                let Awaited::Whole(responded) = mem::replace(&mut self.awaited, Awaited::Nothing)
+                else {
+                    unreachable!("it was just asked");
+                };
+                return Poll::Ready(Ok(*responded));
+            }
+            Awaited::Rest(_) | Awaited::Nothing | Awaited::TooLate(_) => return Poll::Pending,
+        };
+        // Whatever has come is read; that there is more to come is rare enough to ask then whether it is to be waited for.
+        if call.is_repeated()
+            && responded.poll_whole(held, cx, unsent)?.is_pending()
+            && pending.waits_for_whole()
+        {
+            self.awaited = Awaited::Whole(Box::new(responded));
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(responded))
     }
 }
 

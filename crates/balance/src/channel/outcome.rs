@@ -1,5 +1,7 @@
 //! What comes of an attempt: what a response is to its call, or the end of a stream that had none.
 
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
@@ -10,7 +12,7 @@ use crate::{
     outlier::Ended,
     retry::Failure,
     status::{Code, GRPC_STATUS, Status},
-    transport::{Held, RequestBody, metadata, rpc},
+    transport::{Held, Messages, Receiving, RequestBody, metadata, rpc},
 };
 
 /// What came of an attempt.
@@ -42,15 +44,14 @@ pub(super) enum Sent {
 /// What a request got that was sent, where the call is not to be committed to it.
 pub(super) enum Unsettled {
     /// The answer, when there was one, is what the caller gets unless there is another attempt.
-    Failed(Failure, Option<Responded>),
+    Failed(Failure, Option<Box<Responded>>),
     Unprocessed(Status),
 }
 
 /// A response of gRPC's, or at least of HTTP's.
 pub(super) struct Responded {
-    pub(super) response: http::Response<RecvStream>,
-    /// Whether the status is in the headers already.
-    pub(super) trailers_only: bool,
+    pub(super) parts: http::response::Parts,
+    pub(super) rest: Receiving,
 }
 
 /// A response, and what its body needs.
@@ -61,11 +62,13 @@ pub(super) struct Answer {
     pub(super) sending: u32,
 }
 
-/// What a response is, or the end of a stream that had none; `unsent` is why there is no whole request.
+/// What a response is whose messages are to be such, or the end of a stream that had none; `unsent` is why there is no whole
+/// request.
 #[inline]
 pub(super) fn settle(
     response: Result<http::Response<RecvStream>, h2::Error>,
     held: &mut Held,
+    messages: Messages,
     unsent: impl FnOnce() -> Option<Status>,
 ) -> Result<Responded, Box<Unsettled>> {
     let mut response = match response {
@@ -73,16 +76,28 @@ pub(super) fn settle(
         Err(error) => return Err(Box::new(unanswered(held, &error, unsent()))),
     };
     let (verdict, trailers_only) = judge(&mut response, held);
-    let responded = Responded {
-        response,
-        trailers_only,
-    };
+    let (parts, stream) = response.into_parts();
+    let rest = Receiving::new(stream, trailers_only, messages);
+    let responded = Responded { parts, rest };
     let (failure, answer) = match verdict {
         Verdict::Answer => return Ok(responded),
-        Verdict::Failure(failure) => (failure, Some(responded)),
+        Verdict::Failure(failure) => (failure, Some(Box::new(responded))),
         Verdict::Rubbish(status) => (status.into(), None),
     };
     Err(Box::new(Unsettled::Failed(failure, answer)))
+}
+
+impl Responded {
+    /// Waits until it is whole, or as much of it has come as is kept back; `unsent` is why there is no whole request.
+    pub(super) fn poll_whole(
+        &mut self,
+        held: &mut Held,
+        cx: &mut Context<'_>,
+        unsent: impl FnOnce() -> Option<Status>,
+    ) -> Poll<Result<(), Box<Unsettled>>> {
+        let whole = self.rest.poll_whole(cx);
+        whole.map_err(|error| Box::new(unanswered(held, &error, unsent())))
+    }
 }
 
 /// What the head of a response says.
@@ -101,7 +116,7 @@ impl Unsettled {
         match self {
             Self::Failed(failure, responded) => {
                 let answer = responded.map(|responded| Answer {
-                    responded,
+                    responded: *responded,
                     held,
                     sending,
                 });
@@ -183,7 +198,7 @@ fn judge(response: &mut http::Response<RecvStream>, held: &mut Held) -> (Verdict
     (verdict, true)
 }
 
-/// What the end of a stream means that came before any response; `unsent` is why there is no whole request.
+/// What the end of a stream means that came before any response, or any that a call was committed to; `unsent` is why there is no whole request.
 #[cold]
 fn unanswered(held: &mut Held, error: &h2::Error, unsent: Option<Status>) -> Unsettled {
     if let Some(status) = unsent {

@@ -1,13 +1,16 @@
 //! A response that is under way: data as it comes, then trailers that tell the status.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::{Held, MessageLimit};
+use super::{Held, MessageLimit, REPLAY_BUFFER};
 use crate::{
     outlier::Ended,
     status::{Code, GRPC_STATUS, Status},
@@ -15,6 +18,8 @@ use crate::{
 
 /// A small share of a stream's window, so that the server never waits for its reader to be told of.
 const RELEASE_AT: usize = 64 << 10;
+/// How much of an answer is kept back until it is whole: as much as is kept of a request to send it again.
+const KEPT: usize = REPLAY_BUFFER;
 
 pub(crate) struct Receiving {
     stream: RecvStream,
@@ -23,6 +28,18 @@ pub(crate) struct Receiving {
     messages: Messages,
     /// What the reader has taken and the server was not told of.
     unreleased: usize,
+    /// What was read before anybody asked for it; mostly one piece, and no more.
+    first: Option<Bytes>,
+    more: Option<Box<Pieces>>,
+    /// Whether that is all data: h2 takes long to say so again.
+    read: bool,
+}
+
+#[derive(Default)]
+struct Pieces {
+    pieces: VecDeque<Bytes>,
+    /// What they take: their bytes, and for each what holds it.
+    size: usize,
 }
 
 /// What the messages of a response may be, and what was wrong with the one that was refused.
@@ -49,6 +66,43 @@ impl Receiving {
             trailers_only,
             messages,
             unreleased: 0,
+            first: None,
+            more: None,
+            read: false,
+        }
+    }
+
+    /// Reads on until all data has come, after which h2 has the trailers too, or until more has come than is kept back. An error is
+    /// how the stream broke off. To be asked before anything else is.
+    pub(crate) fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if self.trailers_only {
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(data) = ready!(self.stream.poll_data(cx)?) {
+            if self.first.is_none() {
+                self.first = Some(data);
+                continue;
+            }
+            let more = self.more.get_or_insert_default();
+            more.size += data.len() + size_of::<Bytes>();
+            more.pieces.push_back(data);
+            if more.size > KEPT {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.read = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        let kept = self.first.take().or_else(|| {
+            let more = self.more.as_mut()?;
+            more.pieces.pop_front()
+        });
+        match kept {
+            Some(data) => Poll::Ready(Some(Ok(data))),
+            None if self.read => Poll::Ready(None),
+            None => self.stream.poll_data(cx),
         }
     }
 
@@ -57,7 +111,7 @@ impl Receiving {
         if let Messages::Refused(status) = &self.messages {
             return Poll::Ready(Next::End(Some(status.to_trailers())));
         }
-        match ready!(self.stream.poll_data(cx)) {
+        match ready!(self.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.taken(data.len());
                 held.measured().received(&data);

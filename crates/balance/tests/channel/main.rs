@@ -5,6 +5,7 @@ mod ages;
 mod answers;
 mod balancing;
 mod calls;
+mod committing;
 mod departures;
 mod ejection;
 mod explains;

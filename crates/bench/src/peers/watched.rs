@@ -37,7 +37,7 @@ impl Watch {
     }
 
     /// Has it watch that channel's traces, and its metrics too.
-    pub(super) fn over(&self, channel: balance::Builder, metrics: bool) -> balance::Builder {
+    pub(crate) fn over(&self, channel: balance::Builder, metrics: bool) -> balance::Builder {
         let tracing =
             Tracing::within(|| Context::map_current(|now| now.span().span_context().clone()));
         let tracing = tracing.with_spans(self.tracers.tracer("balance"), TRACED);

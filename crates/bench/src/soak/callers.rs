@@ -40,7 +40,7 @@ pub(super) struct Counts {
     abandoned: AtomicU64,
     /// Calls whose request had been answered by nobody yet: a retry would have done.
     failed: AtomicU64,
-    /// Calls that ended with their server after the response had begun: no retry may follow.
+    /// Large calls and streams that ended with their server after the response had begun: no retry may follow.
     cut_off: AtomicU64,
     slowest_micros: AtomicU64,
 }
@@ -167,20 +167,23 @@ impl Caller {
         self.has_begun.store(false, Ordering::Relaxed);
         let counts = Arc::clone(&self.counts);
         let began = Instant::now();
-        let (kind, ended) = match fastrand::u32(..100) {
-            0..4 => (&counts.large, self.unary(&"x".repeat(LARGE)).await),
-            4..8 => (&counts.streams, self.server_stream().await),
-            8..12 => (&counts.streams, self.bidi_stream().await),
-            _ => (&counts.small, self.unary("world").await),
+        let (kind, whole, ended) = match fastrand::u32(..100) {
+            0..4 => (&counts.large, false, self.unary(&"x".repeat(LARGE)).await),
+            4..8 => (&counts.streams, false, self.server_stream().await),
+            8..12 => (&counts.streams, false, self.bidi_stream().await),
+            _ => (&counts.small, true, self.unary("world").await),
         };
         kind.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         counts.slowest_micros.fetch_max(micros, Ordering::Relaxed);
         match ended {
             Ok(()) => {}
-            // A server that is killed may have written the head of an answer and no more of it.
+            // A server that is killed may have written the head of an answer and no more of it. What is not kept until it is whole
+            // is committed to that.
             Err(status)
-                if status.code() == Code::Unavailable && self.has_begun.load(Ordering::Relaxed) =>
+                if !whole
+                    && status.code() == Code::Unavailable
+                    && self.has_begun.load(Ordering::Relaxed) =>
             {
                 counts.cut_off.fetch_add(1, Ordering::Relaxed);
             }

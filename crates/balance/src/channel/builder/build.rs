@@ -40,6 +40,9 @@ impl Builder {
         if let Some(name) = self.taken {
             return Err(BuildError::PolicyNameTaken { name });
         }
+        if let Some(error) = self.undescribed {
+            return Err(BuildError::Descriptors(error));
+        }
         let target: Target = self.target.parse()?;
         let config = self
             .service_config
@@ -78,6 +81,7 @@ impl Builder {
             .map(|tracing| CallTracing::new(tracing, target.to_string().into()));
         let shared = Arc::new(Shared {
             telemetry: self.measuring.calls(&target),
+            single_answers: self.single_answers,
             tracing,
             target,
             head: rpc::Head {

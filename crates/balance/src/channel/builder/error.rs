@@ -27,6 +27,9 @@ pub enum BuildError {
         /// What was to be said.
         program: String,
     },
+    /// The descriptors are none.
+    #[error("the descriptors are no google.protobuf.FileDescriptorSet")]
+    Descriptors(#[source] prost::DecodeError),
     /// A policy was registered by a name that means something already.
     #[error(
         "a policy cannot be registered as {name:?}, which is the name of another policy or of what goes around one; \

@@ -210,7 +210,7 @@ mod tests {
 
     fn called(service: &'static str, rate: u32, failures: u64) -> Called {
         let figures = format!(
-            r#"{{"calls":9,"failures":{failures},"statuses":{{"OK":9}},"rps":500.0,"latency_us":{{}},"instances":{{}}}}"#
+            r#"{{"calls":9,"failures":{failures},"statuses":{{"OK":9}},"first_failures":{{}},"rps":500.0,"latency_us":{{}},"instances":{{}}}}"#
         );
         let figures = Figures::parse(&figures).map_err(|error| error.to_string());
         Called {
