@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Shared,
     call::{Call, Progress},
-    outcome::{Answer, Failed, Outcome, Sent, settle},
+    outcome::{Answer, Failed, Outcome, Sent, cut_off, settle},
     pick::{Picked, Unpicked},
 };
 use crate::{
@@ -104,7 +104,7 @@ impl Shared {
                     let mut held = None;
                     let sent = match call.start(leaving, progress, to, body, &mut held) {
                         Ok(attempt) => {
-                            let late = self.commits_late(call);
+                            let late = self.commits_late(call).then_some(progress);
                             attempt.settled(call, late, &mut held, body).await
                         }
                         Err(sent) => *sent,
@@ -214,7 +214,7 @@ impl Attempt {
     async fn settled<B>(
         mut self,
         call: &Call,
-        commits_late: bool,
+        late: Option<&Progress>,
         held: &mut Option<Held>,
         body: &RequestBody<B>,
     ) -> Sent
@@ -224,14 +224,22 @@ impl Attempt {
     {
         let response = (&mut self.response).await;
         let mut sent = self.ended(call, response, held.take(), body);
-        if commits_late && let Sent::Ended(Outcome::Answered(mut answer)) = sent {
-            let Answer {
-                responded, held, ..
-            } = &mut answer;
-            let whole = poll_fn(|cx| responded.poll_whole(held, cx, || body.failure())).await;
-            sent = match whole {
+        if let Some(progress) = late
+            && let Sent::Ended(Outcome::Answered(mut answer)) = sent
+        {
+            let _answering = progress.answering();
+            sent = match poll_fn(|cx| answer.responded.poll_whole(cx)).await {
                 Ok(()) => Sent::Ended(Outcome::Answered(answer)),
-                Err(broken) => broken.by(answer.held, answer.sending),
+                Err(error) => {
+                    let Answer {
+                        responded,
+                        mut held,
+                        sending,
+                    } = answer;
+                    // It holds the stream.
+                    drop(responded);
+                    cut_off(&mut held, &error, body.failure()).by(held, sending)
+                }
             };
         }
         sent

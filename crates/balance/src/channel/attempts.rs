@@ -69,7 +69,7 @@ impl Shared {
     }
 
     /// Makes further attempts while others are under way, each at another endpoint when there is one, until one of them is
-    /// answered; the others are cancelled.
+    /// answered; the others are cancelled. While an answer is on its way there are no more, and what becomes of others does not matter.
     pub(super) async fn hedged<B>(
         &self,
         call: &Call,
@@ -92,8 +92,10 @@ impl Shared {
             let ended = select! {
                 biased;
                 Some(ended) = running.next() => ended,
-                () = due(&hedges) => {
-                    if !body.is_replayable() {
+                () = due(&hedges), if !progress.is_answered() => {
+                    if progress.is_answered() {
+                        // It has begun in the meantime.
+                    } else if !body.is_replayable() {
                         hedges.stop();
                     } else if let Some(previous) = hedges.start(Instant::now(), throttle) {
                         progress.measured.hedged();
@@ -107,6 +109,7 @@ impl Shared {
             let winner = body.winner();
             match ended.unwrap_or_else(|status| Outcome::Failed(Failed::unsent(status))) {
                 Outcome::Answered(answer) if body.commit(answer.sending) => return Ok(answer),
+                Outcome::Failed(_) if winner.is_none() && progress.is_answered() => hedges.lost(),
                 Outcome::Failed(failed) if winner.is_none_or(|winner| winner == failed.sending) => {
                     hedges.failed(&failed.failure, Instant::now(), throttle);
                     if hedges.is_over() || winner.is_some() {

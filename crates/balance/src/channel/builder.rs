@@ -114,8 +114,8 @@ impl Builder {
     /// `file_descriptor_set_path`, and servers have for reflection. Those of several may be given one after the other.
     ///
     /// Calls of a method that answers once, and that the service config has attempted again (`retryPolicy`, `hedgingPolicy`),
-    /// are then committed to an answer only when it is whole: a server that goes away in the middle of it fails no call, which
-    /// is made again elsewhere, as if the server had gone before. Up to 256 KiB of an answer are kept back; of a larger one, the
+    /// are then committed to an answer only when it is whole: where a server goes away in the middle of it, the policy says what
+    /// follows, as if the server had gone before. About 256 KiB of an answer are kept back; of a larger one, the
     /// caller gets the beginning before the rest has come. Without descriptors, calls are committed as gRFC A6 says, by the
     /// response's headers, and so are those whose answer is a stream.
     ///

@@ -62,6 +62,17 @@ pub(super) struct Progress {
     retried_transparently: AtomicBool,
     /// The serial of the endpoint whose response it waits for, or [`AN_ENDPOINT`]; 0 when neither is known.
     waits_for: AtomicU64,
+    /// How many attempts have begun to be answered, by answers that are kept back.
+    answering: AtomicU32,
+}
+
+/// An attempt that is being answered, as long as this is there.
+pub(super) struct Answering<'p>(&'p AtomicU32);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A call waits for any endpoint that it could be sent to.
@@ -348,6 +359,17 @@ impl Progress {
     /// An attempt waits for the response of that endpoint now.
     pub(super) fn waits_for(&self, endpoint: u64) {
         self.waits_for.store(endpoint, Ordering::Relaxed);
+    }
+
+    /// An attempt is being answered from now on, and the call not committed to it.
+    pub(super) fn answering(&self) -> Answering<'_> {
+        self.answering.fetch_add(1, Ordering::Relaxed);
+        Answering(&self.answering)
+    }
+
+    /// Whether an attempt is being answered, so that the call waits for the end of that.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answering.load(Ordering::Relaxed) > 0
     }
 
     fn been_at(&self) -> MutexGuard<'_, Vec<u64>> {

@@ -16,7 +16,7 @@ use registry::Cause;
 use super::{
     admission::Admitted,
     call::{Pending, Progress},
-    outcome::{Answer, Responded, Unsettled, settle},
+    outcome::{Answer, Responded, Unsettled, cut_off, settle},
 };
 use crate::{
     status::{Code, Status},
@@ -98,8 +98,8 @@ impl<B: Send + 'static> Exchange<B> {
             let total = state.timeout.map(|timeout| timeout.total());
             let total = total.unwrap_or_default();
             let missing = match &state.awaited {
-                Awaited::Response(_) | Awaited::Whole(_) => "come",
-                Awaited::Rest(_) => "end",
+                Awaited::Response(_) => "come",
+                Awaited::Whole(_) | Awaited::Rest(_) => "end",
                 Awaited::Nothing | Awaited::TooLate(_) => return,
             };
             let peer = state.held.as_ref().map_or("", Held::peer);
@@ -204,13 +204,16 @@ where
         };
         let call = &pending.call;
         let unsent = || pending.body.failure();
+        let cut_off = |held: &mut Held, error| Err(Box::new(cut_off(held, &error, unsent())));
         let mut responded = match &mut self.awaited {
             Awaited::Response(response) => {
                 let response = ready!(Pin::new(response).poll(cx));
                 settle(response, held, call.response_limit(), unsent)?
             }
             Awaited::Whole(responded) => {
-                ready!(responded.poll_whole(held, cx, unsent))?;
+                if let Err(error) = ready!(responded.poll_whole(cx)) {
+                    return Poll::Ready(cut_off(held, error));
+                }
                 let Awaited::Whole(responded) = mem::replace(&mut self.awaited, Awaited::Nothing)
                 else {
                     unreachable!("it was just asked");
@@ -219,15 +222,20 @@ where
             }
             Awaited::Rest(_) | Awaited::Nothing | Awaited::TooLate(_) => return Poll::Pending,
         };
-        // Whatever has come is read; that there is more to come is rare enough to ask then whether it is to be waited for.
-        if call.is_repeated()
-            && responded.poll_whole(held, cx, unsent)?.is_pending()
-            && pending.waits_for_whole()
-        {
-            self.awaited = Awaited::Whole(Box::new(responded));
-            return Poll::Pending;
+        if !call.is_repeated() {
+            return Poll::Ready(Ok(responded));
         }
-        Poll::Ready(Ok(responded))
+        // Whatever has come is read; that this is not all is rare enough to ask then whether the rest is to be waited for.
+        match responded.poll_whole(cx) {
+            Poll::Ready(Err(error)) if pending.waits_for_whole() => {
+                Poll::Ready(cut_off(held, error))
+            }
+            Poll::Pending if pending.waits_for_whole() => {
+                self.awaited = Awaited::Whole(Box::new(responded));
+                Poll::Pending
+            }
+            _ => Poll::Ready(Ok(responded)),
+        }
     }
 }
 

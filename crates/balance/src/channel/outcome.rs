@@ -88,15 +88,9 @@ pub(super) fn settle(
 }
 
 impl Responded {
-    /// Waits until it is whole, or as much of it has come as is kept back; `unsent` is why there is no whole request.
-    pub(super) fn poll_whole(
-        &mut self,
-        held: &mut Held,
-        cx: &mut Context<'_>,
-        unsent: impl FnOnce() -> Option<Status>,
-    ) -> Poll<Result<(), Box<Unsettled>>> {
-        let whole = self.rest.poll_whole(cx);
-        whole.map_err(|error| Box::new(unanswered(held, &error, unsent())))
+    /// Waits until it is whole, or as much of it has come as is kept back. An error is how it broke off.
+    pub(super) fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        self.rest.poll_whole(cx)
     }
 }
 
@@ -198,7 +192,22 @@ fn judge(response: &mut http::Response<RecvStream>, held: &mut Held) -> (Verdict
     (verdict, true)
 }
 
-/// What the end of a stream means that came before any response, or any that a call was committed to; `unsent` is why there is no whole request.
+/// What the end of a stream means that came in the middle of an answer which no call was committed to; `unsent` is why there is no
+/// whole request. The server has looked at it, whatever it says now.
+#[cold]
+pub(super) fn cut_off(held: &mut Held, error: &h2::Error, unsent: Option<Status>) -> Unsettled {
+    let status = if let Some(unsent) = unsent {
+        held.given_up(unsent.code);
+        unsent
+    } else {
+        let status = Status::from_h2(held.peer(), error);
+        held.ended(Ended::Broken(status.code));
+        status
+    };
+    Unsettled::Failed(status.into(), None)
+}
+
+/// What the end of a stream means that came before any response; `unsent` is why there is no whole request.
 #[cold]
 fn unanswered(held: &mut Held, error: &h2::Error, unsent: Option<Status>) -> Unsettled {
     if let Some(status) = unsent {

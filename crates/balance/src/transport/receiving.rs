@@ -18,7 +18,7 @@ use crate::{
 
 /// A small share of a stream's window, so that the server never waits for its reader to be told of.
 const RELEASE_AT: usize = 64 << 10;
-/// How much of an answer is kept back until it is whole: as much as is kept of a request to send it again.
+/// About how much of an answer is kept back until it is whole: as much as is kept of a request to send it again.
 const KEPT: usize = REPLAY_BUFFER;
 
 pub(crate) struct Receiving {
@@ -72,8 +72,8 @@ impl Receiving {
         }
     }
 
-    /// Reads on until all data has come, after which h2 has the trailers too, or until more has come than is kept back. An error is
-    /// how the stream broke off. To be asked before anything else is.
+    /// Reads on until all data has come, after which h2 has what trailers there are, or until more has come than is kept back. An
+    /// error is how the stream broke off, which whoever reads on instead is told after what was read. To be asked before anything else.
     pub(crate) fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         if self.trailers_only {
             return Poll::Ready(Ok(()));
@@ -83,10 +83,11 @@ impl Receiving {
                 self.first = Some(data);
                 continue;
             }
+            let first = self.first.as_ref().map_or(0, Bytes::len);
             let more = self.more.get_or_insert_default();
             more.size += data.len() + size_of::<Bytes>();
             more.pieces.push_back(data);
-            if more.size > KEPT {
+            if first + more.size > KEPT {
                 return Poll::Ready(Ok(()));
             }
         }

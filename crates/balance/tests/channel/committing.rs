@@ -3,7 +3,6 @@
 
 use std::{
     future::poll_fn,
-    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,18 +10,20 @@ use std::{
     time::Duration,
 };
 
-use balance::{BuildError, Channel};
+use balance::{BuildError, Builder, Channel};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Full};
 use prost::Message;
 use proto::helloworld::HelloReply;
 use tokio::{sync::mpsc, time::sleep};
-use tonic::Code;
+use tonic::{Code, body::Body};
+use tower::Service;
 
 use crate::{
     call, client,
-    frames::{Script, Wire, framed, greeting},
+    frames::{Script, Wire, asking, framed, greeting},
     hello,
     peer::{Peer, open},
     until_ready,
@@ -31,19 +32,27 @@ use crate::{
 const RETRIED: &str = r#""retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s","maxBackoff":"0.01s","backoffMultiplier":1,
     "retryableStatusCodes":["UNAVAILABLE"]}"#;
 const HEDGED: &str = r#""hedgingPolicy":{"maxAttempts":3,"hedgingDelay":"3600s","nonFatalStatusCodes":["UNAVAILABLE"]}"#;
+/// Has nothing made again that these tests come to.
+const OTHERWISE: &str = r#""retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s","maxBackoff":"0.01s","backoffMultiplier":1,
+    "retryableStatusCodes":["ABORTED"]}"#;
 const ONCE: &str = r#""waitForReady":true"#;
 /// More than is kept back of an answer.
-const LARGE: usize = 300 << 10;
+const LARGE: usize = 400 << 10;
+const SOON: Duration = Duration::from_millis(20);
 
-/// How much of its first answer a server writes before it goes.
+/// How much of its first answer a server writes, and what follows.
 #[derive(Debug, Clone, Copy)]
 enum Written {
+    /// Its head; then it is gone.
     Head,
+    /// A message as well.
     Message,
-    /// A message so large.
+    /// A message so large, but for its last byte.
     Much(usize),
-    /// All, but then the server says that it has failed.
+    /// Its head, and then that the server has failed.
     Failure,
+    /// A message, and then that the server does not process it.
+    Refusal,
 }
 
 /// A server that goes away in the middle of its first answer, and answers all others.
@@ -56,29 +65,33 @@ impl Leaver {
     async fn after(written: Written) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
-        let peer = Peer::start(move |number, socket, address| {
+        let peer = Peer::start(move |_, socket, address| {
             let count = Arc::clone(&count);
             async move {
                 let mut wire = Wire::open(socket).await.expect("an HTTP/2 client");
                 while let Ok(asked) = wire.asked().await {
-                    count.fetch_add(1, Ordering::SeqCst);
+                    let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
                     let script = Script::on(asked.stream);
                     let name = asked.names.concat();
-                    let answered = match (number, written) {
-                        (0, Written::Head) => wire.write(script.head()).await.and(gone()),
-                        (0, Written::Message) => {
-                            let message = greeting(&name, &address);
-                            wire.write(script.head().data(0, &message))
-                                .await
-                                .and(gone())
+                    let message = greeting(&name, &address);
+                    let (script, stays) = match written {
+                        _ if !is_first => (script.greets(&name, &address), true),
+                        Written::Head => (script.head(), false),
+                        Written::Message => (script.head().data(0, &message), false),
+                        Written::Much(length) => (much(script.head(), length), false),
+                        Written::Failure => (script.head().end("14"), true),
+                        Written::Refusal => {
+                            let script = script.head().data(0, &message);
+                            (script.reset(Reason::REFUSED_STREAM), true)
                         }
-                        (0, Written::Much(length)) => {
-                            wire.write(much(script.head(), length)).await.and(gone())
-                        }
-                        (0, Written::Failure) => wire.write(script.head().end("14")).await,
-                        _ => wire.write(script.greets(&name, &address)).await,
                     };
-                    if answered.is_err() {
+                    let written = wire.write(script).await;
+                    if !stays {
+                        // The client is to see what has come before it sees the end.
+                        sleep(SOON).await;
+                        return;
+                    }
+                    if written.is_err() {
                         return;
                     }
                 }
@@ -88,16 +101,15 @@ impl Leaver {
         Self { peer, asked }
     }
 
+    fn to(&self, method_config: &str) -> Builder {
+        let config = format!(r#"{{"methodConfig":[{{"name":[{{}}],{method_config}}}]}}"#);
+        Channel::builder(format!("static:///{}", self.peer.address)).service_config(config)
+    }
+
     /// A channel to it under such a method config, which knows the descriptors.
     async fn called(&self, method_config: &str) -> Channel {
-        let config = format!(r#"{{"methodConfig":[{{"name":[{{}}],{method_config}}}]}}"#);
-        let channel = Channel::builder(format!("static:///{}", self.peer.address))
-            .service_config(config)
-            .descriptors(proto::DESCRIPTORS)
-            .build()
-            .expect("a channel");
-        until_ready(&channel, 1).await;
-        channel
+        let builder = self.to(method_config).descriptors(proto::DESCRIPTORS);
+        ready(builder).await
     }
 
     fn asked(&self) -> usize {
@@ -105,8 +117,10 @@ impl Leaver {
     }
 }
 
-fn gone() -> io::Result<()> {
-    Err(io::ErrorKind::ConnectionAborted.into())
+async fn ready(builder: Builder) -> Channel {
+    let channel = builder.build().expect("a channel");
+    until_ready(&channel, 1).await;
+    channel
 }
 
 /// The beginning of an answer, of which a byte is missing.
@@ -156,6 +170,61 @@ async fn a_call_that_no_policy_has_made_again_fails_with_its_server() {
 }
 
 #[tokio::test]
+async fn without_descriptors_a_call_is_committed_by_the_head_of_its_answer() {
+    let server = Leaver::after(Written::Head).await;
+    let channel = ready(server.to(RETRIED)).await;
+    let status = call(&channel, "world").await.expect_err("cut off");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(server.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_of_answers_is_committed_by_its_head_and_its_messages_are_read() {
+    let server = Leaver::after(Written::Message).await;
+    let channel = server.called(RETRIED).await;
+    let streaming = client(&channel)
+        .say_hello_stream_reply(hello("world"))
+        .await
+        .expect("the head is there");
+    let mut answers = streaming.into_inner();
+    answers
+        .message()
+        .await
+        .expect("it has come")
+        .expect("a message");
+    let status = answers.message().await.expect_err("cut off");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(server.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_in_the_middle_of_an_answer_is_a_failure_and_not_sent_again_for_nothing() {
+    let server = Leaver::after(Written::Refusal).await;
+    let channel = server.called(OTHERWISE).await;
+    let status = call(&channel, "world").await.expect_err("refused");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(server.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_after_its_first_message_has_that_message() {
+    let server = Leaver::after(Written::Refusal).await;
+    let channel = server.called(RETRIED).await;
+    let streaming = client(&channel)
+        .say_hello_stream_reply(hello("world"))
+        .await
+        .expect("the head is there");
+    let mut answers = streaming.into_inner();
+    answers
+        .message()
+        .await
+        .expect("it has come")
+        .expect("a message");
+    answers.message().await.expect_err("refused");
+    assert_eq!(server.asked(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_too_large_to_be_kept_back_is_committed_to_before_it_is_whole() {
     let server = Leaver::after(Written::Much(LARGE)).await;
     let channel = server.called(RETRIED).await;
@@ -174,6 +243,13 @@ async fn a_failure_that_a_server_tells_after_the_head_is_its_answer() {
     assert_eq!(server.asked(), 1);
 }
 
+/// Says that all is well.
+fn well(answer: &mut SendStream<Bytes>) {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    answer.send_trailers(trailers).expect("the client goes on");
+}
+
 /// A server that begins each answer, and leaves the rest of it to the test.
 async fn beginning() -> (Leaver, mpsc::UnboundedReceiver<SendStream<Bytes>>) {
     let (tell, begun) = mpsc::unbounded_channel();
@@ -188,23 +264,29 @@ async fn beginning() -> (Leaver, mpsc::UnboundedReceiver<SendStream<Bytes>>) {
 #[tokio::test]
 async fn a_single_answer_that_comes_in_pieces_reaches_its_caller_in_one() {
     let (server, mut begun) = beginning().await;
-    let channel = server.called(RETRIED).await;
+    let mut channel = server.called(RETRIED).await;
+    let request = http::Request::post("http://greeter/helloworld.Greeter/SayHello")
+        .header("content-type", "application/grpc")
+        .body(Body::new(Full::new(Bytes::from(asking("world")))))
+        .expect("a request");
+    let answered = tokio::spawn(Service::<http::Request<Body>>::call(&mut channel, request));
     let message = greeting("world", &server.peer.address);
     let (first, second) = message.split_at(7);
-    let call = tokio::spawn(async move { call(&channel, "world").await });
     let mut answer = begun.recv().await.expect("it is asked");
     for piece in [first, second] {
         answer
             .send_data(Bytes::copy_from_slice(piece), false)
             .expect("the client goes on");
-        // Long enough for the piece to be there alone.
-        sleep(Duration::from_millis(20)).await;
-        assert!(!call.is_finished());
+        sleep(SOON).await;
+        assert!(!answered.is_finished(), "it is not whole");
     }
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    answer.send_trailers(trailers).expect("the client goes on");
-    call.await.expect("runs").expect("answered");
+    well(&mut answer);
+    let answered = answered.await.expect("runs");
+    let Ok(answered) = answered;
+    let body = answered.into_body().collect().await;
+    let Ok(body) = body;
+    assert_eq!(body.trailers().expect("a status")["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), message);
 }
 
 #[tokio::test]
@@ -217,7 +299,7 @@ async fn the_head_of_a_stream_of_answers_does_not_wait_for_the_first_of_them() {
         .expect("the head is there");
     drop(begun.recv().await.expect("it is asked"));
     let end = streaming.into_inner().message().await;
-    end.expect_err("it was cut off, and is not begun again");
+    end.expect_err("it was cut off");
 }
 
 #[tokio::test]
@@ -225,7 +307,7 @@ async fn an_answer_that_is_not_whole_in_time_is_late() {
     let (server, mut begun) = beginning().await;
     let channel = server.called(RETRIED).await;
     let mut request = hello("world");
-    request.set_timeout(Duration::from_millis(50));
+    request.set_timeout(Duration::from_millis(500));
     let status = client(&channel).say_hello(request).await;
     let status = status.expect_err("it never ends");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
@@ -238,7 +320,8 @@ async fn an_answer_that_is_not_whole_in_time_is_late() {
 async fn a_large_answer_is_whole_whatever_was_kept_back_of_it() {
     let (server, mut begun) = beginning().await;
     let channel = server.called(RETRIED).await;
-    let message = "x".repeat(3 * LARGE);
+    let numbers: Vec<_> = (0..LARGE / 2).map(|n| n.to_string()).collect();
+    let message = numbers.join(" ");
     let reply = HelloReply {
         message: message.clone(),
     }
@@ -250,9 +333,7 @@ async fn a_large_answer_is_whole_whatever_was_kept_back_of_it() {
     answer
         .send_data(framed.into(), false)
         .expect("the client goes on");
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    answer.send_trailers(trailers).expect("the client goes on");
+    well(&mut answer);
     let reply = call.await.expect("runs").expect("answered");
     assert!(reply.into_inner().message == message, "every byte of it");
 }

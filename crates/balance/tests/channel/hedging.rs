@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, future::poll_fn, time::Duration};
 use balance::Channel;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
+use http::{HeaderMap, HeaderValue};
 use proto::helloworld::HelloRequest;
 use registry::Address;
 use tokio::{
@@ -15,9 +16,11 @@ use tokio::{
 use tonic::{Code, Request, Status};
 
 use crate::{
-    BOUND, bound, client, hello,
-    peer::{Peer, greet, handshake, refuse},
-    to_with, until_ready,
+    BOUND, bound, client,
+    frames::greeting,
+    hello,
+    peer::{Peer, greet, handshake, open, refuse},
+    until_ready,
 };
 
 /// Peers that do with each call as they are told.
@@ -74,7 +77,12 @@ impl Fleet {
             r#"{{"loadBalancingConfig":[{{"round_robin":{{}}}}],"retryThrottling":{throttling},"methodConfig":[{{"name":[{{}}],"hedgingPolicy":
                 {{"maxAttempts":3,"hedgingDelay":"{delay}","nonFatalStatusCodes":["UNAVAILABLE"]}}}}]}}"#
         );
-        let channel = to_with(&addresses, &config);
+        let list: Vec<_> = addresses.iter().map(|address| address.as_str()).collect();
+        let channel = Channel::builder(format!("static:///{}", list.join(",")))
+            .service_config(config)
+            .descriptors(proto::DESCRIPTORS)
+            .build()
+            .expect("a channel");
         until_ready(&channel, addresses.len()).await;
         channel
     }
@@ -167,6 +175,27 @@ async fn a_hedge_goes_to_another_endpoint_and_the_attempt_that_is_slower_is_canc
     second.answers();
     assert_eq!(ended(call).await.expect("an answer"), expected);
     first.cancelled().await;
+}
+
+#[tokio::test]
+async fn who_has_begun_to_answer_is_waited_for_whatever_another_says() {
+    let mut fleet = Fleet::start(2).await;
+    let call = unary(&fleet.channel(SOON).await);
+    let (first, second) = (fleet.asked().await, fleet.asked().await);
+    let mut answer = open(first.respond);
+    answer
+        .send_data(greeting("hello", &first.at).into(), false)
+        .expect("the client goes on");
+    // It is to have come when the other fails.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    second.fails(Code::Internal);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!call.is_finished(), "it waits");
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    answer.send_trailers(trailers).expect("the client goes on");
+    let expected = format!("Hello hello from {}", first.at);
+    assert_eq!(ended(call).await.expect("an answer"), expected);
 }
 
 #[tokio::test]

@@ -18,6 +18,25 @@ use crate::storage::{Storage, StorageUrl};
 /// Long enough for a connection and an answer on a busy machine, short enough to wait for.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// What is true of sessions of ours that wait for a lock.
+const WAITING: &str = "application_name = 'user-service' AND wait_event_type = 'Lock'";
+
+/// Waits until so many of the server's sessions are such.
+async fn until_sessions(server: &Postgres, url: &str, such: &str, count: u32) {
+    let counting = format!("SELECT count(*) FROM pg_stat_activity WHERE {such}");
+    until(
+        BOUND,
+        &format!("{count} sessions with {such}"),
+        async || {
+            let counted = server.sql(url, &counting).await?;
+            anyhow::ensure!(counted == count.to_string(), "{counted} are");
+            Ok(())
+        },
+    )
+    .await
+    .expect("as many");
+}
+
 #[tokio::test]
 async fn what_is_known_to_be_down_is_not_asked() {
     let place = Place::sqlite();
@@ -94,15 +113,8 @@ async fn a_statement_that_waits_too_long_is_given_up_here_and_in_the_server() {
         })
         .await
         .expect("given up");
-        let waiting = "SELECT count(*) FROM pg_stat_activity \
-            WHERE application_name = 'user-service' AND state = 'active'";
-        until(BOUND, "no statement of ours to be left", async || {
-            let count = server.sql(&url, waiting).await?;
-            anyhow::ensure!(count == "0", "{count} are left");
-            Ok(())
-        })
-        .await
-        .expect("none");
+        let ours = "application_name = 'user-service' AND state = 'active'";
+        until_sessions(&server, &url, ours, 0).await;
     };
     tokio::select! {
         ended = server.sql(&url, hold) => panic!("the lock was let go: {ended:?}"),
@@ -122,17 +134,6 @@ async fn callers_who_give_up_leave_nothing_behind_in_the_server() {
     let mut holding = other.begin().await.expect("a transaction");
     let hold = sqlx::query("UPDATE users SET display_name = 'held' WHERE id = 'ann'");
     hold.execute(&mut *holding).await.expect("held");
-    let waiting = async |count: u32| {
-        let ours = "SELECT count(*) FROM pg_stat_activity \
-            WHERE application_name = 'user-service' AND wait_event_type = 'Lock'";
-        until(BOUND, "their statements", async || {
-            let waiting = server.sql(&url, ours).await?;
-            anyhow::ensure!(waiting == count.to_string(), "{waiting} instead of {count}");
-            Ok(())
-        })
-        .await
-        .expect("they do");
-    };
     for _ in 0..3 {
         let mut callers = JoinSet::new();
         for _ in 0..CONNECTIONS {
@@ -140,9 +141,9 @@ async fn callers_who_give_up_leave_nothing_behind_in_the_server() {
             let change = email("new@example.com", "2");
             callers.spawn(async move { storage.update("ann", "", &change).await.map(drop) });
         }
-        waiting(CONNECTIONS).await;
+        until_sessions(&server, &url, WAITING, CONNECTIONS).await;
         callers.shutdown().await;
-        waiting(0).await;
+        until_sessions(&server, &url, WAITING, 0).await;
     }
 }
 
@@ -155,29 +156,11 @@ async fn a_preparation_that_is_cut_off_keeps_nobody_else_from_preparing() {
     // Whoever makes that table too waits for this one, and has the lock of all migrations.
     let hold = "BEGIN; CREATE TABLE _sqlx_migrations (version bigint); SELECT pg_sleep(600)";
     let cutting_off = async {
-        let makers = "SELECT count(*) FROM pg_stat_activity \
-            WHERE query LIKE '%pg_sleep(600)' AND wait_event = 'PgSleep'";
-        until(BOUND, "the table to be made", async || {
-            let count = server.sql(&url, makers).await?;
-            anyhow::ensure!(count == "1", "{count} make it");
-            Ok(())
-        })
-        .await
-        .expect("made");
-        let waits = async || {
-            let ours = "SELECT count(*) FROM pg_stat_activity \
-                WHERE application_name = 'user-service' AND wait_event_type = 'Lock'";
-            until(BOUND, "it to wait for the table", async || {
-                let count = server.sql(&url, ours).await?;
-                anyhow::ensure!(count == "1", "{count} wait");
-                Ok(())
-            })
-            .await
-            .expect("it waits");
-        };
+        let makers = "query LIKE '%pg_sleep(600)' AND wait_event = 'PgSleep'";
+        until_sessions(&server, &url, makers, 1).await;
         tokio::select! {
             ended = cut_off.prepare() => panic!("it did not wait: {ended:?}"),
-            () = waits() => {}
+            () = until_sessions(&server, &url, WAITING, 1) => {}
         }
     };
     tokio::select! {
