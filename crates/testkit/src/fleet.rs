@@ -258,15 +258,7 @@ impl Client {
 
     /// Waits for its end, `bound` at most, and gives its exit status and the lines that it printed on stdout.
     pub async fn end(&self, bound: Duration) -> Result<(ExitStatus, Vec<String>)> {
-        let status = self.process.wait(bound).await?;
-        let mut lines = self.process.lines();
-        let mut printed = Vec::new();
-        while let Some(line) = lines.next().await {
-            if !line.stderr {
-                printed.push(line.text.to_string());
-            }
-        }
-        Ok((status, printed))
+        self.process.printed(bound).await
     }
 }
 

@@ -171,6 +171,20 @@ impl Process {
         }
     }
 
+    /// Waits until it has ended, `bound` at most, and gives its exit status and all lines that it printed on stdout.
+    pub async fn printed(&self, bound: Duration) -> Result<(ExitStatus, Vec<String>)> {
+        let status = self.wait(bound).await?;
+        // Its last lines may be read after it has gone.
+        let mut lines = self.lines();
+        let mut printed = Vec::new();
+        while let Some(line) = lines.next().await {
+            if !line.stderr {
+                printed.push(line.text.to_string());
+            }
+        }
+        Ok((status, printed))
+    }
+
     /// Waits until it has ended, for as long as that takes. Cancellation safe.
     pub async fn ended(&self) -> Result<ExitStatus> {
         let mut exit = self.exit.clone();

@@ -66,10 +66,8 @@ async fn doctor_sees_the_versions(scene: &Scene) -> Result<()> {
         .args(["--registry", &scene.cluster.url(NAMESPACE)])
         .args(["doctor", "--slow", "1m", "--output", "json"]);
     let doctor = Process::spawn("doctor", command)?;
-    doctor.wait(PATIENCE).await?;
-    let lines = doctor.output();
-    let said = lines.iter().find(|line| !line.stderr);
-    let said: Value = serde_json::from_str(&said.context("doctor says nothing")?.text)?;
+    let (_status, printed) = doctor.printed(PATIENCE).await?;
+    let said: Value = serde_json::from_str(printed.first().context("doctor says nothing")?)?;
     let findings = said["findings"].as_array().context("no findings")?;
     let told = findings.iter().any(|finding| {
         let found = finding["found"].as_str().unwrap_or_default();
