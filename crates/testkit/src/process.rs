@@ -304,6 +304,9 @@ fn wait_without_reaping(pid: Pid, also: WaitPidFlag) {
     while let Err(Errno::EINTR) = waitid(Id::Pid(pid), flags) {}
 }
 
+/// Becomes the command in `$@`, unless the parent in `$0` is gone: its death can have come before it was asked for.
+const WITH_ITS_PARENT: &str = r#"[ "$PPID" = "$0" ] && exec "$@""#;
+
 /// The same command, started by `setpriv` so that it dies with its parent: `prctl` in the child would need `unsafe`.
 fn with_parent_death_signal(command: Command) -> Command {
     let Some(setpriv) = on_path("setpriv") else {
@@ -316,7 +319,8 @@ fn with_parent_death_signal(command: Command) -> Command {
     }
     let mut wrapped = Command::new(setpriv);
     wrapped
-        .args(["--pdeathsig", "KILL", "--"])
+        .args(["--pdeathsig", "KILL", "--", "sh", "-c", WITH_ITS_PARENT])
+        .arg(std::process::id().to_string())
         .arg(program)
         .args(command.get_args());
     for (name, value) in command.get_envs() {

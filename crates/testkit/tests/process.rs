@@ -1,10 +1,13 @@
 //! Processes are read, signalled, and end with their owner.
 
-use std::{process::Command, time::Duration};
+use std::{
+    ffi::OsStr, fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
+    time::Duration,
+};
 
 use testkit::{
     Signal, eventually,
-    process::{Process, binary},
+    process::{Process, binary, on_path},
 };
 
 const BOUND: Duration = Duration::from_secs(10);
@@ -94,29 +97,82 @@ async fn a_process_has_stopped_when_sigstop_returns_and_goes_on_after_sigcont() 
     }
 }
 
-#[tokio::test]
-async fn a_process_dies_with_a_parent_that_was_killed() {
-    // This test, started again as the parent to be killed.
-    if let Ok(file) = std::env::var("TESTKIT_CHILD_PID_FILE") {
+/// Where a parent that is to be killed writes its child's process id.
+const PID_FILE: &str = "TESTKIT_CHILD_PID_FILE";
+
+/// This process as the parent that is to be killed, if it was started as one: it has a child, and stays with it.
+async fn stay_if_a_parent() {
+    if let Ok(file) = std::env::var(PID_FILE) {
         let child = shell("exec sleep 60");
         std::fs::write(&file, child.pid().to_string()).expect("the file is written");
         child.wait(Duration::from_mins(1)).await.expect("it sleeps");
     }
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("pid");
+}
+
+/// The test of that name, started again as the parent to be killed, and its child.
+async fn parent(test: &str, directory: &Path, search: &OsStr) -> (Process, u32) {
+    let file = directory.join("pid");
     let mut command = Command::new(std::env::current_exe().expect("this test"));
     command
-        .args(["--exact", "a_process_dies_with_a_parent_that_was_killed"])
-        .env("TESTKIT_CHILD_PID_FILE", &file);
+        .args(["--exact", test])
+        .env(PID_FILE, &file)
+        .env("PATH", search);
     let parent = Process::spawn("parent", command).expect("it starts");
-    let pid: u32 = testkit::until(BOUND, "the child's pid", async || {
+    let child = testkit::until(BOUND, "the child's pid", async || {
         Ok(std::fs::read_to_string(&file)?.parse()?)
     })
     .await
     .expect("it is written");
-    assert!(exists(pid));
+    assert!(exists(child));
+    (parent, child)
+}
+
+#[tokio::test]
+async fn a_process_dies_with_a_parent_that_was_killed() {
+    stay_if_a_parent().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let search = std::env::var_os("PATH").expect("a search path");
+    let (parent, child) = parent(
+        "a_process_dies_with_a_parent_that_was_killed",
+        directory.path(),
+        &search,
+    )
+    .await;
     parent.kill().await.expect("it is killed");
-    eventually(BOUND, "the child's end", async || !exists(pid)).await;
+    eventually(BOUND, "the child's end", async || !exists(child)).await;
+}
+
+#[tokio::test]
+async fn a_process_does_not_begin_without_a_parent_that_was_killed_as_it_was_started() {
+    stay_if_a_parent().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    // A `setpriv` that asks for nothing before it may.
+    let setpriv = on_path("setpriv").expect("util-linux");
+    let go = directory.path().join("go");
+    let slow = directory.path().join("setpriv");
+    let script = format!(
+        "#!/bin/sh\nuntil [ -e '{}' ]; do sleep 0.01; done\nexec '{}' \"$@\"\n",
+        go.display(),
+        setpriv.display()
+    );
+    std::fs::write(&slow, script).expect("it is written");
+    std::fs::set_permissions(&slow, Permissions::from_mode(0o755)).expect("it is ours");
+    let others = std::env::var_os("PATH").expect("a search path");
+    let search = std::env::join_paths(
+        std::iter::once(directory.path().to_owned()).chain(std::env::split_paths(&others)),
+    )
+    .expect("a search path");
+
+    let (parent, child) = parent(
+        "a_process_does_not_begin_without_a_parent_that_was_killed_as_it_was_started",
+        directory.path(),
+        &search,
+    )
+    .await;
+    parent.kill().await.expect("it is killed");
+    assert!(exists(child), "nobody has ended it yet");
+    std::fs::write(&go, "").expect("the file is written");
+    eventually(BOUND, "the child's end", async || !exists(child)).await;
 }
 
 #[test]
