@@ -19,7 +19,7 @@ fn shell(script: &str) -> Process {
 }
 
 fn exists(pid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{pid}")).exists()
+    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 #[tokio::test]
