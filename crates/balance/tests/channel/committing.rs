@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
 use proto::helloworld::HelloReply;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::sync::mpsc;
 use tonic::{Code, body::Body};
 use tower::Service;
 
@@ -25,7 +25,7 @@ use crate::{
     call, client,
     frames::{Script, Wire, asking, framed, greeting},
     hello,
-    peer::{Peer, open},
+    peer::{Peer, Seen, handshake, open},
     until_ready,
 };
 
@@ -38,7 +38,6 @@ const OTHERWISE: &str = r#""retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01
 const ONCE: &str = r#""waitForReady":true"#;
 /// More than is kept back of an answer.
 const LARGE: usize = 400 << 10;
-const SOON: Duration = Duration::from_millis(20);
 
 /// How much of its first answer a server writes, and what follows.
 #[derive(Debug, Clone, Copy)]
@@ -87,8 +86,8 @@ impl Leaver {
                     };
                     let written = wire.write(script).await;
                     if !stays {
-                        // The client is to see what has come before it sees the end.
-                        sleep(SOON).await;
+                        // The client sees what has come before it sees the end.
+                        wire.seen().await.expect("the client goes on");
                         return;
                     }
                     if written.is_err() {
@@ -117,6 +116,33 @@ impl Leaver {
     }
 }
 
+/// A call is answered by who was asked second.
+async fn answered_elsewhere(server: &Leaver, channel: &Channel) {
+    call(channel, "world").await.expect("answered");
+    assert_eq!(server.asked(), 2);
+}
+
+/// A call fails with what its server left of the answer, and nobody else is asked.
+async fn failed_there(server: &Leaver, channel: &Channel) {
+    let status = call(channel, "world").await.expect_err("it is not whole");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(server.asked(), 1);
+}
+
+/// A stream has the message that has come, and fails then; nobody else is asked.
+async fn failed_after_a_message(server: &Leaver, channel: &Channel) {
+    let streaming = client(channel)
+        .say_hello_stream_reply(hello("world"))
+        .await
+        .expect("the head is there");
+    let mut answers = streaming.into_inner();
+    let first = answers.message().await.expect("it has come");
+    first.expect("a message");
+    let status = answers.message().await.expect_err("it is not whole");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(server.asked(), 1);
+}
+
 async fn ready(builder: Builder) -> Channel {
     let channel = builder.build().expect("a channel");
     until_ready(&channel, 1).await;
@@ -140,97 +166,63 @@ async fn a_call_whose_server_goes_between_the_head_of_its_answer_and_the_message
  {
     let server = Leaver::after(Written::Head).await;
     let channel = server.called(RETRIED).await;
-    call(&channel, "world").await.expect("answered");
-    assert_eq!(server.asked(), 2);
+    answered_elsewhere(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn a_call_whose_server_goes_before_it_has_said_that_all_is_well_is_answered_elsewhere() {
     let server = Leaver::after(Written::Message).await;
     let channel = server.called(RETRIED).await;
-    call(&channel, "world").await.expect("answered");
-    assert_eq!(server.asked(), 2);
+    answered_elsewhere(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn a_hedged_call_is_committed_to_a_whole_answer_as_well() {
     let server = Leaver::after(Written::Message).await;
     let channel = server.called(HEDGED).await;
-    call(&channel, "world").await.expect("answered");
-    assert_eq!(server.asked(), 2);
+    answered_elsewhere(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn a_call_that_no_policy_has_made_again_fails_with_its_server() {
     let server = Leaver::after(Written::Head).await;
     let channel = server.called(ONCE).await;
-    let status = call(&channel, "world").await.expect_err("cut off");
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(server.asked(), 1);
+    failed_there(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn without_descriptors_a_call_is_committed_by_the_head_of_its_answer() {
     let server = Leaver::after(Written::Head).await;
     let channel = ready(server.to(RETRIED)).await;
-    let status = call(&channel, "world").await.expect_err("cut off");
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(server.asked(), 1);
+    failed_there(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn a_stream_of_answers_is_committed_by_its_head_and_its_messages_are_read() {
     let server = Leaver::after(Written::Message).await;
     let channel = server.called(RETRIED).await;
-    let streaming = client(&channel)
-        .say_hello_stream_reply(hello("world"))
-        .await
-        .expect("the head is there");
-    let mut answers = streaming.into_inner();
-    answers
-        .message()
-        .await
-        .expect("it has come")
-        .expect("a message");
-    let status = answers.message().await.expect_err("cut off");
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(server.asked(), 1);
+    failed_after_a_message(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn a_refusal_in_the_middle_of_an_answer_is_a_failure_and_not_sent_again_for_nothing() {
     let server = Leaver::after(Written::Refusal).await;
     let channel = server.called(OTHERWISE).await;
-    let status = call(&channel, "world").await.expect_err("refused");
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(server.asked(), 1);
+    failed_there(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn a_stream_that_is_refused_after_its_first_message_has_that_message() {
     let server = Leaver::after(Written::Refusal).await;
     let channel = server.called(RETRIED).await;
-    let streaming = client(&channel)
-        .say_hello_stream_reply(hello("world"))
-        .await
-        .expect("the head is there");
-    let mut answers = streaming.into_inner();
-    answers
-        .message()
-        .await
-        .expect("it has come")
-        .expect("a message");
-    answers.message().await.expect_err("refused");
-    assert_eq!(server.asked(), 1);
+    failed_after_a_message(&server, &channel).await;
 }
 
 #[tokio::test]
 async fn an_answer_that_is_too_large_to_be_kept_back_is_committed_to_before_it_is_whole() {
     let server = Leaver::after(Written::Much(LARGE)).await;
     let channel = server.called(RETRIED).await;
-    let status = call(&channel, "world").await.expect_err("cut off");
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(server.asked(), 1);
+    failed_there(&server, &channel).await;
 }
 
 #[tokio::test]
@@ -238,9 +230,7 @@ async fn a_failure_that_a_server_tells_after_the_head_is_its_answer() {
     // gRFC A6: with the head, it has said that it answers.
     let server = Leaver::after(Written::Failure).await;
     let channel = server.called(RETRIED).await;
-    let status = call(&channel, "world").await.expect_err("it has failed");
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(server.asked(), 1);
+    failed_there(&server, &channel).await;
 }
 
 /// Says that all is well.
@@ -251,10 +241,18 @@ fn well(answer: &mut SendStream<Bytes>) {
 }
 
 /// A server that begins each answer, and leaves the rest of it to the test.
-async fn beginning() -> (Leaver, mpsc::UnboundedReceiver<SendStream<Bytes>>) {
+async fn beginning() -> (Leaver, mpsc::UnboundedReceiver<(SendStream<Bytes>, Seen)>) {
     let (tell, begun) = mpsc::unbounded_channel();
-    let peer = Peer::answering(move |respond| {
-        tell.send(open(respond)).expect("the test goes on");
+    let peer = Peer::start(move |_, socket, _| {
+        let tell = tell.clone();
+        async move {
+            let mut connection = handshake(socket).await;
+            let seen = Seen::on(&mut connection);
+            while let Some(Ok((_request, respond))) = connection.accept().await {
+                let begun = (open(respond), seen.clone());
+                tell.send(begun).expect("the test goes on");
+            }
+        }
     })
     .await;
     let asked = Arc::default();
@@ -272,12 +270,12 @@ async fn a_single_answer_that_comes_in_pieces_reaches_its_caller_in_one() {
     let answered = tokio::spawn(Service::<http::Request<Body>>::call(&mut channel, request));
     let message = greeting("world", &server.peer.address);
     let (first, second) = message.split_at(7);
-    let mut answer = begun.recv().await.expect("it is asked");
+    let (mut answer, seen) = begun.recv().await.expect("it is asked");
     for piece in [first, second] {
         answer
             .send_data(Bytes::copy_from_slice(piece), false)
             .expect("the client goes on");
-        sleep(SOON).await;
+        seen.by_the_client().await;
         assert!(!answered.is_finished(), "it is not whole");
     }
     well(&mut answer);
@@ -311,7 +309,7 @@ async fn an_answer_that_is_not_whole_in_time_is_late() {
     let status = client(&channel).say_hello(request).await;
     let status = status.expect_err("it never ends");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
-    let mut answer = begun.recv().await.expect("it is asked");
+    let (mut answer, _) = begun.recv().await.expect("it is asked");
     let reset = poll_fn(|cx| answer.poll_reset(cx)).await;
     assert_eq!(reset.expect("it is cancelled"), Reason::CANCEL);
 }
@@ -329,7 +327,7 @@ async fn a_large_answer_is_whole_whatever_was_kept_back_of_it() {
     let framed = framed(0, u32::try_from(reply.len()).expect("short enough"), &reply);
     let mut client = client(&channel);
     let call = tokio::spawn(async move { client.say_hello(hello("world")).await });
-    let mut answer = begun.recv().await.expect("it is asked");
+    let (mut answer, _) = begun.recv().await.expect("it is asked");
     answer
         .send_data(framed.into(), false)
         .expect("the client goes on");

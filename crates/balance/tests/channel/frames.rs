@@ -235,6 +235,17 @@ impl Wire {
         }
     }
 
+    /// Waits until the client has read what was written so far.
+    pub(crate) async fn seen(&mut self) -> io::Result<()> {
+        self.raw(&frame(PING, 0, 0, &[0; 8])).await?;
+        loop {
+            let frame = self.heard().await?;
+            if (frame.kind, frame.flags & ACK) == (PING, ACK) {
+                return Ok(());
+            }
+        }
+    }
+
     /// The next frame, after what a good server does about it.
     pub(crate) async fn heard(&mut self) -> io::Result<Frame> {
         let frame = self.next().await?;

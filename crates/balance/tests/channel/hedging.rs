@@ -19,7 +19,7 @@ use crate::{
     BOUND, bound, client,
     frames::greeting,
     hello,
-    peer::{Peer, greet, handshake, open, refuse},
+    peer::{Peer, Seen, greet, handshake, open, refuse},
     until_ready,
 };
 
@@ -35,6 +35,7 @@ struct Asked {
     previous: Option<String>,
     body: RecvStream,
     respond: SendResponse<Bytes>,
+    seen: Seen,
 }
 
 impl Fleet {
@@ -47,6 +48,7 @@ impl Fleet {
                 let tell = tell.clone();
                 async move {
                     let mut connection = handshake(socket).await;
+                    let seen = Seen::on(&mut connection);
                     while let Some(Ok((request, respond))) = connection.accept().await {
                         let previous = request.headers().get("grpc-previous-rpc-attempts");
                         let asked = Asked {
@@ -54,6 +56,7 @@ impl Fleet {
                             previous: previous.map(|n| n.to_str().expect("a number").to_owned()),
                             body: request.into_body(),
                             respond,
+                            seen: seen.clone(),
                         };
                         tell.send(asked).expect("the test goes on");
                     }
@@ -186,10 +189,10 @@ async fn who_has_begun_to_answer_is_waited_for_whatever_another_says() {
     answer
         .send_data(greeting("hello", &first.at).into(), false)
         .expect("the client goes on");
-    // It is to have come when the other fails.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    first.seen.by_the_client().await;
+    let failure = second.seen.clone();
     second.fails(Code::Internal);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    failure.by_the_client().await;
     assert!(!call.is_finished(), "it waits");
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));

@@ -1,10 +1,10 @@
 //! A peer that speaks HTTP/2 by a script, for what real servers do not do.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{
-    SendStream,
+    Ping, PingPong, SendStream,
     server::{Connection, SendResponse},
 };
 use http::{HeaderMap, Response};
@@ -14,6 +14,7 @@ use registry::Address;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Mutex,
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
@@ -63,6 +64,23 @@ impl Peer {
             }
         })
         .await
+    }
+}
+
+/// Knows what the client of one connection has read.
+#[derive(Clone)]
+pub(crate) struct Seen(Arc<Mutex<PingPong>>);
+
+impl Seen {
+    pub(crate) fn on(connection: &mut Connection<TcpStream, Bytes>) -> Self {
+        let pings = connection.ping_pong().expect("nobody else sends any");
+        Self(Arc::new(Mutex::new(pings)))
+    }
+
+    /// Waits until it has read what was written so far: the answer to a PING comes after that.
+    pub(crate) async fn by_the_client(&self) {
+        let pong = self.0.lock().await.ping(Ping::opaque()).await;
+        pong.expect("the client goes on");
     }
 }
 
