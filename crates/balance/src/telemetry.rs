@@ -59,6 +59,7 @@ impl Telemetry {
     }
 
     /// A call to `path` has begun, which is traced like that.
+    #[inline]
     pub(crate) fn call(&self, path: &str, traced: TracedCall, began: Instant) -> MeasuredCall {
         MeasuredCall::begin(self.0.as_deref(), path, traced, began)
     }

@@ -118,30 +118,18 @@ impl Tracing {
     }
 
     /// Decides whether what belongs to `parent` is traced; only then `span` is asked what its span is to be.
+    #[inline]
     pub fn begin(&self, parent: SpanContext, span: impl FnOnce() -> SpanBuilder) -> Begun {
-        let Some(Spans { tracer, share }) = self.spans.as_deref() else {
-            return if parent.is_valid() {
-                Begun::Passed(parent)
-            } else {
-                Begun::Undecided
-            };
-        };
-        let within = if parent.is_sampled() && parent.is_valid() {
-            Context::new().with_remote_span_context(parent)
-        } else if parent.is_valid() {
-            return Begun::Passed(parent);
-        } else if fastrand::f64() < *share {
-            Context::new()
-        } else {
-            return Begun::Passed(unsampled());
-        };
-        let span = tracer.build_with_context(span(), &within);
-        let context = span.span_context();
-        if context.is_sampled() {
-            Begun::Span(span)
-        } else {
-            // The tracer has a mind of its own, or has ended.
-            Begun::Passed(context.clone())
+        let belongs = parent.is_valid();
+        match self.spans.as_deref() {
+            None if belongs => Begun::Passed(parent),
+            None => Begun::Undecided,
+            Some(spans) if belongs && parent.is_sampled() => {
+                spans.begin(|| Context::new().with_remote_span_context(parent), span)
+            }
+            Some(_) if belongs => Begun::Passed(parent),
+            Some(spans) if fastrand::f64() < spans.share => spans.begin(Context::new, span),
+            Some(_) => Begun::Passed(unsampled()),
         }
     }
 
@@ -159,6 +147,22 @@ impl Tracing {
     }
 }
 
+impl Spans {
+    // One call in a hundred: what the others do is the shorter for it.
+    #[cold]
+    #[inline(never)]
+    fn begin(&self, within: impl FnOnce() -> Context, span: impl FnOnce() -> SpanBuilder) -> Begun {
+        let span = self.tracer.build_with_context(span(), &within());
+        let context = span.span_context();
+        if context.is_sampled() {
+            Begun::Span(span)
+        } else {
+            // The tracer has a mind of its own, or has ended.
+            Begun::Passed(context.clone())
+        }
+    }
+}
+
 impl fmt::Debug for Tracing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = self.spans.as_ref().map(|spans| spans.share);
@@ -169,6 +173,7 @@ impl fmt::Debug for Tracing {
 }
 
 /// The context of a call that is not traced. Its ids are its own: for its log lines, and for whoever traces it nevertheless.
+#[inline]
 pub fn unsampled() -> SpanContext {
     SpanContext::new(
         TraceId::from(fastrand::u128(..)),
@@ -180,7 +185,7 @@ pub fn unsampled() -> SpanContext {
 }
 
 /// What every span of a call says of the method at `path`, `package.Service/Method`.
-fn of_method(method: String) -> [KeyValue; 2] {
+fn of_method(method: Arc<str>) -> [KeyValue; 2] {
     [KeyValue::new(SYSTEM, "grpc"), KeyValue::new(METHOD, method)]
 }
 

@@ -10,13 +10,9 @@ use crate::{cost, peers::Peer, table::Table, work::Work};
 ///
 /// A greeter call is made as greeter-client makes it: with a deadline, by its service config, and by a caller that would wait for an
 /// instance and wants to know who answered. A bare call has nothing but its request. Spans are sent to a collector, whose work does not count.
-///
-/// Calls are made on two threads, since no process that is watched has but one: on one, the C library's allocator takes no locks where nobody
-/// sends spans.
 #[derive(clap::Args)]
 #[command(
-    mut_arg("threads", |threads| threads.default_value("2")),
-    after_help = "Examples:\n  bench watching --rounds 41\n  bench watching --callers 16 --threads 1 --instructions"
+    after_help = "Examples:\n  bench watching --rounds 101\n  bench watching --callers 16 --instructions"
 )]
 pub(crate) struct Args {
     #[command(flatten)]

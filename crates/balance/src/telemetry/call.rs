@@ -91,6 +91,7 @@ impl MeasuredCall {
     }
 
     /// It was begun at `since`, and goes there now.
+    #[inline]
     pub(crate) fn attempt(
         &self,
         endpoint: &Endpoint,

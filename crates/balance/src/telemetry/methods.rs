@@ -219,20 +219,25 @@ impl Methods {
     /// The method of that path.
     pub(super) fn of(&self, path: &str) -> &Arc<Method> {
         let name = path.strip_prefix('/').unwrap_or(path);
-        let mut known = self.places_of(name).map_while(OnceLock::get);
-        match known.find(|method| *method.name == *name) {
-            Some(method) => method,
-            None if name.len() > LONGEST => &self.other,
-            None => self.add(name),
+        match self.find(name) {
+            Ok(method) => method,
+            Err(_) if name.len() > LONGEST => &self.other,
+            Err(_) => self.add(name),
         }
     }
 
-    /// Where a method of that name is, or is to be: in the first of these that has no other.
-    fn places_of(&self, name: &str) -> impl Iterator<Item = &OnceLock<Arc<Method>>> {
-        let first = FxBuildHasher.hash_one(name) & (self.places.len() as u64 - 1);
-        let first = usize::try_from(first).expect("below a length");
-        let (before, after) = self.places.split_at(first);
-        after.iter().chain(before)
+    /// The method of that name, or the place where it is to be.
+    fn find(&self, name: &str) -> Result<&Arc<Method>, &OnceLock<Arc<Method>>> {
+        let last = self.places.len() - 1;
+        let hash = FxBuildHasher.hash_one(name) & last as u64;
+        let mut at = usize::try_from(hash).expect("below a length");
+        while let Some(method) = self.places[at].get() {
+            if *method.name == *name {
+                return Ok(method);
+            }
+            at = (at + 1) & last;
+        }
+        Err(&self.places[at])
     }
 
     /// The method of a name that was not known, if so many may have names.
@@ -243,20 +248,14 @@ impl Methods {
         }
         // One at a time, so that no name gets two places, and no place is taken that is too many.
         let _alone = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        for place in self.places_of(name) {
-            match place.get() {
-                Some(method) if *method.name == *name => return method,
-                Some(_) => {}
-                None if self.left.load(Ordering::Relaxed) == 0 => break,
-                None => {
-                    self.left.fetch_sub(1, Ordering::Relaxed);
-                    return place.get_or_init(|| {
-                        Arc::new(Method::new(&self.instruments, name, &self.target))
-                    });
-                }
+        match self.find(name) {
+            Ok(method) => method,
+            Err(_) if self.left.load(Ordering::Relaxed) == 0 => &self.other,
+            Err(place) => {
+                self.left.fetch_sub(1, Ordering::Relaxed);
+                place.get_or_init(|| Arc::new(Method::new(&self.instruments, name, &self.target)))
             }
         }
-        &self.other
     }
 }
 

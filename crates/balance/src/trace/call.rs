@@ -39,7 +39,7 @@ pub(crate) struct CallTracing {
 pub(crate) struct Call {
     tracing: Tracing,
     span: BoxedSpan,
-    method: String,
+    method: Arc<str>,
     policy: Cow<'static, str>,
     attempts: AtomicI64,
 }
@@ -66,11 +66,12 @@ impl CallTracing {
         let said = header::take(request.headers_mut());
         let current = self.tracing.current();
         let parent = if current.is_valid() { current } else { said };
-        let method = || request.uri().path().trim_start_matches('/').to_owned();
+        let path = request.uri().path();
+        let method = || path.strip_prefix('/').unwrap_or(path);
         let begun = self.tracing.begin(parent, || {
-            let [system, named] = of_method(method());
+            let [system, named] = of_method(method().into());
             let [server, target] = self.target.clone();
-            SpanBuilder::from_name(method())
+            SpanBuilder::from_name(method().to_owned())
                 .with_kind(SpanKind::Client)
                 .with_attributes([system, named, server, target])
         });
@@ -78,7 +79,7 @@ impl CallTracing {
             Begun::Span(span) => TracedCall::Traced(Box::new(Call {
                 tracing: self.tracing.clone(),
                 span,
-                method: method(),
+                method: method().into(),
                 policy: policy(),
                 attempts: AtomicI64::new(0),
             })),
@@ -140,7 +141,7 @@ impl Call {
         let begun = self.tracing.begin(parent, || {
             let instance = endpoint.instance();
             let address = instance.address();
-            let [system, named] = of_method(self.method.clone());
+            let [system, named] = of_method(Arc::clone(&self.method));
             let reason = match why {
                 Why::Policy => self.policy.clone(),
                 why => Cow::Borrowed(why.name()),
@@ -148,13 +149,13 @@ impl Call {
             let mut attributes = vec![
                 system,
                 named,
-                KeyValue::new("balance.endpoint", instance.id.to_string()),
+                KeyValue::new("balance.endpoint", Arc::<str>::from(instance.id.as_str())),
                 KeyValue::new("balance.pick.reason", reason),
                 KeyValue::new("balance.attempt", number),
             ];
             // A Unix socket is an address without a port.
-            let host = address.host().unwrap_or(address.as_str()).to_owned();
-            attributes.push(KeyValue::new(SERVER, host));
+            let host = address.host().unwrap_or(address.as_str());
+            attributes.push(KeyValue::new(SERVER, Arc::<str>::from(host)));
             let port = address.port().map(i64::from);
             attributes.extend(port.map(|port| KeyValue::new("server.port", port)));
             // gRFC A72's name.
