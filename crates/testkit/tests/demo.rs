@@ -25,9 +25,9 @@ async fn the_story_is_told_to_its_end_and_no_call_fails() {
         .await
         .expect("the sentence");
     assert!(sentence.ends_with(" and 0 failed."), "{sentence}");
-    let status = demo.wait(BOUND).await.expect("it ends");
+    let (status, told) = demo.printed(BOUND).await.expect("it ends");
     assert!(status.success());
-    let told = printed(&demo).join("\n");
+    let told = told.join("\n");
     for step in [
         "three greeters",
         "a client",
@@ -69,7 +69,7 @@ async fn ctrl_c_ends_it_with_all_that_it_has_started() {
         .iter()
         .filter_map(|line| process(line))
         .collect();
-    assert_eq!(processes.len(), 3);
+    assert!(processes.len() >= 3, "{processes:?}");
     demo.signal(Signal::SIGINT).expect("it runs");
     let status = demo.wait(BOUND).await.expect("it ends");
     assert_eq!(status.code(), Some(130));

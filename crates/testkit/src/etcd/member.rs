@@ -10,9 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use tokio::time::timeout;
 
 use super::{ClusterOptions, ClusterTls, Key, keys, program};
 use crate::{Signal, http, process::Process, until};
+
+/// How long its last lines may take to be read once it has ended.
+const READ: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -187,11 +191,13 @@ impl Member {
         let ended = async {
             let process = self.process()?;
             let status = process.ended().await?;
-            Ok(match status.signal() {
+            if status.signal().is_some() {
                 // Somebody wanted it so: what it printed says nothing about it.
-                Some(_) => anyhow!("{process} has ended with {status}"),
-                None => process.complaint(&format!("has ended with {status}")),
-            })
+                return Ok(anyhow!("{process} has ended with {status}"));
+            }
+            // Why, it says last: that may be read after it has gone.
+            let _ = timeout(READ, process.printed(READ)).await;
+            Ok(process.complaint(&format!("has ended with {status}")))
         };
         ended.await.unwrap_or_else(|error| error)
     }
