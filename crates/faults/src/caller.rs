@@ -10,10 +10,17 @@ use testkit::{
     http, until,
 };
 
+use crate::scene::Pace;
+
 /// How many calls are made at once. When a server hangs, each of them may wait for it once.
 pub(crate) const CALLERS: u64 = 8;
 const RATE: &str = "1000";
-/// How long a call may take.
+/// How long a call may take. Beside other tests it is late for want of a processor, and of nothing else.
+pub(crate) fn deadline(pace: Pace) -> &'static str {
+    pace.pick(DEADLINE, "10s")
+}
+
+/// The same wherever a server hangs, for which callers wait no longer.
 pub(crate) const DEADLINE: &str = "1s";
 /// gRPC's retry policy on UNAVAILABLE: three attempts.
 pub(crate) const CONFIG: &str = r#"{

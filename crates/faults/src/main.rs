@@ -99,7 +99,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             fault.name,
             fault.what
         );
-        let outcome = Outcome::of(fault, (fault.bring_about)(pace).await);
+        let outcome = Outcome::at(pace, fault, (fault.bring_about)(pace).await);
         eprintln!("    {}", outcome.in_words());
         if args.output == Output::Json {
             println!("{}", outcome.to_json());

@@ -6,7 +6,10 @@ use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
-use crate::faults::Fault;
+use crate::{faults::Fault, scene::Pace};
+
+/// How much longer all may take beside other tests: they are after what holds, and a longer run is after how soon.
+const BESIDE_OTHERS: Duration = Duration::from_secs(30);
 
 /// What was seen while a fault was brought about, where everything held that is asserted on the way.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +66,17 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn of(fault: &'static Fault, seen: Result<Seen>) -> Self {
         Self { fault, seen }
+    }
+
+    /// The same of a fault that was brought about at such a pace.
+    pub(crate) fn at(pace: Pace, fault: &'static Fault, seen: Result<Seen>) -> Self {
+        let seen = seen.map(|seen| Seen {
+            right_after: seen
+                .right_after
+                .map(|(took, bound)| (took, bound + pace.pick(Duration::ZERO, BESIDE_OTHERS))),
+            ..seen
+        });
+        Self::of(fault, seen)
     }
 
     /// Whether everything held.

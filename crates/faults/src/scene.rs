@@ -11,7 +11,7 @@ use testkit::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    caller::{Caller, DEADLINE},
+    caller::{Caller, deadline},
     outcome::Seen,
 };
 
@@ -58,7 +58,7 @@ impl Scene {
 
     /// The same, with whatever is to be said to the fleet before anybody is started.
     pub(crate) async fn open_with(pace: Pace, prepare: impl FnOnce(&mut Fleet)) -> Result<Self> {
-        Self::open_like(pace, DEADLINE, prepare).await
+        Self::open_like(pace, deadline(pace), prepare).await
     }
 
     /// The same for calls that may take so long.

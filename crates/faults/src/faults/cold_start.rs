@@ -7,7 +7,7 @@ use testkit::until;
 use tokio::time::Instant;
 
 use crate::{
-    caller::{Caller, DEADLINE},
+    caller::{Caller, deadline},
     outcome::Seen,
     scene::{PATIENCE, Pace, Scene},
 };
@@ -30,7 +30,7 @@ pub(super) async fn cold_start(pace: Pace) -> Result<Seen> {
     cluster.stop_all().await?;
 
     let began = Instant::now();
-    let caller = Caller::start(&mut fleet, DEADLINE)?;
+    let caller = Caller::start(&mut fleet, deadline(pace))?;
     until(PATIENCE, "a call to succeed", async || {
         ensure!(caller.succeeded().await? > 0, "none has");
         Ok(())

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testkit::Signal;
-use tokio::time::{Instant, sleep};
+use testkit::{Signal, until};
+use tokio::time::Instant;
 
 use crate::{
-    caller::CALLERS,
+    caller::{CALLERS, DEADLINE},
     outcome::{MayFail, Seen},
     scene::{EXPIRED, PATIENCE, Pace, Scene},
 };
@@ -31,15 +31,16 @@ pub(super) async fn stopped(pace: Pace) -> Result<Seen> {
 }
 
 pub(super) async fn hangs(pace: Pace) -> Result<Seen> {
-    let scene = Scene::open(pace).await?;
+    let scene = Scene::open_like(pace, DEADLINE, |_| ()).await?;
     let victim = scene.eldest()?;
     scene.fleet.signal(&victim, Signal::SIGSTOP)?;
-    sleep(pace.pick(Duration::from_secs(12), EXPIRED)).await;
-    let registered = scene.registered().await?;
-    ensure!(
-        !registered.contains_key(&victim),
-        "its lease has outlived it"
-    );
+    until(PATIENCE, "its lease to end", async || {
+        let registered = scene.registered().await?;
+        ensure!(!registered.contains_key(&victim), "it is registered");
+        Ok(())
+    })
+    .await?;
+    scene.calm().await;
     scene.fleet.signal(&victim, Signal::SIGCONT)?;
     let took = scene.right_again(Instant::now()).await?;
     let seen = Seen {

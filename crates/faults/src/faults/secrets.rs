@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::members::{created, none_was_lost};
 use crate::{
-    caller::{Caller, DEADLINE},
+    caller::{Caller, deadline},
     outcome::Seen,
     scene::{NAMESPACE, PATIENCE, Pace, Scene, fleet},
 };
@@ -33,7 +33,7 @@ pub(super) async fn change(pace: Pace) -> Result<Seen> {
     let mut fleet = fleet(&cluster)?;
     secrets.tell(&mut fleet);
     fleet.add_many(3).await?;
-    let caller = Caller::start(&mut fleet, DEADLINE)?;
+    let caller = Caller::start(&mut fleet, deadline(pace))?;
     caller.until_it_calls(&fleet.addresses(), PATIENCE).await?;
     let mut scene = Scene {
         caller,

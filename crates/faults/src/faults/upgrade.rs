@@ -12,16 +12,13 @@ use testkit::{
 
 use super::members::{created, none_was_lost};
 use crate::{
-    caller::DEADLINE,
     outcome::Seen,
     scene::{NAMESPACE, PATIENCE, Pace, Scene},
 };
 
 pub(super) async fn each_upgraded(pace: Pace) -> Result<Seen> {
     let next = next_programs()?;
-    // Beside other tests a call is late for want of a processor, and not of etcd.
-    let deadline = pace.pick(DEADLINE, "10s");
-    let mut scene = Scene::open_like(pace, deadline, |_| ()).await?;
+    let mut scene = Scene::open(pace).await?;
     let before = created(&scene).await?;
     let (from, _) = scene.cluster.versions().await?;
     for member in 0..scene.cluster.len() {
