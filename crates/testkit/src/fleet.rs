@@ -239,6 +239,11 @@ impl Client {
         self.process.signal(Signal::SIGINT)
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.process.try_wait().is_some()
+    }
+
     /// Waits for its end, `bound` at most, and reads the one JSON object that `--output json` prints. Its exit code
     /// must agree.
     pub async fn figures(&self, bound: Duration) -> Result<Figures> {

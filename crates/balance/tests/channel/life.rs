@@ -25,7 +25,7 @@ use crate::{
 };
 
 const PICK_FIRST: &str = r#"{"loadBalancingConfig":[{"pick_first":{}}],
-    "methodConfig":[{"name":[{}],"timeout":"0.5s"}]}"#;
+    "methodConfig":[{"name":[{}],"timeout":"2s"}]}"#;
 
 /// How many servers answer ten calls.
 async fn answering(channel: &Channel) -> usize {
@@ -153,14 +153,14 @@ async fn a_service_config_that_is_there_first_holds_for_the_first_call() {
     let channel = to_greeter(&registry);
     let started = tokio::time::Instant::now();
     let mut request = hello("forever");
-    request.set_timeout(Duration::from_secs(3));
+    request.set_timeout(Duration::from_secs(30));
     let status = client(&channel)
         .say_hello(request)
         .await
         .expect_err("too slow");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert!(
-        started.elapsed() < Duration::from_secs(2),
+        started.elapsed() < Duration::from_secs(15),
         "{:?}: the timeout of the registry's config did not count",
         started.elapsed()
     );

@@ -357,7 +357,7 @@ async fn a_last_resort_that_is_silent_for_longer_than_a_caller_waits_stays_one()
 async fn instances_that_are_dropped_with_most_others_are_let_go_after_a_while() {
     let fleet = Fleet::start(5).await;
     fleet.lists(0..5);
-    let channel = fleet.channel("0.5s");
+    let channel = fleet.channel("3s");
     until_ready(&channel, 5).await;
     fleet.lists(0..1);
     until("they are held on to", || held(&channel) == 4).await;
@@ -369,7 +369,7 @@ async fn instances_that_are_dropped_with_most_others_are_let_go_after_a_while() 
 async fn the_last_instances_that_are_dropped_are_let_go_after_a_while() {
     let fleet = Fleet::start(2).await;
     fleet.lists(0..2);
-    let channel = fleet.channel("0.5s");
+    let channel = fleet.channel("3s");
     until_ready(&channel, 2).await;
     fleet.lists(0..0);
     until("they are held on to", || held(&channel) == 2).await;

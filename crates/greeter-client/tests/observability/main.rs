@@ -126,11 +126,8 @@ async fn a_prometheus_that_scrapes_the_binaries_has_something_to_show_in_every_p
     let mut empty: BTreeSet<_> = panels().into_iter().collect();
     eventually(BOUND, "something to show in every panel", async || {
         for panel in empty.clone() {
-            let found = prometheus
-                .query(&panel.for_all())
-                .await
-                .expect("an expression");
-            if !found.is_empty() {
+            let found = prometheus.query(&panel.for_all()).await;
+            if found.is_ok_and(|found| !found.is_empty()) {
                 empty.remove(&panel);
             }
         }
@@ -139,11 +136,13 @@ async fn a_prometheus_that_scrapes_the_binaries_has_something_to_show_in_every_p
     })
     .await;
     eventually(BOUND, "the rules evaluated", async || {
-        let rules = prometheus.alert_rules().await.expect("rules");
-        assert!(!rules.is_empty());
-        rules.iter().all(|rule| rule["health"] == "ok")
+        let rules = prometheus.alert_rules().await.unwrap_or_default();
+        !rules.is_empty() && rules.iter().all(|rule| rule["health"] == "ok")
     })
     .await;
-    let up = prometheus.query("up == 1").await.expect("an expression");
-    assert_eq!(up.len(), scene.targets(), "{up:?}");
+    eventually(BOUND, "a page of everybody", async || {
+        let up = prometheus.query("up == 1").await.unwrap_or_default();
+        up.len() == scene.targets()
+    })
+    .await;
 }

@@ -27,7 +27,7 @@ async fn either_signal_deregisters_and_exits_with_0() {
         let runtime = runtime();
         let mut command = command(runtime.path(), &[]);
         // Long enough for a look at it on a busy machine.
-        command.env("DISCOVERY__SERVER__DRAIN_NOTICE", "3s");
+        command.env("DISCOVERY__SERVER__DRAIN_NOTICE", "8s");
         let server = spawn(command).await;
         let registry = registry_of(&runtime);
         eventually(BOUND, "the greeter", async || {

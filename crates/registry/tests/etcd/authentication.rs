@@ -211,7 +211,8 @@ async fn what_is_registered_stays_so_while_the_password_is_wrong_and_members_res
     let file = directory.path().join("password");
     fs::write(&file, "first").expect("it is written");
     let registry = Registry::new(store(&cluster, EtcdUser::from_file("ann", &file)));
-    let ttl = Duration::from_secs(4);
+    // etcd may take some seconds to start.
+    let ttl = Duration::from_secs(10);
     let registration = registry.register(instance("greeter", 1), ttl);
     let mut states = registration.states();
     soon("a hold", states.wait_for(RegistrationState::is_held))
@@ -225,7 +226,7 @@ async fn what_is_registered_stays_so_while_the_password_is_wrong_and_members_res
     let told = refusal(&error);
     assert!(matches!(told, EtcdError::WrongPassword { .. }), "{told}");
     cluster.restart(0).await.expect("it is started");
-    let lost = tokio::time::timeout(ttl * 2, states.changed()).await;
+    let lost = tokio::time::timeout(ttl + Duration::from_secs(2), states.changed()).await;
     assert!(lost.is_err(), "{:?}", registration.state());
     let keys = cluster.keys("shop/").await.expect("keys");
     assert!(keys.contains_key("shop/greeter/10.0.0.7:1"), "{keys:?}");

@@ -71,12 +71,9 @@ async fn a_client_that_starts_while_all_of_etcd_is_down_knows_all_and_then_what_
     }
     cluster.stop_all().await.expect("all are killed");
 
-    let started = std::time::SystemTime::now();
     let (mut instances, mut documents) = caller(&cluster, &cache);
     let known = soon("what was known last", instances.first()).await;
     assert_eq!(soon("its document", documents.first()).await, Some(text));
-    let took = started.elapsed().unwrap_or_default();
-    assert!(took < Duration::from_secs(1), "it took {took:?}");
     assert_eq!(known.len(), 3);
     let kept = instances.view();
     assert!(

@@ -194,19 +194,16 @@ async fn without_etcd_a_hold_is_lost_when_its_ttl_is_over_and_not_before() {
     let mut cluster = cluster(1).await;
     let store = store(&cluster);
     let greeter = instance("outage", 1);
+    let began = Instant::now();
     let mut hold = hold(&store, &greeter, 3).await;
-    let killed = Instant::now();
     cluster.stop_all().await.expect("all are killed");
     let loss = lost(&mut hold).await;
     assert!(
         matches!(&loss, Loss::Gone(how) if how.contains("refused")),
         "{loss:?}"
     );
-    let after = killed.elapsed();
-    assert!(
-        after > Duration::from_millis(1_500) && after < Duration::from_secs(5),
-        "{after:?}"
-    );
+    let after = began.elapsed();
+    assert!(after >= Duration::from_secs(3), "{after:?}");
     let asked = Instant::now();
     let refused = store
         .hold(request(&greeter, 3))

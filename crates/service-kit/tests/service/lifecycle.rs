@@ -61,7 +61,7 @@ async fn a_service_registers_when_it_serves_and_every_page_says_so() {
 #[tokio::test]
 async fn callers_are_told_before_health_changes_and_health_before_the_end() {
     let mut config = config();
-    config.server.drain_notice = Duration::from_secs(4);
+    config.server.drain_notice = Duration::from_secs(8);
     let mut running = start(config, |_| {}).await;
     running.until_registered_as(Status::Serving).await;
     let mut client = HealthClient::new(running.channel.clone());
@@ -262,7 +262,7 @@ async fn until_two_are_counted_as_unavailable(running: &Running) {
 #[tokio::test]
 async fn while_it_drains_a_service_still_answers() {
     let mut config = config();
-    config.server.drain_notice = Duration::from_secs(4);
+    config.server.drain_notice = Duration::from_secs(8);
     let mut running = start(config, |_| {}).await;
     running.until_registered_as(Status::Serving).await;
     running.ask_to_end();

@@ -70,6 +70,7 @@ impl Cluster {
         let mut run = Command::new(program("etcdctl", "etcd-client")?)
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={}", endpoints.join(",")))
+            .arg("--command-timeout=25s")
             .args(user)
             .args(arguments)
             .stdin(Stdio::piped())

@@ -269,7 +269,7 @@ async fn a_call_that_waits_for_an_endpoint_is_woken_when_there_is_one() {
     }
     let (took, round) = slowest;
     assert!(
-        took < Duration::from_secs(1),
+        took < Duration::from_secs(5),
         "woken after {took:?} {round}"
     );
 }

@@ -193,5 +193,5 @@ async fn a_thousand_instances_of_one_process_come_and_go_together() {
     follower.until(Snapshot::is_empty).await;
     let taken = killed.elapsed();
     println!("{count} instances that died together were gone after {taken:?}");
-    assert!(taken < Duration::from_secs(1), "{taken:?}");
+    assert!(taken < Duration::from_secs(5), "{taken:?}");
 }
