@@ -43,7 +43,7 @@ struct Args {
     /// The faults to bring about; all of them when none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Lasts as long as it takes to see the fault, and not three times the lease
+    /// Lasts as long as it takes to see the fault, and not three times the lease; calls and what follows may take longer, for a busy machine
     #[arg(long)]
     short: bool,
     /// Lists the faults and ends
