@@ -17,6 +17,7 @@ fn main() -> io::Result<()> {
     tonic_prost_build::configure()
         // The caller brings its own channel; tonic's would only add its transport to every dependent.
         .build_transport(false)
+        .codec_path("crate::codec::Small")
         .skip_debug(SECRET)
         .file_descriptor_set_path(descriptors)
         .compile_protos(&CONTRACTS.map(|file| root.join(file)), &[root])

@@ -5,6 +5,7 @@
 //! assert_eq!(request.name, "world");
 //! ```
 
+pub mod codec;
 mod redacted;
 
 /// `helloworld`: gRPC's own quick-start service.
