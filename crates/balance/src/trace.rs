@@ -43,18 +43,18 @@ pub(crate) const SERVER: Key = Key::from_static_str("server.address");
 ///
 /// It is what a channel ([`Builder::tracing`](crate::Builder::tracing)) and a server both go by.
 ///
+/// By default it passes on what OpenTelemetry's context says that the task belongs to which makes a call, and makes no spans.
+///
 /// ```
 /// use balance::trace::Tracing;
-/// use opentelemetry::{Context, trace::TraceContextExt};
 ///
-/// // What OpenTelemetry's context says of the task that makes the call.
-/// let tracing = Tracing::within(|| Context::map_current(|now| now.span().span_context().clone()));
-/// let channel = balance::Channel::builder("static:///10.0.0.1:1").tracing(&tracing);
+/// let channel = balance::Channel::builder("static:///10.0.0.1:1").tracing(&Tracing::default());
 /// # drop(channel);
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Tracing {
-    current: Arc<dyn Fn() -> SpanContext + Send + Sync>,
+    /// Who knows better than OpenTelemetry's context.
+    current: Option<Arc<dyn Fn() -> SpanContext + Send + Sync>>,
     enter: Option<Arc<Enter>>,
     spans: Option<Arc<Spans>>,
 }
@@ -80,13 +80,12 @@ pub enum Begun {
 }
 
 impl Tracing {
-    /// Passes on what calls belong to, and makes no spans. What that is `current` says, on the task that makes the call; an
-    /// invalid context is none.
+    /// Passes on what calls belong to, and makes no spans. What that is `current` says in the place of OpenTelemetry's context, on
+    /// the task that makes the call; an invalid context is none.
     pub fn within(current: impl Fn() -> SpanContext + Send + Sync + 'static) -> Self {
         Self {
-            current: Arc::new(current),
-            enter: None,
-            spans: None,
+            current: Some(Arc::new(current)),
+            ..Self::default()
         }
     }
 
@@ -142,8 +141,12 @@ impl Tracing {
     }
 
     /// What a call belongs to that is made now.
+    #[inline]
     fn current(&self) -> SpanContext {
-        (self.current)()
+        match &self.current {
+            Some(current) => current(),
+            None => Context::map_current(|now| now.span().span_context().clone()),
+        }
     }
 }
 
@@ -182,11 +185,6 @@ pub fn unsampled() -> SpanContext {
         false,
         TraceState::NONE,
     )
-}
-
-/// What every span of a call says of the method at `path`, `package.Service/Method`.
-fn of_method(method: Arc<str>) -> [KeyValue; 2] {
-    [KeyValue::new(SYSTEM, "grpc"), KeyValue::new(METHOD, method)]
 }
 
 /// Ends a client's span with that status: all that is not OK is an error to a caller.

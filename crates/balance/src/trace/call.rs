@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-use super::{Begun, SERVER, TracedAttempt, Tracing, end, header, of_method};
-use crate::{endpoint::Endpoint, policy::Why, status::Code, telemetry::TARGET};
+use super::{Begun, METHOD, SERVER, SYSTEM, TracedAttempt, Tracing, end, header};
+use crate::{endpoint::Endpoint, policy::Why, status::Code};
 use http::HeaderMap;
 use opentelemetry::{
     KeyValue,
@@ -32,14 +32,14 @@ pub(crate) enum TracedCall {
 #[derive(Debug)]
 pub(crate) struct CallTracing {
     tracing: Tracing,
-    target: [KeyValue; 2],
+    target: Arc<str>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Call {
     tracing: Tracing,
     span: BoxedSpan,
-    method: Arc<str>,
+    method: Box<str>,
     policy: Cow<'static, str>,
     attempts: AtomicI64,
 }
@@ -47,13 +47,7 @@ pub(crate) struct Call {
 impl CallTracing {
     /// Of a channel to `target`.
     pub(crate) fn new(tracing: Tracing, target: Arc<str>) -> Self {
-        Self {
-            tracing,
-            target: [
-                KeyValue::new(SERVER, Arc::clone(&target)),
-                KeyValue::new(TARGET, target),
-            ],
-        }
+        Self { tracing, target }
     }
 
     /// A call begins; what its request says of its parent is taken away, for each attempt says its own. The policy's name is
@@ -69,11 +63,13 @@ impl CallTracing {
         let path = request.uri().path();
         let method = || path.strip_prefix('/').unwrap_or(path);
         let begun = self.tracing.begin(parent, || {
-            let [system, named] = of_method(method().into());
-            let [server, target] = self.target.clone();
             SpanBuilder::from_name(method().to_owned())
                 .with_kind(SpanKind::Client)
-                .with_attributes([system, named, server, target])
+                .with_attributes([
+                    KeyValue::new(SYSTEM, "grpc"),
+                    KeyValue::new(METHOD, method().to_owned()),
+                    KeyValue::new(SERVER, Arc::clone(&self.target)),
+                ])
         });
         match begun {
             Begun::Span(span) => TracedCall::Traced(Box::new(Call {
@@ -141,14 +137,11 @@ impl Call {
         let begun = self.tracing.begin(parent, || {
             let instance = endpoint.instance();
             let address = instance.address();
-            let [system, named] = of_method(Arc::clone(&self.method));
             let reason = match why {
                 Why::Policy => self.policy.clone(),
                 why => Cow::Borrowed(why.name()),
             };
             let mut attributes = vec![
-                system,
-                named,
                 KeyValue::new("balance.endpoint", Arc::<str>::from(instance.id.as_str())),
                 KeyValue::new("balance.pick.reason", reason),
                 KeyValue::new("balance.attempt", number),

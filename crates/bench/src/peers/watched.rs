@@ -2,11 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use balance::trace::Tracing;
-use opentelemetry::{
-    Context,
-    metrics::MeterProvider as _,
-    trace::{TraceContextExt as _, TracerProvider as _},
-};
+use opentelemetry::{metrics::MeterProvider as _, trace::TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{metrics::SdkMeterProvider, trace::SdkTracerProvider};
 
@@ -38,9 +34,7 @@ impl Watch {
 
     /// Has it watch that channel's traces, and its metrics too.
     pub(crate) fn over(&self, channel: balance::Builder, metrics: bool) -> balance::Builder {
-        let tracing =
-            Tracing::within(|| Context::map_current(|now| now.span().span_context().clone()));
-        let tracing = tracing.with_spans(self.tracers.tracer("balance"), TRACED);
+        let tracing = Tracing::default().with_spans(self.tracers.tracer("balance"), TRACED);
         let channel = channel.tracing(&tracing);
         if metrics {
             channel

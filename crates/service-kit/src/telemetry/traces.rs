@@ -69,13 +69,11 @@ impl Traces {
 
     /// How the part of the program that is called `scope` traces.
     pub(super) fn tracing(&self, scope: &'static str) -> Tracing {
-        let tracing =
-            Tracing::within(|| Context::map_current(|now| now.span().span_context().clone()))
-                .entered_by(|span, log| {
-                    let context = Context::new().with_remote_span_context(span.clone());
-                    let _now = context.attach();
-                    log();
-                });
+        let tracing = Tracing::default().entered_by(|span, log| {
+            let context = Context::new().with_remote_span_context(span.clone());
+            let _now = context.attach();
+            log();
+        });
         match &self.provider {
             Some(provider) => tracing.with_spans(provider.tracer(scope), self.share),
             None => tracing,
