@@ -58,6 +58,8 @@ faults *args:
 test *args: _compile _venv
     #!/usr/bin/env bash
     set -euo pipefail
+    # Most of them wait, for leases and elections.
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
     cargo test --workspace --no-fail-fast {{ args }}
     just python-test
     just interop-cases

@@ -62,11 +62,10 @@ async fn a_hold_outlives_its_ttl_and_its_updates() {
     let cluster = shared().await;
     let store = store(&cluster);
     let greeter = instance("kept", 1);
-    // The shortest lease that there is: two seconds.
-    let mut hold = hold(&store, &greeter, 1).await;
+    let mut hold = hold(&store, &greeter, 4).await;
     let heavier = greeter.with_weight(Weight::new(2).expect("a weight"));
     hold.update(heavier).await.expect("it is ours");
-    let loss = timeout(Duration::from_secs(5), hold.lost()).await;
+    let loss = timeout(Duration::from_secs(10), hold.lost()).await;
     assert!(loss.is_err(), "{loss:?}");
     assert_eq!(listed(&store, "kept").await, 1);
 }
@@ -126,7 +125,7 @@ async fn holds_survive_the_death_of_each_member_in_turn() {
     let store = store(&cluster);
     let mut holds = Vec::new();
     for port in 1..=10 {
-        holds.push(hold(&store, &instance("survivor", port), 5).await);
+        holds.push(hold(&store, &instance("survivor", port), 15).await);
     }
     for member in 0..3 {
         cluster.kill(member).await.expect("it is killed");
