@@ -89,6 +89,7 @@ async fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> R
     let tls = config.tls().client().await?;
     telemetry.observe_credentials(registry.as_ref(), tls.as_ref());
     if let Some(registry) = &registry {
+        telemetry.observe_registry(registry);
         channel = channel.registry(registry);
     }
     if let Some(tls) = tls {

@@ -63,6 +63,7 @@ async fn what_the_page_shows_is_pushed_and_at_the_end_once_more() {
     assert_eq!((figures.calls, figures.failures), (10, 0));
     let told = collector.metrics("greeter-client");
     assert_eq!(number(&told, "grpc.client.attempt.started"), Some(10));
+    assert_eq!(number(&told, "discovery.undecodable"), Some(0));
 
     eventually(BOUND, "ten calls that are pushed", async || {
         served(&collector.metrics("greeter-server")) == 10
