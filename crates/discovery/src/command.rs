@@ -70,6 +70,7 @@ impl Operation {
             Self::Watch(args) => args.admin,
             Self::Register(args) => args.admin,
             Self::Export(args) => args.admin,
+            Self::Import(args) => args.admin,
             _ => None,
         }
     }

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use anyhow::{Result, bail};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use registry::{Registration, RegistrationState};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
-use crate::session::Session;
+use crate::{session::Session, words::count};
 
 /// Whether it is held, and not left to somebody else, as soon as that is known. Cancellation safe.
 ///
@@ -25,6 +25,19 @@ pub(crate) async fn is_held(session: &Session, registration: &Registration) -> R
             }
             _ => session.no_answer(),
         },
+    }
+}
+
+/// Whether each is held, here or by whoever it is left to; else how many are not.
+pub(crate) fn ready(held: &[watch::Receiver<RegistrationState>]) -> Result<(), String> {
+    let is_held = |state: &RegistrationState| state.is_held() || is_superseded(state);
+    let missing = held.iter().filter(|state| !is_held(&state.borrow()));
+    match missing.count() {
+        0 => Ok(()),
+        missing => Err(format!(
+            "{missing} of {} not held",
+            count(held.len(), "instance")
+        )),
     }
 }
 

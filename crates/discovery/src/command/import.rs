@@ -1,12 +1,16 @@
 //! `discovery import`: puts what `export` has written into a registry.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use registry::Registration;
 use serde::Serialize;
-use service_kit::Signals;
+use service_kit::{Signals, config::AdminListen};
 use tokio::select;
 
 use super::INTERRUPTED;
@@ -14,6 +18,7 @@ use crate::{
     exported::{Contents, Exported},
     holding, input,
     session::Session,
+    telling::ADMIN_HELP,
     words::count,
 };
 
@@ -45,6 +50,9 @@ pub(crate) struct ImportArgs {
     /// Leaves the instances out
     #[arg(long, conflicts_with = "hold")]
     without_instances: bool,
+
+    #[arg(long, value_name = "IP:PORT", help = ADMIN_HELP, requires = "hold")]
+    pub(super) admin: Option<AdminListen>,
 }
 
 /// The shape of `--output json`.
@@ -61,23 +69,32 @@ struct Shape<'a> {
 
 impl ImportArgs {
     pub(crate) async fn run(&self, session: &Session, mut signals: Signals) -> Result<ExitCode> {
-        let mut held = Vec::new();
-        let (imported, is_over) = select! {
-            imported = self.import(session, &mut held) => (imported, false),
-            _ = signals.next() => (Ok(ExitCode::from(INTERRUPTED)), true),
+        let (mut written, mut held) = (Written::default(), Vec::new());
+        let imported = select! {
+            imported = self.import(session, &mut written, &mut held) => Some(imported),
+            _ = signals.next() => None,
         };
-        if imported.is_ok() && !is_over {
-            select! {
-                () = holding::taken_over(&held) => {}
-                _ = signals.next() => {}
+        let done = match imported {
+            Some(Ok(())) => hold(session, &held, signals)
+                .await
+                .map(|()| ExitCode::SUCCESS),
+            Some(Err(error)) => Err(error),
+            None => {
+                written.tell_interrupted(session);
+                Ok(ExitCode::from(INTERRUPTED))
             }
-        }
+        };
         // Also when something has failed meanwhile: no instance stays behind.
         let left = holding::leave(held).await;
-        imported.and_then(|code| left.map(|()| code))
+        done.and_then(|code| left.map(|()| code))
     }
 
-    async fn import(&self, session: &Session, held: &mut Vec<Registration>) -> Result<ExitCode> {
+    async fn import(
+        &self,
+        session: &Session,
+        written: &mut Written,
+        held: &mut Vec<Registration>,
+    ) -> Result<()> {
         let text = input::read(self.file.clone(), LARGEST).await?;
         let contents = Exported::parse(&text).and_then(|exported| exported.contents());
         let contents = contents.context("nothing was imported")?;
@@ -93,9 +110,8 @@ impl ImportArgs {
                 .ensure_takes_instances()
                 .context("nothing was imported")?;
         }
-        let mut written = Written::default();
         let done = written.write(session, &contents).await;
-        done.with_context(|| written.in_words(&contents, session).unwrap_or_default())?;
+        done.with_context(|| written.in_words(session).unwrap_or_default())?;
         let mut already_there = 0;
         if self.hold {
             let register = |one| session.registry.register_if_absent(one, session.ttl);
@@ -104,7 +120,7 @@ impl ImportArgs {
             for registration in &*held {
                 let is_held = holding::is_held(session, registration).await;
                 let is_held = is_held.with_context(|| {
-                    let written = written.in_words(&contents, session);
+                    let written = written.in_words(session);
                     let written = written.map(|written| format!("{written}, and "));
                     written.unwrap_or_default() + "no instance is held"
                 });
@@ -122,8 +138,19 @@ impl ImportArgs {
             already_there,
         };
         session.show(&shape, |_| shape.in_words())?;
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
+}
+
+/// Holds them until others do or somebody asks for the end, and tells of it meanwhile.
+async fn hold(session: &Session, held: &[Registration], mut signals: Signals) -> Result<()> {
+    let states: Vec<_> = held.iter().map(Registration::states).collect();
+    let _page = session.tell(None, move || holding::ready(&states)).await?;
+    select! {
+        () = holding::taken_over(held) => {}
+        _ = signals.next() => {}
+    }
+    Ok(())
 }
 
 impl Shape<'_> {
@@ -152,38 +179,58 @@ impl Shape<'_> {
 /// How much of a file is in the registry.
 #[derive(Default)]
 struct Written {
-    service_configs: usize,
-    intents: usize,
+    service_configs: Part,
+    intents: Part,
+}
+
+/// So many of all that there are in the file.
+#[derive(Default)]
+struct Part {
+    written: usize,
+    all: usize,
+}
+
+impl Part {
+    fn in_words(&self, thing: &str) -> Option<String> {
+        let Self { written, all } = *self;
+        (all > 0).then(|| format!("{written} of {}", count(all, thing)))
+    }
 }
 
 impl Written {
     async fn write(&mut self, session: &Session, contents: &Contents) -> Result<()> {
         let registry = &session.registry;
+        self.service_configs.all = contents.service_configs.len();
+        self.intents.all = contents.intents.len();
         for (service, document) in &contents.service_configs {
             let written = registry.set_document(service, document.clone());
             session.answer(written).await?;
-            self.service_configs += 1;
+            self.service_configs.written += 1;
         }
         for (service, id, intent) in &contents.intents {
             let written = registry.set_intent(service, id, intent.clone());
             session.answer(written).await?;
-            self.intents += 1;
+            self.intents.written += 1;
         }
         Ok(())
     }
 
     /// What is there although not all has gone well; nothing where instances are all that was to be.
-    fn in_words(&self, contents: &Contents, session: &Session) -> Option<String> {
-        let of =
-            |written, all, noun| (all > 0).then(|| format!("{written} of {}", count(all, noun)));
-        let configs = of(
-            self.service_configs,
-            contents.service_configs.len(),
-            "service config",
-        );
-        let intents = of(self.intents, contents.intents.len(), "intent");
+    fn in_words(&self, session: &Session) -> Option<String> {
+        let configs = self.service_configs.in_words("service config");
+        let intents = self.intents.in_words("intent");
         let written = [configs, intents].into_iter().flatten().collect::<Vec<_>>();
         let url = session.registry.url();
         (!written.is_empty()).then(|| format!("wrote {} to {url}", written.join(" and ")))
+    }
+
+    /// Whoever interrupts it has to know what is there all the same.
+    fn tell_interrupted(&self, session: &Session) {
+        let written = self.in_words(session).map_or_else(
+            || "nothing was imported".to_owned(),
+            |written| format!("{written}; what was on its way may be there as well"),
+        );
+        // A stderr that is closed is no reason to end otherwise.
+        let _ = writeln!(io::stderr(), "interrupted: {written}");
     }
 }

@@ -3,9 +3,9 @@
 use std::{fs, net::TcpListener, process::Command};
 
 use serde_json::json;
-use testkit::{Signal, process::Process};
+use testkit::{Signal, eventually, process::Process};
 
-use crate::place::{BOUND, Place, end, instance};
+use crate::place::{BOUND, Ended, Place, end, instance};
 
 #[tokio::test]
 async fn a_name_of_which_the_registry_has_nothing_is_refused_and_nothing_is_written() {
@@ -111,17 +111,66 @@ async fn what_is_interrupted_before_it_has_begun_was_not_done() {
         &["export", "--file", path, "--every", "1s"],
         &["services"],
     ] {
-        let (mute, url) = mute();
-        let place = Place::of(url);
-        let process = place.start(arguments);
-        // It listens for signals before it connects.
-        let connected = tokio::task::spawn_blocking(move || mute.accept().map(|_| mute));
-        let connected = tokio::time::timeout(BOUND, connected).await;
-        let _mute = connected.expect("it connects").expect("a thread");
-        process.signal(Signal::SIGINT).expect("it runs");
-        assert_eq!(end(&process).await.code, Some(130), "{arguments:?}");
+        let (_, ended) = interrupted_as_it_asks(arguments).await;
+        assert_eq!(ended.code, Some(130), "{arguments:?}");
     }
     assert!(!file.exists());
+}
+
+/// How that ends when it is interrupted while it waits for the registry of that URL, which says nothing.
+async fn interrupted_as_it_asks(arguments: &[&str]) -> (String, Ended) {
+    let (mute, url) = mute();
+    let process = Place::of(url.clone()).start(arguments);
+    // It listens for signals before it connects.
+    let connected = tokio::task::spawn_blocking(move || mute.accept().map(|_| mute));
+    let connected = tokio::time::timeout(BOUND, connected).await;
+    let _mute = connected.expect("it connects").expect("a thread");
+    process.signal(Signal::SIGINT).expect("it runs");
+    (url, end(&process).await)
+}
+
+#[tokio::test]
+async fn an_import_that_is_interrupted_tells_what_it_has_written() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    let config = json!({"loadBalancingConfig": [{"random": {}}]}).to_string();
+    let intent = json!({"id": "10.0.0.7:1", "weight": 3});
+    let shop = json!({"service": "shop", "service_config": config, "intents": [intent]});
+    let exported = json!({"v": 1, "services": [shop]}).to_string();
+    fs::write(&file, exported).expect("a file");
+    let (url, ended) = interrupted_as_it_asks(&["import", path]).await;
+    assert_eq!(ended.code, Some(130));
+    let told = format!(
+        "interrupted: wrote 0 of 1 service config and 0 of 1 intent to {url}; what was on its way may be there as well"
+    );
+    assert_eq!(ended.stderr, [told]);
+}
+
+#[tokio::test]
+async fn an_import_that_is_interrupted_while_it_reads_has_imported_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo runs").success());
+    // Nobody writes into it.
+    let import = Place::directory().start(&["import", pipe.to_str().expect("a path")]);
+    // The shell that starts it catches the one and not the other.
+    let both = [Signal::SIGINT, Signal::SIGTERM];
+    let listens = async || both.into_iter().all(|signal| catches(import.pid(), signal));
+    eventually(BOUND, "it listens for signals", listens).await;
+    import.signal(Signal::SIGINT).expect("it runs");
+    let ended = end(&import).await;
+    assert_eq!(ended.code, Some(130));
+    assert_eq!(ended.stderr, ["interrupted: nothing was imported"]);
+}
+
+/// Whether that process has something else in mind for a signal than to end at once (proc(5), `SigCgt`).
+fn catches(process: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let mut lines = status.lines();
+    let caught = lines.find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("a number");
+    caught & 1 << (signal as u32 - 1) != 0
 }
 
 #[tokio::test]
@@ -134,7 +183,7 @@ async fn what_goes_on_until_it_is_interrupted_was_done_once_it_has_begun() {
     let format = ["export", "--format", "prometheus", "later"];
     let export = place.start(&[&format[..], &["--file", path, "--every", "100ms"]].concat());
     let written = async || fs::read_to_string(&file).is_ok_and(|text| text == "[]\n");
-    testkit::eventually(BOUND, "a file without targets", written).await;
+    eventually(BOUND, "a file without targets", written).await;
     export.signal(Signal::SIGINT).expect("it runs");
     assert_eq!(end(&export).await.code, Some(0));
 }

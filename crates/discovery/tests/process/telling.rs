@@ -4,7 +4,9 @@ use std::{fs, net::TcpListener};
 
 use serde_json::json;
 use testkit::{
-    Port, Signal, eventually, http,
+    Port, Signal,
+    etcd::Cluster,
+    eventually, http,
     otlp::{Collector, drawn},
     process::Process,
     prometheus::promtool,
@@ -182,6 +184,28 @@ async fn who_follows_the_registry_has_a_page_once_that_has_begun() {
 }
 
 #[tokio::test]
+async fn who_holds_what_it_imports_has_a_page_that_is_ready_while_all_is_held() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    let web = json!({"id": "10.0.0.7:8080", "addresses": ["10.0.0.7:8080"]});
+    let exported = json!({"v": 1, "services": [{"service": "web", "instances": [web]}]});
+    fs::write(&file, exported.to_string()).expect("a file");
+    let mut cluster = Cluster::start_one().await.expect("an etcd");
+    let place = Place::of(cluster.url("web"));
+    let port = Port::free().expect("a port");
+    let import = ["import", "--hold", path, "--admin", &port.address()];
+    let process = place.start(&import);
+    until_told(&port, "/readyz", "ready\n").await;
+    until_told(&port, "/metrics", "\ndiscovery_undecodable_total").await;
+    cluster.stop_all().await.expect("it is killed");
+    until_told(&port, "/readyz", "not ready: 1 of 1 instance not held").await;
+    cluster.start_all().await.expect("it is started");
+    until_told(&port, "/readyz", "ready\n").await;
+    process.signal(Signal::SIGTERM).expect("it runs");
+    assert_eq!(end(&process).await.code, Some(0));
+}
+
+#[tokio::test]
 async fn a_page_that_cannot_be_had_is_refused_before_anything_is_started() {
     let place = Place::directory();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -199,6 +223,7 @@ async fn a_page_that_cannot_be_had_is_refused_before_anything_is_started() {
         &[&register[..], &["here"]].concat()[..],
         &["export", "--admin", "127.0.0.1:0"],
         &["list", "web", "--admin", "127.0.0.1:0"],
+        &["import", "--admin", "127.0.0.1:0"],
     ] {
         assert_eq!(place.run(wrong).await.code, Some(2), "{wrong:?}");
     }
