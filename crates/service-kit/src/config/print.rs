@@ -5,7 +5,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 const HIDDEN: &str = "***";
-const SECRET_KEYS: [&str; 3] = ["password", "secret", "token"];
+const SECRETS: [&str; 3] = ["password", "secret", "token"];
 
 /// `config` as TOML that can be read back, less its secrets: the password in a URL, and every key that is named for one.
 pub fn to_toml(config: &impl Serialize) -> anyhow::Result<String> {
@@ -16,15 +16,35 @@ pub fn to_toml(config: &impl Serialize) -> anyhow::Result<String> {
 
 fn hide_in_table(table: &mut Table) {
     for (key, value) in table.iter_mut() {
-        let names_a_file = key.ends_with("_file");
-        let secret = !names_a_file && SECRET_KEYS.iter().any(|name| key.contains(name));
         match value {
             Value::Table(inner) => hide_in_table(inner),
-            Value::String(text) if secret && !text.is_empty() => HIDDEN.clone_into(text),
-            Value::String(text) => *text = without_password(text),
+            Value::String(text) if is_secret(key) && !text.is_empty() => HIDDEN.clone_into(text),
+            Value::String(text) => *text = without_secret_parameters(&without_password(text)),
             _ => {}
         }
     }
+}
+
+/// Whether that is what has the name, and not what is about it: `api_token`, and neither `token_ttl` nor `password_file`.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRETS.iter().any(|secret| name.ends_with(secret))
+}
+
+/// `scheme://rest?name=value&…` with the values of secret names hidden; anything else as it is.
+fn without_secret_parameters(text: &str) -> String {
+    let Some((before, query)) = text.split_once('?').filter(|_| text.contains("://")) else {
+        return text.to_owned();
+    };
+    let shown = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, value)) if is_secret(name) && !value.is_empty() => {
+                format!("{name}={HIDDEN}")
+            }
+            _ => parameter.to_owned(),
+        });
+    format!("{before}?{}", shown.collect::<Vec<_>>().join("&"))
 }
 
 /// `scheme://user:password@rest` with the password hidden, whatever characters that has; anything else as it is.
@@ -61,9 +81,19 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_is_a_parameter_of_a_url_is_hidden_too() {
+        let url = "postgres:///users?host=db&password=s3c@r3t&Api-Token=s3c@r3t&user=ann";
+        let config: Table = toml::from_str(&format!("url = '{url}'")).expect("TOML");
+        let shown = to_toml(&config).expect("TOML");
+        let expected = "postgres:///users?host=db&password=***&Api-Token=***&user=ann";
+        assert_eq!(shown, format!("url = \"{expected}\"\n"));
+    }
+
+    #[test]
     fn what_is_no_secret_is_shown_as_it_is() {
         let config: Table = toml::from_str(
-            "a = 'file:///x:y@z'\nb = 'etcd://h:1'\nc = 'me@home'\npassword_file = '/run/secret'",
+            "a = 'file:///x:y@z'\nb = 'etcd://h:1'\nc = 'me@home'\npassword_file = '/run/secret'\n\
+             token_ttl = '1h'\nd = 'sqlite://users.db?mode=rwc'\ne = 'password=x?token=y'",
         )
         .expect("TOML");
         assert_eq!(
