@@ -49,7 +49,8 @@ impl Storage {
                 } else {
                     // Until its session ends, which is here: the lock goes with that too.
                     let unlimited = sqlx::query("SET statement_timeout = 0");
-                    unlimited.execute(&mut *connection).await?;
+                    self.limited(async { Ok(unlimited.execute(&mut *connection).await?) })
+                        .await?;
                     in_its_time(POSTGRES.run(&mut *connection)).await?;
                 }
             }
