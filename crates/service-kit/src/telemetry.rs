@@ -12,16 +12,21 @@ mod registered;
 mod runtime;
 mod traces;
 
-use std::{env, sync::Arc};
+use std::{
+    env,
+    sync::{Arc, LazyLock},
+};
 
 use balance::{ClientTls, trace::Tracing};
-use opentelemetry::metrics::Meter;
+use opentelemetry::{KeyValue, metrics::Meter};
 use opentelemetry_sdk::{Resource, resource::EnvResourceDetector};
 use registry::{RegistrationState, Registry};
-use tokio::{join, runtime::Handle, task::spawn_blocking};
+use tokio::{runtime::Handle, task::spawn_blocking, time::Instant};
+use uuid::Uuid;
 
 use crate::config::Sections;
 
+use collector::{FLUSH_WITHIN, SPANS_WITHIN};
 use credentials::Followers;
 pub(crate) use log::LogLevel;
 use metrics::Metrics;
@@ -143,26 +148,28 @@ impl Telemetry {
     }
 
     /// Hands over what has not been handed over yet, at the end of the process; a collector that does not answer is given three
-    /// seconds, for spans and metrics together.
+    /// seconds, for spans and metrics together. The metrics are the last, since they tell what became of the spans.
     pub async fn flush(&self) {
+        let until = Instant::now() + FLUSH_WITHIN;
         let traces = self.traces.clone();
-        let spans = spawn_blocking(move || traces.end());
-        let metrics = async {
-            if let Some(push) = &self.push {
-                push.end().await;
-            }
-        };
-        let (spans, ()) = join!(spans, metrics);
-        if let Err(error) = spans {
+        if let Err(error) = spawn_blocking(move || traces.end(SPANS_WITHIN)).await {
             tracing::warn!(%error, "cannot hand over the last spans");
+        }
+        if let Some(push) = &self.push {
+            push.end(until).await;
         }
     }
 }
 
-/// Who tells all this, as OpenTelemetry's variables say: `OTEL_SERVICE_NAME`, before what `OTEL_RESOURCE_ATTRIBUTES` has.
+/// Tells this process from all others of the same name, also from the one before it: what is pushed is of one series for each.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().to_string());
+
+/// Who tells all this, as OpenTelemetry's variables say: `OTEL_SERVICE_NAME`, before what `OTEL_RESOURCE_ATTRIBUTES` has, before what we
+/// know.
 fn resource() -> Resource {
     let resource = Resource::builder_empty()
         .with_service_name(program_name())
+        .with_attribute(KeyValue::new("service.instance.id", INSTANCE.as_str()))
         .with_detector(Box::new(EnvResourceDetector::new()));
     let named = env::var("OTEL_SERVICE_NAME").ok();
     match named.filter(|name| !name.is_empty()) {

@@ -1,6 +1,7 @@
 //! A collector of OpenTelemetry's protocol (OTLP over gRPC) that keeps what it is given: spans and metrics.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -72,6 +73,8 @@ struct Kept {
     spans: Vec<Received>,
     /// Of the newest push of each service.
     metrics: Vec<(String, Vec<Metric>)>,
+    /// Who has pushed metrics: the `service.name` and `service.instance.id` of each.
+    pushers: BTreeSet<(String, String)>,
     /// All requests as they were on the wire.
     wire: Vec<u8>,
 }
@@ -144,6 +147,13 @@ impl Collector {
         told.map(|(_, metrics)| metrics.clone()).unwrap_or_default()
     }
 
+    /// How many instances of the service of that name have pushed metrics, by what they call themselves.
+    pub fn pushers(&self, service: &str) -> usize {
+        let kept = locked(&self.kept);
+        let of_it = kept.pushers.iter().filter(|(name, _)| name == service);
+        of_it.count()
+    }
+
     /// Everything that it was ever given, byte for byte.
     pub fn wire(&self) -> Vec<u8> {
         locked(&self.kept).wire.clone()
@@ -197,9 +207,9 @@ fn text(attributes: &[KeyValue], name: &str) -> Option<String> {
     }
 }
 
-fn service_of(resource: Option<Resource>) -> String {
-    let attributes = resource.unwrap_or_default().attributes;
-    text(&attributes, "service.name").unwrap_or_default()
+fn said_of(resource: Option<&Resource>, name: &str) -> String {
+    let said = resource.and_then(|resource| text(&resource.attributes, name));
+    said.unwrap_or_default()
 }
 
 fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
@@ -219,7 +229,7 @@ impl TraceService for Keep {
         let mut kept = locked(&self.0);
         kept.wire.extend(request.encode_to_vec());
         for spans in request.resource_spans {
-            let service = service_of(spans.resource);
+            let service = said_of(spans.resource.as_ref(), "service.name");
             let spans = spans.scope_spans.into_iter().flat_map(|scope| scope.spans);
             kept.spans.extend(spans.map(|span| Received {
                 service: service.clone(),
@@ -240,7 +250,10 @@ impl MetricsService for Keep {
         let mut kept = locked(&self.0);
         kept.wire.extend(request.encode_to_vec());
         for metrics in request.resource_metrics {
-            let service = service_of(metrics.resource);
+            let said = |name| said_of(metrics.resource.as_ref(), name);
+            let service = said("service.name");
+            let instance = said("service.instance.id");
+            kept.pushers.insert((service.clone(), instance));
             let scopes = metrics.scope_metrics.into_iter();
             let metrics = scopes.flat_map(|scope| scope.metrics).collect();
             kept.metrics.retain(|(name, _)| *name != service);

@@ -93,6 +93,17 @@ async fn what_the_page_shows_is_pushed_and_at_the_end_once_more() {
 }
 
 #[tokio::test]
+async fn two_instances_of_a_service_are_two_to_a_collector() {
+    let collector = Collector::start().await.expect("a collector");
+    let (mut fleet, _directory) = fleet(collector.endpoint());
+    for _ in 0..2 {
+        fleet.add().await.expect("a greeter");
+    }
+    let told = async || collector.pushers("greeter-server") == 2;
+    eventually(BOUND, "a push of each", told).await;
+}
+
+#[tokio::test]
 async fn a_collector_that_comes_late_is_told_all_that_was_counted_before() {
     let late = Port::free().expect("a port");
     let (mut fleet, _directory) = fleet(&format!("http://{}", late.address()));

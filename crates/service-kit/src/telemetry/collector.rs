@@ -11,6 +11,8 @@ use opentelemetry_sdk::error::OTelSdkResult;
 
 /// How long a collector may take for what is left at the end of the process.
 pub(super) const FLUSH_WITHIN: Duration = Duration::from_secs(3);
+/// What of that is for spans at most, so that the metrics can tell that these were lost.
+pub(super) const SPANS_WITHIN: Duration = Duration::from_secs(2);
 /// Where it is, such as `http://localhost:4317`, for all signals that have no variable of their own.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
@@ -87,6 +89,11 @@ impl Sent {
             Ok(()) if failing => tracing::info!("the collector takes {what} again"),
             _ => {}
         }
+    }
+
+    /// So many were not taken by the end.
+    pub(super) fn lost(&self, count: usize) {
+        self.failed.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Whether the collector has not taken the last ones.

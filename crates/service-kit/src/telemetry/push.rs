@@ -20,12 +20,12 @@ use opentelemetry_sdk::{
 };
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    collector::{FLUSH_WITHIN, METRICS, Sent},
+    collector::{METRICS, Sent},
     metrics::Reader,
 };
 
@@ -117,14 +117,14 @@ impl Push {
         }
     }
 
-    /// Pushes a last time, for a few seconds at most, and ends. Who waits a second time waits for nothing.
-    pub(super) async fn end(&self) {
+    /// Pushes a last time, `until` then at most, and ends. Who waits a second time waits for nothing.
+    pub(super) async fn end(&self, until: Instant) {
         self.ending.cancel();
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(task) = { task }.take() else {
             return;
         };
-        match timeout(FLUSH_WITHIN, task).await {
+        match timeout_at(until, task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "metrics are pushed no more"),
             Err(_) => {

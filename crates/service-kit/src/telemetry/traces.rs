@@ -25,7 +25,7 @@ use opentelemetry_sdk::{
     },
 };
 
-use super::collector::{FLUSH_WITHIN, Sent, TRACES};
+use super::collector::{Sent, TRACES};
 use crate::config::TraceConfig;
 
 /// Spans that may wait for the collector; what is more is lost.
@@ -35,6 +35,7 @@ const QUEUE: usize = 4096;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Traces {
     provider: Option<SdkTracerProvider>,
+    way: Arc<Way>,
     /// Of the calls that belong to nothing.
     share: f64,
 }
@@ -60,9 +61,10 @@ impl Traces {
             // Who has a span made has decided already.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(resource)
-            .with_span_processor(Bounded::new(exporter, way));
+            .with_span_processor(Bounded::new(exporter, Arc::clone(&way)));
         Ok(Self {
             provider: Some(provider.build()),
+            way,
             share: config.sample_ratio,
         })
     }
@@ -80,13 +82,15 @@ impl Traces {
         }
     }
 
-    /// Hands over what has not been handed over yet, for a few seconds at most, and ends: no span is made any more. It blocks.
-    pub(super) fn end(&self) {
+    /// Hands over what has not been handed over yet, for so long at most, and ends: no span is made any more. It blocks.
+    pub(super) fn end(&self, within: Duration) {
         let Some(provider) = &self.provider else {
             return;
         };
-        if let Err(error) = provider.shutdown_with_timeout(FLUSH_WITHIN) {
-            tracing::warn!(%error, "spans are lost that the collector did not take in time");
+        if let Err(error) = provider.shutdown_with_timeout(within) {
+            let spans = self.way.waiting.load(Ordering::Relaxed);
+            self.way.sent.lost(spans);
+            tracing::warn!(%error, spans, "spans are lost that the collector did not take in time");
         }
     }
 }
@@ -94,6 +98,7 @@ impl Traces {
 /// What becomes of spans.
 #[derive(Debug)]
 struct Way {
+    /// Until it is known what became of them.
     waiting: AtomicUsize,
     sent: Sent,
     /// There was no room for them.
@@ -209,12 +214,12 @@ struct Counted<E> {
 impl<E: SpanExporter> SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
-        self.way.waiting.fetch_sub(count, Ordering::Relaxed);
         let result = if self.way.is_in_vain() {
             Err(OTelSdkError::AlreadyShutdown)
         } else {
             self.exporter.export(batch).await
         };
+        self.way.waiting.fetch_sub(count, Ordering::Relaxed);
         self.way.sent.ended(count, &result);
         result
     }
@@ -277,8 +282,7 @@ mod tests {
         (0..spans).for_each(|_| drop(tracer.start("span")));
         let [exported, dropped, failed] = counts(&way);
         assert_eq!((exported, failed), (0, 0));
-        // One batch has left the queue, as a rule.
-        assert!((spans - 2 * QUEUE as u64..=spans - QUEUE as u64).contains(&dropped));
+        assert_eq!(dropped, spans - QUEUE as u64);
 
         drop(let_go);
         provider.shutdown().expect("all that is left is taken");
@@ -286,6 +290,22 @@ mod tests {
         assert_eq!((still_dropped, failed), (dropped, 0));
         assert_eq!(exported + dropped, spans);
         assert_eq!(way.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_a_collector_has_not_taken_by_the_end_is_counted() {
+        let (let_go, lets) = mpsc::channel();
+        let (provider, way) = on_the_way(Slow(Mutex::new(lets)));
+        let tracer = provider.tracer("test");
+        (0..3).for_each(|_| drop(tracer.start("span")));
+        let ending = Traces {
+            provider: Some(provider),
+            way: Arc::clone(&way),
+            share: 1.0,
+        };
+        ending.end(Duration::from_millis(50));
+        assert_eq!(counts(&way), [0, 0, 3]);
+        drop(let_go);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use opentelemetry_sdk::Resource;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{FLUSH_WITHIN, metrics::Metrics};
 
 /// A collector that takes the first so many pushes, and then hangs.
 #[derive(Debug, Clone)]
@@ -76,8 +76,8 @@ async fn what_is_on_the_page_is_pushed_each_minute_and_at_the_end() {
     assert_eq!(collector.asked(), 0);
     sleep(Duration::from_secs(62)).await;
     assert_eq!(sent.counts(), [2, 0]);
-    push.end().await;
-    push.end().await;
+    push.end(Instant::now() + FLUSH_WITHIN).await;
+    push.end(Instant::now() + FLUSH_WITHIN).await;
     assert_eq!(sent.counts(), [3, 0]);
     let names = collector.names.lock().expect("no panic").clone();
     assert_eq!(names, ["greetings"; 3]);
@@ -96,7 +96,7 @@ async fn a_collector_that_hangs_is_given_up_each_time_and_at_the_end_too() {
     sleep(Duration::from_secs(30)).await;
     assert_eq!(sent.counts(), [1, 1]);
     let asked = Instant::now();
-    push.end().await;
+    push.end(Instant::now() + FLUSH_WITHIN).await;
     assert_eq!(asked.elapsed(), FLUSH_WITHIN);
     assert_eq!(collector.asked(), 3);
 }
