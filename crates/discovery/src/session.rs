@@ -51,6 +51,7 @@ impl Session {
             "the registry memory: is within one process, and nobody else is in this one's; name another with --registry URL"
         );
         let registry = config.connect()?;
+        telling.telemetry.observe_registry(&registry);
         Ok(Self {
             registry,
             patience,

@@ -30,7 +30,7 @@ pub(crate) struct Telling {
 }
 
 impl Session {
-    /// Measures the registry, what that is shown, and what instances are shown where there is `tls`; and serves the page, where that is asked
+    /// Measures what the registry is shown, and what instances are shown where there is `tls`; and serves the page, where that is asked
     /// for, for as long as what is given back lives. The process is ready as `ready` says, which must not block.
     ///
     /// # Errors
@@ -41,7 +41,6 @@ impl Session {
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Result<Option<AdminServer>> {
         let Telling { telemetry, admin } = &self.telling;
-        telemetry.observe_registry(&self.registry);
         telemetry.observe_credentials(Some(&self.registry), tls);
         let page = Admin::new(telemetry.clone()).ready(ready);
         let page = page.serve(admin).await?;

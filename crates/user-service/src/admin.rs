@@ -57,10 +57,15 @@ pub(crate) async fn run(
         .service_config(SERVICE_CONFIG)
         .meter(&telemetry.meter("balance"))
         .tracing(&telemetry.tracing("balance"));
-    if !args.target.starts_with("static:") {
-        channel = channel.registry(&config.registry().connect()?);
+    let registry = (!args.target.starts_with("static:")).then(|| config.registry().connect());
+    let registry = registry.transpose()?;
+    let tls = config.tls().client().await?;
+    telemetry.observe_credentials(registry.as_ref(), tls.as_ref());
+    if let Some(registry) = &registry {
+        telemetry.observe_registry(registry);
+        channel = channel.registry(registry);
     }
-    if let Some(tls) = config.tls().client().await? {
+    if let Some(tls) = tls {
         channel = channel.tls(tls);
     }
     let mut admin = Admin {

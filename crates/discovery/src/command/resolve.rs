@@ -99,7 +99,9 @@ struct LeftOut {
 
 impl ResolveArgs {
     pub(crate) async fn run(&self, session: &Session) -> Result<()> {
-        let mut channel = Channel::builder(&self.target).registry(&session.registry);
+        let mut channel = Channel::builder(&self.target)
+            .registry(&session.registry)
+            .meter(&session.telling.telemetry.meter("balance"));
         if let Some(tls) = session.tls().await? {
             channel = channel.tls(tls);
         }

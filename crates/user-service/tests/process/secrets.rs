@@ -29,11 +29,11 @@ fn authenticate(password: &str) -> AuthenticateRequest {
     }
 }
 
-/// Has ann created, knocks with good and bad passwords, and changes hers; gives the tokens.
-async fn uses_passwords(scene: &Scene) -> Vec<String> {
+/// Has ann created, knocks with good and bad passwords, and changes hers; gives the tokens, and all that the failures say.
+async fn uses_passwords(scene: &Scene) -> (Vec<String>, Vec<u8>) {
     let mut users = scene.users.clone();
     let ann = scene.create("ann", FIRST).await.expect("created");
-    scene.create("ann", REFUSED).await.expect_err("taken");
+    let taken = scene.create("ann", REFUSED).await.expect_err("taken");
     let bad = CreateUserRequest {
         user_id: "No Name".to_owned(),
         user: Some(User {
@@ -42,14 +42,15 @@ async fn uses_passwords(scene: &Scene) -> Vec<String> {
         }),
         ..CreateUserRequest::default()
     };
-    let refused = users.create_user(bounded(bad)).await.expect_err("refused");
-    assert_eq!(refused.code(), Code::InvalidArgument);
+    let bad = users.create_user(bounded(bad)).await.expect_err("refused");
+    assert_eq!(bad.code(), Code::InvalidArgument);
 
     let mut tokens = Vec::new();
     let known = users.authenticate(bounded(authenticate(FIRST))).await;
     tokens.push(known.expect("a token").into_inner().token);
-    let refused = users.authenticate(bounded(authenticate(WRONG))).await;
-    assert_eq!(refused.expect_err("wrong").code(), Code::Unauthenticated);
+    let wrong = users.authenticate(bounded(authenticate(WRONG))).await;
+    let wrong = wrong.expect_err("wrong");
+    assert_eq!(wrong.code(), Code::Unauthenticated);
 
     let change = UpdateUserRequest {
         user: Some(User {
@@ -68,7 +69,11 @@ async fn uses_passwords(scene: &Scene) -> Vec<String> {
     assert_eq!(stale.code(), Code::Aborted);
     let known = users.authenticate(bounded(authenticate(SECOND))).await;
     tokens.push(known.expect("a token").into_inner().token);
-    tokens
+    let told = [taken, bad, wrong, stale].into_iter().flat_map(|failure| {
+        let said = format!("{failure:?} {failure}").into_bytes();
+        [said, failure.details().to_vec()].concat()
+    });
+    (tokens, told.collect())
 }
 
 /// The key that tokens are signed with, in every form in which it could be told.
@@ -100,7 +105,7 @@ async fn no_span_metric_or_log_line_holds_a_password_a_hash_a_token_or_its_key()
     let telling = Telling::begin("debug").await;
     let greeter = telling.greeter().await;
     let service = telling.user_service().await;
-    let tokens = uses_passwords(&telling.scene).await;
+    let (tokens, failures) = uses_passwords(&telling.scene).await;
     let key = signing_key(&telling.scene).await;
     let create = [
         "create",
@@ -124,6 +129,7 @@ async fn no_span_metric_or_log_line_holds_a_password_a_hash_a_token_or_its_key()
         ("greeter-server", printed(&greeter)),
         ("admin create", creation),
         ("admin greet", greeting),
+        ("a failure", failures),
     ];
     let signatures = tokens.iter().filter_map(|token| token.rsplit('.').next());
     let words = signatures.chain([PASSWORDS, HASHES]);
@@ -136,6 +142,9 @@ async fn no_span_metric_or_log_line_holds_a_password_a_hash_a_token_or_its_key()
             assert!(!holds(bytes, secret), "{whose} tells {shown}");
         }
     }
+    let metrics = telling.collector.metrics("admin");
+    let of_the_registry = metrics.iter().any(|m| m.name == "discovery.undecodable");
+    assert!(of_the_registry, "{metrics:?}");
     // They tell a lot, so that this was worth asking.
     let spans = telling.collector.spans();
     let of_the_service = spans.iter().filter(|r| r.service == "user-service");
