@@ -4,14 +4,15 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::{Arc, OnceLock},
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use registry::Registration;
+use registry::{Registration, RegistrationState};
 use serde::Serialize;
 use service_kit::{Signals, config::AdminListen};
-use tokio::select;
+use tokio::{select, sync::watch};
 
 use super::INTERRUPTED;
 use crate::{
@@ -70,23 +71,32 @@ struct Shape<'a> {
 impl ImportArgs {
     pub(crate) async fn run(&self, session: &Session, mut signals: Signals) -> Result<ExitCode> {
         let (mut written, mut held) = (Written::default(), Vec::new());
+        let states = Arc::new(OnceLock::new());
+        // Before anything is written: a page that cannot be had is no reason to take it all back.
+        let _page = if self.hold {
+            session.tell(None, is_ready(Arc::clone(&states))).await?
+        } else {
+            None
+        };
         let imported = select! {
             imported = self.import(session, &mut written, &mut held) => Some(imported),
             _ = signals.next() => None,
         };
-        let done = match imported {
-            Some(Ok(())) => hold(session, &held, signals)
-                .await
-                .map(|()| ExitCode::SUCCESS),
-            Some(Err(error)) => Err(error),
-            None => {
-                written.tell_interrupted(session);
-                Ok(ExitCode::from(INTERRUPTED))
+        if let Some(Ok(())) = imported {
+            let _ = states.set(held.iter().map(Registration::states).collect::<Vec<_>>());
+            select! {
+                () = holding::taken_over(&held) => {}
+                _ = signals.next() => {}
             }
-        };
+        }
+        let had_instances = !held.is_empty();
         // Also when something has failed meanwhile: no instance stays behind.
         let left = holding::leave(held).await;
-        done.and_then(|code| left.map(|()| code))
+        let Some(imported) = imported else {
+            written.tell_interrupted(session, had_instances && left.is_ok());
+            return left.map(|()| ExitCode::from(INTERRUPTED));
+        };
+        imported.and(left).map(|()| ExitCode::SUCCESS)
     }
 
     async fn import(
@@ -142,15 +152,14 @@ impl ImportArgs {
     }
 }
 
-/// Holds them until others do or somebody asks for the end, and tells of it meanwhile.
-async fn hold(session: &Session, held: &[Registration], mut signals: Signals) -> Result<()> {
-    let states: Vec<_> = held.iter().map(Registration::states).collect();
-    let _page = session.tell(None, move || holding::ready(&states)).await?;
-    select! {
-        () = holding::taken_over(held) => {}
-        _ = signals.next() => {}
+/// Whether each instance is held, of which these are the states once they are known.
+fn is_ready(
+    states: Arc<OnceLock<Vec<watch::Receiver<RegistrationState>>>>,
+) -> impl Fn() -> Result<(), String> {
+    move || match states.get() {
+        Some(states) => holding::ready(states),
+        None => Err("it is being imported".to_owned()),
     }
-    Ok(())
 }
 
 impl Shape<'_> {
@@ -224,13 +233,29 @@ impl Written {
         (!written.is_empty()).then(|| format!("wrote {} to {url}", written.join(" and ")))
     }
 
-    /// Whoever interrupts it has to know what is there all the same.
-    fn tell_interrupted(&self, session: &Session) {
-        let written = self.in_words(session).map_or_else(
-            || "nothing was imported".to_owned(),
-            |written| format!("{written}; what was on its way may be there as well"),
-        );
+    fn is_whole(&self) -> bool {
+        [&self.service_configs, &self.intents]
+            .iter()
+            .all(|part| part.written == part.all)
+    }
+
+    /// Whoever interrupts it has to know what is there all the same, and of instances that were registered that they `have_left`.
+    fn tell_interrupted(&self, session: &Session, have_left: bool) {
+        let on_its_way = if self.is_whole() {
+            ""
+        } else {
+            "; what was on its way may be there as well"
+        };
+        let written = self.in_words(session);
+        let written = written.map(|written| written + on_its_way);
+        let instances = have_left.then(|| "no instance is held".to_owned());
+        let told: Vec<_> = [written, instances].into_iter().flatten().collect();
+        let told = if told.is_empty() {
+            "nothing was imported".to_owned()
+        } else {
+            told.join(", and ")
+        };
         // A stderr that is closed is no reason to end otherwise.
-        let _ = writeln!(io::stderr(), "interrupted: {written}");
+        let _ = writeln!(io::stderr(), "interrupted: {told}");
     }
 }

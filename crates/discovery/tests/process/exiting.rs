@@ -154,11 +154,11 @@ async fn an_import_that_is_interrupted_while_it_reads_has_imported_nothing() {
     assert!(made.expect("mkfifo runs").success());
     // Nobody writes into it.
     let import = Place::directory().start(&["import", pipe.to_str().expect("a path")]);
-    // The shell that starts it catches the one and not the other.
+    // The shell that starts it catches the one and not the other, for which it listens first.
     let both = [Signal::SIGINT, Signal::SIGTERM];
     let listens = async || both.into_iter().all(|signal| catches(import.pid(), signal));
     eventually(BOUND, "it listens for signals", listens).await;
-    import.signal(Signal::SIGINT).expect("it runs");
+    import.signal(Signal::SIGTERM).expect("it runs");
     let ended = end(&import).await;
     assert_eq!(ended.code, Some(130));
     assert_eq!(ended.stderr, ["interrupted: nothing was imported"]);

@@ -219,6 +219,21 @@ async fn a_page_that_cannot_be_had_is_refused_before_anything_is_started() {
         .await;
     assert!(line.contains(&at), "{line}");
     assert!(!started.exists(), "it is not started for nothing");
+    let file = directory.path().join("registry.json");
+    let intent = json!({"id": "10.0.0.7:8080", "weight": 3});
+    let exported = json!({"v": 1, "services": [{"service": "web", "intents": [intent]}]});
+    fs::write(&file, exported.to_string()).expect("a file");
+    let file = file.to_str().expect("a path");
+    let line = place
+        .refusal(&["import", "--hold", file, "--admin", &at])
+        .await;
+    assert!(line.contains(&at), "{line}");
+    let intents = place.json(&["intents"]).await;
+    assert_eq!(
+        intents["intents"],
+        json!([]),
+        "nothing is written for nothing"
+    );
     for wrong in [
         &[&register[..], &["here"]].concat()[..],
         &["export", "--admin", "127.0.0.1:0"],
