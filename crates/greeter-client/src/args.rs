@@ -176,11 +176,6 @@ impl Args {
         }
     }
 
-    /// A list of addresses is its own registry.
-    pub(crate) fn needs_registry(&self) -> bool {
-        !self.target.starts_with("static:")
-    }
-
     /// The text of the service config.
     pub(crate) fn service_config(&self) -> Result<String> {
         match self.service_config.as_deref() {

@@ -19,7 +19,7 @@ use std::{convert::Infallible, process::ExitCode};
 use anyhow::{Result, bail};
 use balance::{Channel, ConnectivityState};
 use service_kit::{
-    Admin, ClientConfig, Sections as _, Signals, Telemetry,
+    Admin, ClientConfig, Sections as _, Signals, Telemetry, channel_to,
     config::Flags,
     terminal::{Look, Output, print},
 };
@@ -72,7 +72,8 @@ async fn greet(args: &Args, config: &ClientConfig, telemetry: Telemetry) -> Resu
 }
 
 async fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> Result<Channel> {
-    let mut channel = Channel::builder(&args.target)
+    let mut channel = channel_to(&args.target, config, telemetry)
+        .await?
         .user_agent(concat!(
             env!("CARGO_PKG_NAME"),
             "/",
@@ -80,21 +81,8 @@ async fn connect(args: &Args, config: &ClientConfig, telemetry: &Telemetry) -> R
         ))
         .descriptors(proto::DESCRIPTORS)
         .service_config(args.service_config()?)
-        .meter(&telemetry.meter("balance"))
-        .tracing(&telemetry.tracing("balance"))
         // It calls one service, and shows who was called.
         .measure_endpoints(true);
-    let registry = args.needs_registry().then(|| config.registry().connect());
-    let registry = registry.transpose()?;
-    let tls = config.tls().client().await?;
-    telemetry.observe_credentials(registry.as_ref(), tls.as_ref());
-    if let Some(registry) = &registry {
-        telemetry.observe_registry(registry);
-        channel = channel.registry(registry);
-    }
-    if let Some(tls) = tls {
-        channel = channel.tls(tls);
-    }
     if let Some(policy) = &args.policy {
         channel = channel.policy(policy);
     }

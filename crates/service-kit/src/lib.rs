@@ -34,11 +34,12 @@
 //!
 //! That listens, answers gRPC's health protocol, registers `greeter` where callers find it, serves metrics and readiness on an admin
 //! page, and on SIGTERM tells callers to go elsewhere before it finishes what it has. A binary that only calls others takes
-//! [`run`], [`RegistryConfig::connect`](config::RegistryConfig::connect) and [`Admin`].
+//! [`run`], [`channel_to`] and [`Admin`].
 
 pub mod admin;
 mod advertise;
 mod args;
+mod calling;
 pub mod config;
 mod health;
 mod lifecycle;
@@ -54,6 +55,7 @@ pub mod terminal;
 
 pub use admin::{Admin, AdminServer};
 pub use args::{ConfigArgs, KitArgs, ServerArgs};
+pub use calling::channel_to;
 pub use config::{ClientConfig, Sections, ServiceConfig, ServiceSections};
 pub use lifecycle::Readiness;
 pub use run::run;

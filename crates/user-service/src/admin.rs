@@ -10,7 +10,7 @@ use proto::user::v1::{
 };
 use serde_json::{Value, json};
 use service_kit::{
-    Sections, Telemetry,
+    Telemetry, channel_to,
     terminal::{Output, print},
 };
 use tonic::{Request, Status};
@@ -47,27 +47,15 @@ pub(crate) async fn run(
     config: &UserConfig,
     telemetry: &Telemetry,
 ) -> Result<()> {
-    let mut channel = Channel::builder(&args.target)
+    let channel = channel_to(&args.target, config, telemetry)
+        .await?
         .user_agent(concat!(
             env!("CARGO_PKG_NAME"),
             "/",
             env!("CARGO_PKG_VERSION")
         ))
         .descriptors(proto::DESCRIPTORS)
-        .service_config(SERVICE_CONFIG)
-        .meter(&telemetry.meter("balance"))
-        .tracing(&telemetry.tracing("balance"));
-    let registry = (!args.target.starts_with("static:")).then(|| config.registry().connect());
-    let registry = registry.transpose()?;
-    let tls = config.tls().client().await?;
-    telemetry.observe_credentials(registry.as_ref(), tls.as_ref());
-    if let Some(registry) = &registry {
-        telemetry.observe_registry(registry);
-        channel = channel.registry(registry);
-    }
-    if let Some(tls) = tls {
-        channel = channel.tls(tls);
-    }
+        .service_config(SERVICE_CONFIG);
     let mut admin = Admin {
         users: UserServiceClient::new(channel.build()?),
         args,
