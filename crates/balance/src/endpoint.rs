@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use opentelemetry::KeyValue;
 use registry::{Instance, Zone};
 use tokio::time::Instant;
 
@@ -42,6 +43,8 @@ struct Rest {
     record: Record,
     instance: ArcSwap<Instance>,
     subchannel: Subchannel,
+    /// What never changes of it, for whoever tells of it often.
+    attributes: OnceLock<Box<[KeyValue]>>,
 }
 
 impl Endpoint {
@@ -77,6 +80,7 @@ impl Endpoint {
                 record: Record::default(),
                 subchannel: Subchannel::new(Arc::clone(&instance), context),
                 instance: ArcSwap::new(instance),
+                attributes: OnceLock::new(),
             }),
             serial: fastrand::u64(..),
         }
@@ -104,6 +108,15 @@ impl Endpoint {
     /// The instance, as it says of itself now.
     pub fn instance(&self) -> Arc<Instance> {
         self.rest.instance.load_full()
+    }
+
+    /// What spans say of it; `make` is asked once, and says nothing that may change while the endpoint is the same.
+    pub(crate) fn attributes(
+        &self,
+        make: impl FnOnce(&Instance) -> Box<[KeyValue]>,
+    ) -> &[KeyValue] {
+        let attributes = &self.rest.attributes;
+        attributes.get_or_init(|| make(&self.instance()))
     }
 
     /// Tells the endpoint from all others of this process; the same for as long as the instance's process lives.

@@ -187,6 +187,9 @@ pub fn unsampled() -> SpanContext {
     )
 }
 
+/// How many attributes tell how a span has ended.
+const END: usize = 2;
+
 /// Ends a client's span with that status: all that is not OK is an error to a caller.
 fn end(span: &mut BoxedSpan, code: Code) {
     span.set_attribute(KeyValue::new(STATUS, code.name()));

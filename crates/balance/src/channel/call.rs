@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue};
 use http_body::Body;
+use opentelemetry::trace::SpanContext;
 use registry::Cause;
 use tokio::time::Instant;
 
@@ -97,14 +98,14 @@ where
         let shared = &channel.shared;
         // Nobody else reads them.
         let options = CallOptions::of(&mem::take(request.extensions_mut()));
-        let traced = shared.trace(request);
-        progress.measured = shared.telemetry.call(request.uri().path(), traced, began);
+        let (head, asked) = Head::of(request, &shared.head, shared.tracing.is_some());
+        let traced = shared.trace(head.path(), asked.parent);
+        progress.measured = shared.telemetry.call(head.path(), traced, began);
         let admitted = shared.admission.enter(options.priority);
         let admitted = admitted.map_err(|refused| Box::new(progress.failed(&refused)))?;
-        let (method, throttle) = in_force.rules(request.uri().path());
-        let (head, asked) = Head::of(request, &shared.head);
+        let (method, throttle) = in_force.rules(head.path());
         let call = Call {
-            timeout: timeout(asked, method.as_deref(), began, request),
+            timeout: timeout(asked.timeout, method.as_deref(), began, request),
             head,
             method,
             throttle,
@@ -185,13 +186,13 @@ where
 }
 
 impl Shared {
-    /// How a call is traced that makes that request.
+    /// How a call to `path` is traced, whose request says that it belongs to `parent`.
     #[inline]
-    fn trace(&self, request: &mut http::Request<()>) -> TracedCall {
+    fn trace(&self, path: &str, parent: SpanContext) -> TracedCall {
         let policy = || self.published.load().policy.clone();
         let tracing = self.tracing.as_ref();
         tracing.map_or_else(TracedCall::default, |tracing| {
-            tracing.begin(request, policy)
+            tracing.begin(path, parent, policy)
         })
     }
 

@@ -7,10 +7,14 @@ use http::{
     header::{CONTENT_TYPE, TE, USER_AGENT},
     uri::{Authority, PathAndQuery, Scheme},
 };
+use opentelemetry::trace::SpanContext;
 
-use crate::transport::{
-    GRPC_TIMEOUT, Timeout,
-    rpc::{self, GRPC, TRAILERS},
+use crate::{
+    trace::header::{self, TRACEPARENT, TRACESTATE},
+    transport::{
+        GRPC_TIMEOUT, Timeout,
+        rpc::{self, GRPC, TRAILERS},
+    },
 };
 
 /// What every attempt of a call says.
@@ -25,19 +29,28 @@ pub(super) struct Head {
     said: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// What a caller's request says of its call that each attempt tells its server in words of its own.
+pub(super) struct Asked {
+    /// How long the caller waits, where it says so in `grpc-timeout`.
+    pub(super) timeout: Option<Duration>,
+    /// What the call belongs to.
+    pub(super) parent: SpanContext,
+}
+
 impl Head {
-    /// Reads a caller's request, and adds to it what gRPC asks for and what the channel says of itself. The caller waits for
-    /// so long, where it says so in `grpc-timeout`.
+    /// Reads a caller's request, and adds to it what gRPC asks for and what the channel says of itself. What it belongs to is taken
+    /// away where the call `is_traced`.
     pub(super) fn of(
         request: &mut http::Request<()>,
         ours: &rpc::Head,
-    ) -> (Self, Option<Duration>) {
+        is_traced: bool,
+    ) -> (Self, Asked) {
         let headers = request.headers_mut();
         // One look at each header costs less than to ask the map for each of these.
         let (mut te, mut content_type, mut timeout) = (false, false, None);
-        let mut user_agent = None;
+        let (mut user_agent, mut belongs) = (None, false);
         let mut said = Vec::new();
-        for (name, value) in &*headers {
+        for (name, value) in headers.iter_mut() {
             if *name == TE {
                 te = true;
                 continue;
@@ -51,10 +64,21 @@ impl Head {
                 continue;
             } else if *name == GRPC_TIMEOUT {
                 timeout = Timeout::read(value);
+                if timeout.is_some_and(Timeout::never_recurs) {
+                    value.set_sensitive(true);
+                }
+                continue;
+            } else if is_traced && (*name == TRACEPARENT || *name == TRACESTATE) {
+                belongs = true;
                 continue;
             }
             said.push((name.clone(), value.clone()));
         }
+        let parent = if belongs {
+            header::take(headers)
+        } else {
+            SpanContext::NONE
+        };
         if !te {
             headers.insert(TE, TRAILERS);
         }
@@ -77,7 +101,7 @@ impl Head {
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
-        (Self { path, origin, said }, timeout)
+        (Self { path, origin, said }, Asked { timeout, parent })
     }
 
     /// Whether there is metadata beside what gRPC asks for.
@@ -113,8 +137,17 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::{
-        Authority, CONTENT_TYPE, Duration, GRPC_TIMEOUT, Head, HeaderValue, Scheme, USER_AGENT, rpc,
+        Authority, CONTENT_TYPE, Duration, GRPC_TIMEOUT, Head, HeaderValue, Scheme, TRACEPARENT,
+        TRACESTATE, USER_AGENT, rpc,
     };
+
+    fn ours() -> rpc::Head {
+        rpc::Head {
+            scheme: Scheme::HTTP,
+            authority: Authority::from_static("greeter"),
+            user_agent: HeaderValue::from_static("us"),
+        }
+    }
 
     #[test]
     fn every_attempt_says_the_same() {
@@ -125,13 +158,9 @@ mod tests {
             .header(CONTENT_TYPE, "application/grpc+proto")
             .header(GRPC_TIMEOUT, "1S");
         let mut first = request.body(()).expect("a request");
-        let ours = rpc::Head {
-            scheme: Scheme::HTTP,
-            authority: Authority::from_static("greeter"),
-            user_agent: HeaderValue::from_static("us"),
-        };
-        let (head, timeout) = Head::of(&mut first, &ours);
-        assert_eq!(timeout, Some(Duration::from_secs(1)));
+        let ours = ours();
+        let (head, asked) = Head::of(&mut first, &ours, true);
+        assert_eq!(asked.timeout, Some(Duration::from_secs(1)));
         assert_eq!(
             first.headers_mut().remove(GRPC_TIMEOUT),
             Some(HeaderValue::from_static("1S"))
@@ -146,17 +175,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_another_call_s_time_stays_out_of_the_table() {
+        let ours = ours();
+        for (timeout, stays_out) in [("10S", false), ("9998765u", true)] {
+            let request = http::Request::post("/a.B/C").header(GRPC_TIMEOUT, timeout);
+            let mut request = request.body(()).expect("a request");
+            Head::of(&mut request, &ours, true);
+            let sent = &request.headers()[GRPC_TIMEOUT];
+            assert_eq!(sent.is_sensitive(), stays_out, "{timeout}");
+        }
+    }
+
+    #[test]
+    fn what_a_call_belongs_to_is_taken_away_where_it_is_traced() {
+        let ours = ours();
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for is_traced in [true, false] {
+            let request = http::Request::post("/a.B/C")
+                .header(TRACEPARENT, parent)
+                .header(TRACESTATE, "a=1");
+            let mut request = request.body(()).expect("a request");
+            let (head, asked) = Head::of(&mut request, &ours, is_traced);
+            assert_eq!(asked.parent.is_valid(), is_traced);
+            for headers in [request.headers(), head.again(&ours).headers()] {
+                assert_eq!(headers.contains_key(TRACEPARENT), !is_traced);
+                assert_eq!(headers.contains_key(TRACESTATE), !is_traced);
+            }
+        }
+    }
+
+    #[test]
     fn every_attempt_keeps_to_what_the_caller_says_of_itself() {
         let request = http::Request::post("https://origin:7/a.B/C")
             .header(CONTENT_TYPE, "application/grpc")
             .header(USER_AGENT, "them");
         let mut first = request.body(()).expect("a request");
-        let ours = rpc::Head {
-            scheme: Scheme::HTTP,
-            authority: Authority::from_static("greeter"),
-            user_agent: HeaderValue::from_static("us"),
-        };
-        let (head, _) = Head::of(&mut first, &ours);
+        let ours = ours();
+        let (head, _) = Head::of(&mut first, &ours, true);
         let second = head.again(&ours);
         assert_eq!(first.uri(), "https://origin:7/a.B/C");
         assert_eq!(second.uri(), first.uri());

@@ -7,11 +7,11 @@ use crate::status::Code;
 
 /// The span of an attempt under way, if it has one.
 #[derive(Debug, Default)]
-pub(crate) struct TracedAttempt(Option<Box<BoxedSpan>>);
+pub(crate) struct TracedAttempt(Option<BoxedSpan>);
 
 impl TracedAttempt {
     pub(super) fn new(span: BoxedSpan) -> Self {
-        Self(Some(Box::new(span)))
+        Self(Some(span))
     }
 
     pub(crate) fn is_traced(&self) -> bool {

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{Begun, METHOD, SERVER, SYSTEM, TracedAttempt, Tracing, end, header};
+use super::{Begun, END, METHOD, SERVER, SYSTEM, TracedAttempt, Tracing, end, header};
 use crate::{endpoint::Endpoint, policy::Why, status::Code};
 use http::HeaderMap;
 use opentelemetry::{
@@ -16,6 +16,7 @@ use opentelemetry::{
     global::BoxedSpan,
     trace::{Span, SpanBuilder, SpanContext, SpanKind},
 };
+use registry::Instance;
 
 /// A call under way as it is traced, and what its attempts tell their servers.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ pub(crate) struct CallTracing {
 pub(crate) struct Call {
     tracing: Tracing,
     span: BoxedSpan,
-    method: Box<str>,
+    method: Arc<str>,
     policy: Cow<'static, str>,
     attempts: AtomicI64,
 }
@@ -50,32 +51,35 @@ impl CallTracing {
         Self { tracing, target }
     }
 
-    /// A call begins; what its request says of its parent is taken away, for each attempt says its own. The policy's name is
-    /// asked for of a call that is traced.
+    /// A call to `path` begins, whose request `said` what it belongs to. The policy's name is asked for of a call that is traced.
+    #[inline]
     pub(crate) fn begin(
         &self,
-        request: &mut http::Request<()>,
+        path: &str,
+        said: SpanContext,
         policy: impl FnOnce() -> Cow<'static, str>,
     ) -> TracedCall {
-        let said = header::take(request.headers_mut());
         let current = self.tracing.current();
         let parent = if current.is_valid() { current } else { said };
-        let path = request.uri().path();
-        let method = || path.strip_prefix('/').unwrap_or(path);
+        let mut method = None;
         let begun = self.tracing.begin(parent, || {
-            SpanBuilder::from_name(method().to_owned())
+            let path = path.strip_prefix('/').unwrap_or(path);
+            let method: &Arc<str> = method.insert(path.into());
+            let mut attributes = Vec::with_capacity(3 + END);
+            attributes.extend([
+                KeyValue::new(SYSTEM, "grpc"),
+                KeyValue::new(METHOD, Arc::clone(method)),
+                KeyValue::new(SERVER, Arc::clone(&self.target)),
+            ]);
+            SpanBuilder::from_name(path.to_owned())
                 .with_kind(SpanKind::Client)
-                .with_attributes([
-                    KeyValue::new(SYSTEM, "grpc"),
-                    KeyValue::new(METHOD, method().to_owned()),
-                    KeyValue::new(SERVER, Arc::clone(&self.target)),
-                ])
+                .with_attributes(attributes)
         });
         match begun {
             Begun::Span(span) => TracedCall::Traced(Box::new(Call {
                 tracing: self.tracing.clone(),
                 span,
-                method: method().into(),
+                method: method.unwrap_or_default(),
                 policy: policy(),
                 attempts: AtomicI64::new(0),
             })),
@@ -135,24 +139,17 @@ impl Call {
         let number = self.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let parent = self.span.span_context().clone();
         let begun = self.tracing.begin(parent, || {
-            let instance = endpoint.instance();
-            let address = instance.address();
             let reason = match why {
                 Why::Policy => self.policy.clone(),
                 why => Cow::Borrowed(why.name()),
             };
-            let mut attributes = vec![
-                KeyValue::new("balance.endpoint", Arc::<str>::from(instance.id.as_str())),
-                KeyValue::new("balance.pick.reason", reason),
-                KeyValue::new("balance.attempt", number),
-            ];
-            // A Unix socket is an address without a port.
-            let host = address.host().unwrap_or(address.as_str());
-            attributes.push(KeyValue::new(SERVER, Arc::<str>::from(host)));
-            let port = address.port().map(i64::from);
-            attributes.extend(port.map(|port| KeyValue::new("server.port", port)));
+            let named = endpoint.attributes(attributes);
+            let mut attributes = Vec::with_capacity(named.len() + 2 + END);
+            attributes.extend_from_slice(named);
+            attributes.push(KeyValue::new("balance.pick.reason", reason));
+            attributes.push(KeyValue::new("balance.attempt", number));
             // gRFC A72's name.
-            SpanBuilder::from_name(format!("Attempt.{}", self.method))
+            SpanBuilder::from_name(["Attempt.", &self.method].concat())
                 .with_kind(SpanKind::Internal)
                 .with_attributes(attributes)
         });
@@ -168,4 +165,16 @@ impl Call {
             Begun::Undecided => TracedAttempt::default(),
         }
     }
+}
+
+/// What the spans of attempts say of the endpoint that they go to.
+fn attributes(instance: &Instance) -> Box<[KeyValue]> {
+    let address = instance.address();
+    // A Unix socket is an address without a port.
+    let host = address.host().unwrap_or(address.as_str());
+    let port = address.port().map(i64::from);
+    let port = port.map(|port| KeyValue::new("server.port", port));
+    let id = KeyValue::new("balance.endpoint", Arc::<str>::from(instance.id.as_str()));
+    let host = KeyValue::new(SERVER, Arc::<str>::from(host));
+    [id, host].into_iter().chain(port).collect()
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-const PARENT: HeaderName = HeaderName::from_static("traceparent");
-const STATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `version "-" trace-id "-" parent-id "-" flags`, as all of version 00 are.
 const LENGTH: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
@@ -16,7 +16,7 @@ const LONGEST_STATE: usize = 512;
 /// What the headers say that a call belongs to; an invalid context where they say nothing that can be read.
 pub fn read(headers: &HeaderMap) -> SpanContext {
     let parent = headers
-        .get(PARENT)
+        .get(TRACEPARENT)
         .and_then(|value| parse(value.as_bytes()));
     let Some((trace, span, flags)) = parent else {
         return SpanContext::NONE;
@@ -26,26 +26,22 @@ pub fn read(headers: &HeaderMap) -> SpanContext {
 
 /// Tells in the headers that a call belongs to `context`, in the place of what they said before.
 pub fn write(context: &SpanContext, headers: &mut HeaderMap) {
-    headers.insert(PARENT, parent(context));
+    headers.insert(TRACEPARENT, parent(context));
     if *context.trace_state() == TraceState::NONE {
         return;
     }
     let state = HeaderValue::try_from(context.trace_state().header());
     if let Ok(mut state) = state {
         state.set_sensitive(true);
-        headers.insert(STATE, state);
+        headers.insert(TRACESTATE, state);
     }
 }
 
 /// Takes what the headers say away.
-pub(super) fn take(headers: &mut HeaderMap) -> SpanContext {
-    // Most calls say nothing, and a look at their few names costs less than a lookup, which hashes the one.
-    if !headers.keys().any(|name| *name == PARENT) {
-        return SpanContext::NONE;
-    }
+pub(crate) fn take(headers: &mut HeaderMap) -> SpanContext {
     let context = read(headers);
-    headers.remove(PARENT);
-    headers.remove(STATE);
+    headers.remove(TRACEPARENT);
+    headers.remove(TRACESTATE);
     context
 }
 
@@ -82,7 +78,7 @@ fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 
 /// What vendors have added, of one header or several; nothing where it cannot be read.
 fn state(headers: &HeaderMap) -> TraceState {
-    let mut lines = headers.get_all(STATE).iter();
+    let mut lines = headers.get_all(TRACESTATE).iter();
     let Some(first) = lines.next() else {
         return TraceState::NONE;
     };
@@ -136,8 +132,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        FromStr, HeaderValue, LONGEST_STATE, PARENT, STATE, SpanContext, SpanId, TraceFlags,
-        TraceId, TraceState, read, take, write,
+        FromStr, HeaderValue, LONGEST_STATE, SpanContext, SpanId, TRACEPARENT, TRACESTATE,
+        TraceFlags, TraceId, TraceState, read, take, write,
     };
 
     /// W3C's own example.
@@ -145,9 +141,9 @@ mod tests {
 
     fn headers(parent: &str, states: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(PARENT, HeaderValue::from_str(parent).expect("a value"));
+        headers.insert(TRACEPARENT, HeaderValue::from_str(parent).expect("a value"));
         for state in states {
-            headers.append(STATE, HeaderValue::from_str(state).expect("a value"));
+            headers.append(TRACESTATE, HeaderValue::from_str(state).expect("a value"));
         }
         headers
     }
@@ -159,8 +155,8 @@ mod tests {
         assert!(context.is_remote() && context.is_sampled());
         let mut written = HeaderMap::new();
         write(&context, &mut written);
-        assert_eq!(written[PARENT], EXAMPLE);
-        assert_eq!(written[STATE], "rojo=1,congo=2,x=3");
+        assert_eq!(written[TRACEPARENT], EXAMPLE);
+        assert_eq!(written[TRACESTATE], "rojo=1,congo=2,x=3");
     }
 
     #[test]
@@ -226,7 +222,7 @@ mod tests {
         #[test]
         fn rubbish_never_panics(parent: Vec<u8>, state: Vec<u8>) {
             let mut headers = HeaderMap::new();
-            for (name, bytes) in [(PARENT, parent), (STATE, state)] {
+            for (name, bytes) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
                 if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                     headers.insert(name, value);
                 }

@@ -3,6 +3,7 @@
 mod driving;
 mod ended;
 mod liveness;
+mod names;
 mod pinger;
 mod slots;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use h2::{
 use tokio::{select, time::Instant};
 
 pub(super) use driving::{Driving, Unproved};
+use names::UnknownNames;
 pub(super) use slots::StreamSlot;
 use slots::StreamSlots;
 pub(crate) use vitals::Availability;
@@ -40,7 +42,7 @@ use super::{NotOpened, io::Line, stream::Stream};
 #[derive(Debug)]
 pub(crate) struct Connection {
     peer: Arc<str>,
-    send: Mutex<SendRequest<Bytes>>,
+    send: Mutex<Sender>,
     slots: Arc<StreamSlots>,
     vitals: Arc<Vitals>,
     line: Arc<Line>,
@@ -49,6 +51,13 @@ pub(crate) struct Connection {
     has_answered: AtomicBool,
     /// The task's own, by which it sees a GOAWAY. Kept here, because h2 closes when the last of them is gone.
     _sentinel: Arc<Mutex<SendRequest<Bytes>>>,
+}
+
+/// By what requests are sent.
+#[derive(Debug)]
+struct Sender {
+    http2: SendRequest<Bytes>,
+    unknown: UnknownNames,
 }
 
 impl Connection {
@@ -124,17 +133,21 @@ impl Connection {
     #[inline]
     pub(super) fn open(
         &self,
-        request: http::Request<()>,
+        mut request: http::Request<()>,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), NotOpened> {
         // h2 has a lock of its own for it; ours is cheaper than a handle for each stream.
         let mut send = self.send.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = match send.send_request(request, false) {
+        send.unknown.tell(request.headers_mut());
+        let error = match send.http2.send_request(request, false) {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
         // There are never more streams than the server takes, so a handle is nearly always ready: what it is not for shows
         // in a failure, and to ask before would cost every call.
-        match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        match send
+            .http2
+            .poll_ready(&mut Context::from_waker(Waker::noop()))
+        {
             Poll::Ready(Ok(())) => Err(NotOpened::BadRequest(error)),
             Poll::Ready(Err(closing)) => {
                 self.vitals.ended(ended::in_words(&closing));
@@ -144,7 +157,7 @@ impl Connection {
             }
             // The server has just lowered its limit, and h2 holds back the stream before: another handle is free.
             Poll::Pending => {
-                *send = send.clone();
+                send.http2 = send.http2.clone();
                 Err(NotOpened::HeldBack)
             }
         }

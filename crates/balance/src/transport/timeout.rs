@@ -57,6 +57,11 @@ impl Timeout {
         value
     }
 
+    /// Whether so much is what is left of another call's time, which is another for each: people give hundredths of a second.
+    pub(crate) fn never_recurs(asked: Duration) -> bool {
+        !asked.subsec_nanos().is_multiple_of(10_000_000)
+    }
+
     /// What `grpc-timeout` says; a value that is not one is ignored.
     pub(crate) fn read(value: &HeaderValue) -> Option<Duration> {
         let text = value.to_str().ok()?;
@@ -134,6 +139,16 @@ mod tests {
         assert_eq!(Timeout::write(Duration::from_secs(1_000)), "1000000m");
         assert_eq!(Timeout::write(Duration::from_secs(1_000_000)), "1000000S");
         assert_eq!(Timeout::write(Duration::from_secs(u64::MAX)), "99999999H");
+    }
+
+    #[test]
+    fn what_people_give_recurs_and_what_is_left_of_it_does_not() {
+        for text in ["10S", "250m", "1500m", "2H", "10000000u"] {
+            assert!(!Timeout::never_recurs(read(text).expect(text)), "{text}");
+        }
+        for text in ["9998765u", "1234m", "1n"] {
+            assert!(Timeout::never_recurs(read(text).expect(text)), "{text}");
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Availability, Connection, ended,
+    Availability, Connection, Sender, ended,
+    names::UnknownNames,
     pinger::Pinger,
     slots::StreamSlots,
     vitals::{CloseOnDrop, Vitals},
@@ -95,7 +96,10 @@ impl Driving {
         };
         let connection = Connection {
             peer: peer.into(),
-            send: Mutex::new(send),
+            send: Mutex::new(Sender {
+                http2: send,
+                unknown: UnknownNames::default(),
+            }),
             slots,
             vitals,
             line,
