@@ -21,7 +21,7 @@ use super::{
 use crate::{
     status::{Code, Status},
     telemetry::MeasuredCall,
-    transport::{Answering, Deadline, Held, Next, Receiving, ResponseBody, Timeout},
+    transport::{Answering, Deadline, Held, Next, Receiving, ResponseBody},
 };
 
 /// A call whose request has been sent, in one place of memory for as long as it lasts.
@@ -37,7 +37,6 @@ pub(super) struct State<B> {
     /// After what is held: a call ends with its attempt, and not before it.
     pub(super) progress: Progress,
     pub(super) admitted: Option<Admitted>,
-    pub(super) timeout: Option<Timeout>,
     /// What another attempt needs, until the call is committed to this one.
     pub(super) pending: Option<Pending<B>>,
     deadline: Option<Deadline>,
@@ -95,14 +94,14 @@ impl<B: Send + 'static> Exchange<B> {
     fn expire(&self) {
         let (gone, caller) = {
             let mut state = self.state();
-            let total = state.timeout.map(|timeout| timeout.total());
-            let total = total.unwrap_or_default();
             let missing = match &state.awaited {
                 Awaited::Response(_) => "come",
                 Awaited::Whole(_) | Awaited::Rest(_) => "end",
                 Awaited::Nothing | Awaited::TooLate(_) => return,
             };
-            let peer = state.held.as_ref().map_or("", Held::peer);
+            let held = state.held.as_ref();
+            let peer = held.map_or("", Held::peer);
+            let total = held.and_then(Held::given).unwrap_or_default();
             let message = format!("{peer}: the response did not {missing} within {total:?}");
             let too_late = Status::new(Code::DeadlineExceeded, message);
             let caller = state.caller.take();
@@ -144,7 +143,6 @@ where
         state.held = Some(held);
         state.progress = progress;
         state.admitted = Some(admitted);
-        state.timeout = pending.call.timeout;
         this.until(deadline);
         http::Response::from_parts(parts, ResponseBody::new(this))
     }
@@ -321,7 +319,6 @@ impl<B> Default for State<B> {
             held: None,
             progress: Progress::default(),
             admitted: None,
-            timeout: None,
             pending: None,
             deadline: None,
             caller: None,

@@ -73,7 +73,6 @@ where
             Err(refused) => return Self(Stage::Refused(refused)),
         };
         let Pending { call, body, .. } = &*pending;
-        state.timeout = call.timeout;
         let deadline = pending.deadline();
         let to = if call.is_hedged() {
             None

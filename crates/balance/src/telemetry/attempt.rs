@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Labels,
-    ending::Ending,
+    ending::Ended,
     messages::MessageBytes,
     methods::{Measured, Method},
 };
@@ -26,9 +26,11 @@ pub(crate) struct MeasuredAttempt(Option<Watched>);
 
 #[derive(Debug)]
 struct Watched {
-    ending: Ending,
-    /// Once it is known how.
-    ended: Option<Instant>,
+    /// Picking is a part of it (gRFC A66).
+    began: Instant,
+    /// When its call is over.
+    until: Option<Instant>,
+    ended: Option<Ended>,
     measured: Option<Attempt>,
     traced: TracedAttempt,
 }
@@ -37,7 +39,6 @@ struct Watched {
 #[derive(Debug)]
 pub(super) struct Attempt {
     method: Arc<Method>,
-    started: Instant,
     /// Where it is, if that is to be told.
     locality: Option<Box<KeyValue>>,
     /// What was sent at once.
@@ -48,9 +49,10 @@ pub(super) struct Attempt {
 }
 
 impl MeasuredAttempt {
-    /// An attempt begins, of a call that is over at `until`.
+    /// An attempt has begun, of a call that is over at `until`.
     #[inline]
     pub(super) fn begin(
+        began: Instant,
         until: Option<Instant>,
         measured: Option<Attempt>,
         traced: TracedAttempt,
@@ -59,7 +61,8 @@ impl MeasuredAttempt {
             return Self(None);
         }
         Self(Some(Watched {
-            ending: Ending::new(until),
+            began,
+            until,
             ended: None,
             measured,
             traced,
@@ -74,15 +77,22 @@ impl MeasuredAttempt {
     /// With which status it ends, and that it was now. Later words change nothing.
     pub(crate) fn ended(&mut self, code: Code, now: Instant) {
         if let Some(watched) = &mut self.0 {
-            watched.ended.get_or_insert(now);
-            watched.ending.tell(code);
+            let began = watched.began;
+            watched
+                .ended
+                .get_or_insert_with(|| Ended::new(code, began, now));
         }
     }
 
-    /// How it has ended and when, where that was told.
-    pub(super) fn told(&self) -> Option<(Code, Instant)> {
+    /// How it has ended, where that was told, as the end of what began then.
+    pub(super) fn told(&self, began: Instant) -> Option<Ended> {
         let watched = self.0.as_ref()?;
-        Some((watched.ending.told()?, watched.ended?))
+        let ended = watched.ended?;
+        // Of nearly all calls and their attempts.
+        if watched.began == began {
+            return Some(ended);
+        }
+        Some(Ended::new(ended.code, began, ended.at))
     }
 
     /// Its whole request goes to the transport.
@@ -114,28 +124,22 @@ impl MeasuredAttempt {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let now = self.ended.unwrap_or_else(Instant::now);
-        let code = self.ending.code(now);
+        let ended = self.ended;
+        let ended = ended.unwrap_or_else(|| Ended::untold(self.began, self.until));
         if let Some(attempt) = &mut self.measured {
-            attempt.ended(code, now);
+            attempt.ended(ended);
         }
-        mem::take(&mut self.traced).end(code);
+        mem::take(&mut self.traced).end(ended.code);
     }
 }
 
 impl Attempt {
     /// An attempt begins at `endpoint`.
-    pub(super) fn begin(
-        method: &Arc<Method>,
-        labels: Labels,
-        endpoint: &Endpoint,
-        since: Instant,
-    ) -> Self {
+    pub(super) fn begin(method: &Arc<Method>, labels: Labels, endpoint: &Endpoint) -> Self {
         let locality = labels.locality(|| endpoint.zone());
         method.attempt_started();
         Self {
             method: Arc::clone(method),
-            started: since,
             locality: locality.map(Box::new),
             sent: MessageBytes::default(),
             streamed: None,
@@ -143,11 +147,11 @@ impl Attempt {
         }
     }
 
-    fn ended(&mut self, code: Code, now: Instant) {
+    fn ended(&mut self, Ended { code, took, .. }: Ended) {
         let streamed = self.streamed.as_ref();
         let streamed = streamed.map_or(0, |total| total.load(Ordering::Relaxed));
         let measured = Measured {
-            took: now.duration_since(self.started).as_secs_f64(),
+            took: took.as_secs_f64(),
             sent: self.sent.total() + streamed,
             received: self.received.total(),
         };

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     Labels, Recorder,
     attempt::{Attempt, MeasuredAttempt},
-    ending::Ending,
+    ending::{Ended, Told},
     methods::Method,
 };
 use crate::{
@@ -30,9 +30,12 @@ pub(crate) struct MeasuredCall(Option<Watched>);
 
 #[derive(Debug)]
 struct Watched {
-    ending: Ending,
-    /// Once it is known how.
-    ended: Option<Instant>,
+    began: Instant,
+    /// When it is over, where it has a deadline.
+    until: Option<Instant>,
+    told: Told,
+    /// With the attempt that it was committed to.
+    ended: Option<Ended>,
     measured: Option<Call>,
     traced: TracedCall,
 }
@@ -41,7 +44,13 @@ struct Watched {
 struct Call {
     method: Arc<Method>,
     labels: Labels,
-    started: Instant,
+    /// Of a call that had any. Most have not.
+    further: OnceLock<Box<Further>>,
+}
+
+/// A call's attempts after its first.
+#[derive(Debug, Default)]
+struct Further {
     retries: AtomicU32,
     transparent_retries: AtomicU32,
     hedges: AtomicU32,
@@ -62,9 +71,11 @@ impl MeasuredCall {
             return Self(None);
         }
         Self(Some(Watched {
-            ending: Ending::new(None),
+            began,
+            until: None,
+            told: Told::default(),
             ended: None,
-            measured: recorder.map(|recorder| Call::begin(recorder, path, began)),
+            measured: recorder.map(|recorder| Call::begin(recorder, path)),
             traced,
         }))
     }
@@ -72,7 +83,7 @@ impl MeasuredCall {
     /// When it is over, where it has a deadline. A call that is dropped untold was given up by its caller, or by this.
     pub(crate) fn until(&mut self, until: Option<Instant>) {
         if let Some(watched) = &mut self.0 {
-            watched.ending.until = until;
+            watched.until = until;
         }
     }
 
@@ -102,25 +113,24 @@ impl MeasuredCall {
             return MeasuredAttempt::default();
         };
         let measured = watched.measured.as_ref();
-        let measured =
-            measured.map(|call| Attempt::begin(&call.method, call.labels, endpoint, since));
-        MeasuredAttempt::begin(watched.ending.until, measured, traced)
+        let measured = measured.map(|call| Attempt::begin(&call.method, call.labels, endpoint));
+        MeasuredAttempt::begin(since, watched.until, measured, traced)
     }
 
     /// What its caller is told. Later words change nothing.
     pub(crate) fn ended(&self, code: Code) {
         if let Some(watched) = &self.0 {
-            watched.ending.tell(code);
+            watched.told.tell(code);
         }
     }
 
     /// It is committed to that attempt: it ends as that has, if it has.
     pub(crate) fn ends_as(&mut self, attempt: &MeasuredAttempt) {
         if let Some(watched) = &mut self.0
-            && let Some((code, when)) = attempt.told()
+            && watched.told.code().is_none()
+            && watched.ended.is_none()
         {
-            watched.ending.tell(code);
-            watched.ended.get_or_insert(when);
+            watched.ended = attempt.told(watched.began);
         }
     }
 
@@ -133,24 +143,24 @@ impl MeasuredCall {
 
     /// The policy has it tried again, after `wait`.
     pub(crate) fn retried(&self, wait: Duration) {
-        if let Some(call) = self.measured() {
-            call.retries.fetch_add(1, Ordering::Relaxed);
+        if let Some(further) = self.further() {
+            further.retries.fetch_add(1, Ordering::Relaxed);
             let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-            call.delayed.fetch_add(nanos, Ordering::Relaxed);
+            further.delayed.fetch_add(nanos, Ordering::Relaxed);
         }
     }
 
     /// It is tried again because no application has seen it.
     pub(crate) fn retried_transparently(&self) {
-        if let Some(call) = self.measured() {
-            call.transparent_retries.fetch_add(1, Ordering::Relaxed);
+        if let Some(further) = self.further() {
+            further.transparent_retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// One more attempt is made beside those that are under way.
     pub(crate) fn hedged(&self) {
-        if let Some(call) = self.measured() {
-            call.hedges.fetch_add(1, Ordering::Relaxed);
+        if let Some(further) = self.further() {
+            further.hedges.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -159,55 +169,58 @@ impl MeasuredCall {
         self.0.is_none()
     }
 
-    fn measured(&self) -> Option<&Call> {
-        self.0.as_ref()?.measured.as_ref()
+    fn further(&self) -> Option<&Further> {
+        let call = self.0.as_ref()?.measured.as_ref()?;
+        Some(call.further.get_or_init(Box::default))
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let now = self.ended.unwrap_or_else(Instant::now);
-        let code = self.ending.code(now);
+        let ended = self.ended.unwrap_or_else(|| match self.told.code() {
+            Some(code) => Ended::new(code, self.began, Instant::now()),
+            None => Ended::untold(self.began, self.until),
+        });
         if let Some(call) = &mut self.measured {
-            call.ended(code, now);
+            call.ended(ended);
         }
-        self.traced.end(code);
+        self.traced.end(ended.code);
     }
 }
 
 impl Call {
-    fn begin(recorder: &Recorder, path: &str, began: Instant) -> Self {
+    fn begin(recorder: &Recorder, path: &str) -> Self {
         Self {
             method: Arc::clone(recorder.methods.of(path)),
             labels: recorder.labels,
-            started: began,
-            retries: AtomicU32::new(0),
-            transparent_retries: AtomicU32::new(0),
-            hedges: AtomicU32::new(0),
-            delayed: AtomicU64::new(0),
+            further: OnceLock::new(),
         }
     }
 
-    fn ended(&mut self, code: Code, now: Instant) {
-        let took = now.duration_since(self.started).as_secs_f64();
-        self.method.call_ended(code, took);
-        let instruments = self.method.instruments();
+    fn ended(&mut self, Ended { code, took, .. }: Ended) {
+        self.method.call_ended(code, took.as_secs_f64());
+        if let Some(further) = self.further.take() {
+            further.tell(&self.method);
+        }
+    }
+}
+
+impl Further {
+    fn tell(self, method: &Method) {
+        let instruments = method.instruments();
         for (histogram, count) in [
-            (&instruments.retries, &mut self.retries),
-            (
-                &instruments.transparent_retries,
-                &mut self.transparent_retries,
-            ),
-            (&instruments.hedges, &mut self.hedges),
+            (&instruments.retries, self.retries),
+            (&instruments.transparent_retries, self.transparent_retries),
+            (&instruments.hedges, self.hedges),
         ] {
             // A96: none are not reported.
-            if let some @ 1.. = *count.get_mut() {
-                histogram.record(some.into(), self.method.named());
+            if let some @ 1.. = count.into_inner() {
+                histogram.record(some.into(), method.named());
             }
         }
-        if let nanos @ 1.. = *self.delayed.get_mut() {
+        if let nanos @ 1.. = self.delayed.into_inner() {
             let delay = Duration::from_nanos(nanos).as_secs_f64();
-            instruments.retry_delay.record(delay, self.method.named());
+            instruments.retry_delay.record(delay, method.named());
         }
     }
 }

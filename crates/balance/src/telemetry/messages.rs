@@ -7,41 +7,44 @@ const PREFIX: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct MessageBytes {
     total: u64,
+    /// What is still to come of the message that is under way; of its prefix, the length as far as that has come.
+    left: u32,
     /// How much has come of the prefix that is under way.
-    prefix: usize,
-    /// The length, as far as the prefix has come.
-    length: u32,
-    /// What is still to come of the message that is under way.
-    left: usize,
+    prefix: u8,
 }
 
 impl MessageBytes {
     /// Follows the next piece; costs about its messages, not its bytes.
     pub(super) fn follow(&mut self, mut piece: &[u8]) {
         while let [first, rest @ ..] = piece {
-            if self.left > 0 {
-                let here = self.left.min(piece.len());
-                self.total += here as u64;
-                self.left -= here;
-                piece = &piece[here..];
-                continue;
+            if self.prefix == 0 {
+                if self.left > 0 {
+                    piece = self.pass(piece);
+                    continue;
+                }
+                if let Some((prefix, after)) = piece.split_first_chunk() {
+                    let [_flag, length @ ..]: &[u8; PREFIX] = prefix;
+                    self.left = u32::from_be_bytes(*length);
+                    piece = self.pass(after);
+                    continue;
+                }
+            } else {
+                self.left = self.left << 8 | u32::from(*first);
             }
-            if let (0, Some((prefix, after))) = (self.prefix, piece.split_first_chunk()) {
-                let [_flag, length @ ..]: &[u8; PREFIX] = prefix;
-                self.left = u32::from_be_bytes(*length) as usize;
-                piece = after;
-                continue;
-            }
-            if self.prefix > 0 {
-                self.length = self.length << 8 | u32::from(*first);
-            }
-            self.prefix += 1;
             piece = rest;
-            if self.prefix == PREFIX {
-                self.left = self.length as usize;
-                (self.prefix, self.length) = (0, 0);
+            self.prefix += 1;
+            if usize::from(self.prefix) == PREFIX {
+                self.prefix = 0;
             }
         }
+    }
+
+    /// What is there of the message that is under way; gives what comes after it.
+    fn pass<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
+        let here = u32::try_from(piece.len()).map_or(self.left, |all| self.left.min(all));
+        self.total += u64::from(here);
+        self.left -= here;
+        &piece[here as usize..]
     }
 
     pub(super) fn total(&self) -> u64 {

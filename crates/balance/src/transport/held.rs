@@ -1,6 +1,6 @@
 //! What a call's attempt holds from its start to its end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -132,11 +132,16 @@ impl Held {
         if code == Code::Ok {
             return None;
         }
-        let given = self.timeout.filter(|_| self.is_over())?.total();
+        let given = self.given().filter(|_| self.is_over())?;
         let (peer, name) = (self.peer(), code.name());
         let message =
             format!("{peer}: answered {name} after the {given:?} that the call was given");
         Some(Status::new(Code::DeadlineExceeded, message))
+    }
+
+    /// How long the call was given, where it has a deadline.
+    pub(crate) fn given(&self) -> Option<Duration> {
+        Some(self.timeout?.total())
     }
 
     fn is_over(&self) -> bool {
