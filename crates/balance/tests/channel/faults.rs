@@ -293,15 +293,16 @@ async fn a_call_is_tried_again_as_its_policy_says_also_while_nobody_can_be_reach
     let address = mortal.address.clone();
     let channel = to_with(
         &[&address],
-        r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.5s",
-            "maxBackoff":"0.5s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#,
+        r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.7s",
+            "maxBackoff":"0.7s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#,
     );
     let answer = tokio::spawn({
         let channel = channel.clone();
         async move { call(&channel, "hello").await }
     });
     called.notified().await;
-    // It restarts: the next attempt finds nobody, as gRPC connects again only after a second.
+    // It restarts: the next attempt finds nobody. Who has never answered is tried again after 1.3 to 1.9 seconds, and four backoffs
+    // take 2.2 at least.
     drop(mortal);
     until("nobody can be reached", || {
         channel.state() == ConnectivityState::TransientFailure
